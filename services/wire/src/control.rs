@@ -1,0 +1,232 @@
+//! What is said on PID 1's socket: what the box is doing, read only.
+
+use minicbor::{Decode, Encode};
+
+use crate::event::{Diagnostic, Severity};
+
+/// Most log lines in one [`Reply::Log`].
+pub const LOG_LINES_MAX: usize = 128;
+/// Longest log line that is kept, in bytes; longer ones are cut and marked.
+pub const LOG_LINE_BYTES_MAX: usize = 256;
+
+/// To PID 1.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Answered by [`Reply::Status`].
+    #[n(0)]
+    Status,
+    /// The log lines from number `from` on; answered by [`Reply::Log`].
+    #[n(1)]
+    Log {
+        /// First wanted; 0 for the oldest kept.
+        #[n(0)]
+        from: u64,
+    },
+}
+
+/// From PID 1.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Reply {
+    /// How the box is.
+    #[n(0)]
+    Status(#[n(0)] Status),
+    /// Lines of the log.
+    #[n(1)]
+    Log(#[n(0)] Vec<LogLine>),
+    /// The request can't be served; the connection closes.
+    #[n(2)]
+    Error {
+        /// Stable code.
+        #[n(0)]
+        code: String,
+        /// Why and what to do.
+        #[n(1)]
+        reason: String,
+    },
+}
+
+/// How the box is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Status {
+    /// Name of the node.
+    #[n(0)]
+    pub name: String,
+    /// Version of the image.
+    #[n(1)]
+    pub version: String,
+    /// Milliseconds since the kernel started.
+    #[n(2)]
+    pub uptime_ms: u64,
+    /// Seconds since 1970 by the box's clock.
+    #[n(3)]
+    pub time_s: u64,
+    /// `true` once every service that has to be ready was.
+    #[n(4)]
+    pub ready: bool,
+    /// Boot phases in order.
+    #[n(5)]
+    pub phases: Vec<Phase>,
+    /// Services in order of start.
+    #[n(6)]
+    pub services: Vec<Service>,
+    /// What the TPM says.
+    #[n(7)]
+    pub measured: Measured,
+    /// Addresses of the box, as `eth0 10.20.0.2/24`.
+    #[n(8)]
+    pub addresses: Vec<String>,
+    /// What is wrong.
+    #[n(9)]
+    pub diagnostics: Vec<Diagnostic>,
+    /// Resident memory of all services in KiB.
+    #[n(10)]
+    pub rss_kib: u64,
+    /// Memory of the box and what is available, in KiB.
+    #[n(11)]
+    pub memory_kib: (u64, u64),
+}
+
+/// One boot phase.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Phase {
+    /// Its name.
+    #[n(0)]
+    pub name: String,
+    /// `true` when it did all it had to.
+    #[n(1)]
+    pub ok: bool,
+    /// How long it took, in microseconds.
+    #[n(2)]
+    pub us: u64,
+}
+
+/// State of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ServiceState {
+    /// Not started yet.
+    #[n(0)]
+    Waiting,
+    /// Started, not ready yet.
+    #[n(1)]
+    Starting,
+    /// Ready.
+    #[n(2)]
+    Running,
+    /// Ended; will be started again.
+    #[n(3)]
+    Backoff,
+    /// Ended too often or refused; will not be started again.
+    #[n(4)]
+    Failed,
+    /// Ended because the box shuts down.
+    #[n(5)]
+    Stopped,
+}
+
+impl ServiceState {
+    /// Word for people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "WAIT",
+            Self::Starting => "START",
+            Self::Running => "OK",
+            Self::Backoff => "RETRY",
+            Self::Failed => "FAIL",
+            Self::Stopped => "STOP",
+        }
+    }
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Service {
+    /// Name in `services.toml`.
+    #[n(0)]
+    pub name: String,
+    /// How it is.
+    #[n(1)]
+    pub state: ServiceState,
+    /// Process id, 0 when none.
+    #[n(2)]
+    pub pid: u32,
+    /// Starts after the first.
+    #[n(3)]
+    pub restarts: u32,
+    /// Milliseconds since it was last started.
+    #[n(4)]
+    pub up_ms: u64,
+    /// Resident memory in KiB.
+    #[n(5)]
+    pub rss_kib: u64,
+    /// SHA-256 of its binary as measured, in hexadecimal.
+    #[n(6)]
+    pub digest: String,
+    /// `match`, `differs`, `unknown`: against the reference manifest in the image.
+    #[n(7)]
+    pub verdict: String,
+    /// Last exit and last log line, escaped; empty when it never ended.
+    #[n(8)]
+    pub last_exit: String,
+}
+
+/// What the TPM says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Measured {
+    /// `L0` to `L4`, `T`.
+    #[n(0)]
+    pub level: String,
+    /// What the level means on this box, in one sentence.
+    #[n(1)]
+    pub level_text: String,
+    /// `(bank, index, value in hexadecimal, predicted value or empty)`.
+    #[n(2)]
+    pub pcrs: Vec<PcrValue>,
+    /// First event that differs from the manifest; empty when none does.
+    #[n(3)]
+    pub divergence: String,
+    /// Time to measure everything, in microseconds.
+    #[n(4)]
+    pub measure_us: u64,
+    /// TPM commands that it took.
+    #[n(5)]
+    pub commands: u32,
+}
+
+/// One PCR in one bank.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PcrValue {
+    /// `sha256`, ...
+    #[n(0)]
+    pub bank: String,
+    /// 0 to 23.
+    #[n(1)]
+    pub index: u8,
+    /// What the TPM gave, in hexadecimal.
+    #[n(2)]
+    pub value: String,
+    /// What the reference manifest predicts, in hexadecimal; empty when it predicts nothing.
+    #[n(3)]
+    pub predicted: String,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LogLine {
+    /// Number, from 1, without gaps except where lines were dropped.
+    #[n(0)]
+    pub number: u64,
+    /// Seconds since 1970.
+    #[n(1)]
+    pub time_s: u64,
+    /// Service, or `init`, or `kernel`.
+    #[n(2)]
+    pub source: String,
+    /// How the reader should react.
+    #[n(3)]
+    pub severity: Severity,
+    /// Escaped text.
+    #[n(4)]
+    pub text: String,
+}

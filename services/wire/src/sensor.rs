@@ -1,0 +1,117 @@
+//! What is said on the sensor's socket.
+
+use std::net::IpAddr;
+
+use minicbor::{Decode, Encode};
+
+use crate::event::Diagnostic;
+
+/// Most flows in one [`Status`].
+pub const FLOWS_MAX: usize = 64;
+
+/// To the sensor.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Answered by [`Reply::Status`].
+    #[n(0)]
+    Status,
+    /// Play the built-in harmless attack through the loaded XDP program.
+    #[n(1)]
+    Drill,
+}
+
+/// From the sensor.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Reply {
+    /// How it is.
+    #[n(0)]
+    Status(#[n(0)] Status),
+    /// The drill began or was refused (`reason`).
+    #[n(1)]
+    Drill {
+        /// Whether it began.
+        #[n(0)]
+        started: bool,
+        /// Why not, or what to look for.
+        #[n(1)]
+        reason: String,
+    },
+    /// The request can't be served; the connection closes.
+    #[n(2)]
+    Error {
+        /// Stable code.
+        #[n(0)]
+        code: String,
+        /// Why and what to do.
+        #[n(1)]
+        reason: String,
+    },
+}
+
+/// How the sensor is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Status {
+    /// One per interface.
+    #[n(0)]
+    pub interfaces: Vec<Interface>,
+    /// Named counters of the eBPF programs and of the core, losses included, since the start.
+    #[n(1)]
+    pub counters: Vec<Counter>,
+    /// Most active flows now, at most [`FLOWS_MAX`].
+    #[n(2)]
+    pub flows: Vec<Flow>,
+    /// What is wrong.
+    #[n(3)]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Where packets are seen.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Interface {
+    /// Its name.
+    #[n(0)]
+    pub name: String,
+    /// `native`, `generic`, or `none` when nothing is attached.
+    #[n(1)]
+    pub xdp_mode: String,
+}
+
+/// A named number.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Counter {
+    /// e.g. `packets`, `dropped_block`, `ring_lost`.
+    #[n(0)]
+    pub name: String,
+    /// Since the start.
+    #[n(1)]
+    pub value: u64,
+}
+
+/// One direction of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Flow {
+    /// From.
+    #[n(0)]
+    pub source: IpAddr,
+    /// To.
+    #[n(1)]
+    pub destination: IpAddr,
+    /// IP protocol number.
+    #[n(2)]
+    pub protocol: u8,
+    /// From port, 0 where there is none.
+    #[n(3)]
+    pub source_port: u16,
+    /// To port, 0 where there is none.
+    #[n(4)]
+    pub destination_port: u16,
+    /// Packets.
+    #[n(5)]
+    pub packets: u64,
+    /// Bytes with headers.
+    #[n(6)]
+    pub bytes: u64,
+    /// Milliseconds since the last packet.
+    #[n(7)]
+    pub idle_ms: u64,
+}
