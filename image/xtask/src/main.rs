@@ -1,1 +1,131 @@
-fn main() {}
+//! `cargo xtask`: parse first, act later.
+
+#![forbid(unsafe_code)]
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use hookprobe_xtask::{
+    bench, compose, doctor, drill, error::Result, programs, run, suite, tree::Tree,
+};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests HookProbe OS")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone, Copy)]
+struct Install {
+    /// Refuse to install Debian packages; print what is missing instead.
+    #[arg(long)]
+    no_install: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the image and start it: the appliance's console in this terminal.
+    Run {
+        #[command(flatten)]
+        install: Install,
+        /// No terminal: boot, print one line, power off.
+        #[arg(long)]
+        headless: bool,
+        /// With --headless: what to wait for.
+        #[arg(long, default_value = "ready", value_parser = ["ready"])]
+        until: String,
+        /// Memory of the guest in MiB.
+        #[arg(long, default_value_t = 1024)]
+        memory: u32,
+        /// No TPM.
+        #[arg(long)]
+        no_tpm: bool,
+        /// Start from a fresh disk and TPM.
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Build the image only.
+    Image(Install),
+    /// Build the eBPF object only.
+    Ebpf(Install),
+    /// Run every test: unit, integration, boot.
+    Test {
+        #[command(flatten)]
+        install: Install,
+        /// Only tests whose package has this name.
+        #[arg(long)]
+        package: Option<String>,
+    },
+    /// Format, clippy with warnings denied, licences.
+    Lint(Install),
+    /// Attack the booted box and follow the incident from packet to block.
+    Drill {
+        #[command(flatten)]
+        install: Install,
+        /// Play this capture instead of the built-in scan.
+        #[arg(long)]
+        pcap: Option<PathBuf>,
+    },
+    /// Measure the box against what limits it.
+    Bench {
+        #[command(flatten)]
+        install: Install,
+        /// Boots to take the median of.
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// Say what is missing on this machine, and for what.
+    Doctor,
+}
+
+fn act(command: Command) -> Result<ExitCode> {
+    let tree = Tree::find();
+    match command {
+        Command::Run { install, headless, until: _, memory, no_tpm, fresh } => {
+            let image = compose::image(&tree, !install.no_install)?;
+            let wish = run::Wish { memory_mib: memory, tpm: !no_tpm, fresh };
+            if headless {
+                println!("{}", run::headless(&tree, &image, wish)?);
+            } else {
+                run::terminal(&tree, &image, wish)?;
+            }
+        }
+        Command::Image(install) => {
+            let image = compose::image(&tree, !install.no_install)?;
+            println!("image {}", image.disk().display());
+        }
+        Command::Ebpf(install) => {
+            doctor::ensure(!install.no_install)?;
+            println!("object {}", programs::ebpf(&tree)?.display());
+        }
+        Command::Test { install, package } => {
+            suite::test(&tree, !install.no_install, package.as_deref())?;
+        }
+        Command::Lint(install) => suite::lint(&tree, !install.no_install)?,
+        Command::Drill { install, pcap } => {
+            let image = compose::image(&tree, !install.no_install)?;
+            print!("{}", drill::drill(&tree, &image, pcap.as_deref())?);
+        }
+        Command::Bench { install, runs } => {
+            let image = compose::image(&tree, !install.no_install)?;
+            bench::bench(&tree, &image, runs)?;
+        }
+        Command::Doctor => {
+            if !doctor::report() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn main() -> ExitCode {
+    match act(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

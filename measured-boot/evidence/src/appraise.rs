@@ -45,27 +45,17 @@ impl Divergence {
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Differs {
-                event,
-                expected,
-                measured,
-            } => {
+            Self::Differs { event, expected, measured } => {
                 write!(
                     f,
                     "HP-MB-004 {event}: digest differs from manifest (expected {expected}, measured {measured}); boot the other slot or re-flash"
                 )
             }
             Self::Unexpected { expected, measured } if expected.is_empty() => {
-                write!(
-                    f,
-                    "HP-MB-005 {measured}: measured but not in the manifest; re-flash"
-                )
+                write!(f, "HP-MB-005 {measured}: measured but not in the manifest; re-flash")
             }
             Self::Unexpected { expected, measured } => {
-                write!(
-                    f,
-                    "HP-MB-005 {measured}: measured where {expected} is expected; re-flash"
-                )
+                write!(f, "HP-MB-005 {measured}: measured where {expected} is expected; re-flash")
             }
             Self::Missing { event } => {
                 write!(f, "HP-MB-006 {event}: expected but not measured; re-flash")
@@ -80,9 +70,7 @@ pub fn first_divergence(manifest: &ReferenceManifest, log: &[Event]) -> Option<D
     let mut measured = log.iter().filter(|event| event.pcr == PcrIndex::SERVICES);
     for expected in &manifest.events {
         let Some(event) = measured.next() else {
-            return Some(Divergence::Missing {
-                event: expected.name.clone(),
-            });
+            return Some(Divergence::Missing { event: expected.name.clone() });
         };
         if event.name != expected.name {
             return Some(Divergence::Unexpected {
@@ -93,11 +81,8 @@ pub fn first_divergence(manifest: &ReferenceManifest, log: &[Event]) -> Option<D
         for digest in &event.digests {
             let predicted = expected.digests.get(digest.alg().name());
             if predicted.is_none_or(|predicted| *predicted != digest.hex()) {
-                let short: String = predicted
-                    .map_or("nothing", String::as_str)
-                    .chars()
-                    .take(8)
-                    .collect();
+                let short: String =
+                    predicted.map_or("nothing", String::as_str).chars().take(8).collect();
                 return Some(Divergence::Differs {
                     event: event.name.clone(),
                     expected: format!("{}:{short}", digest.alg()),
@@ -148,17 +133,9 @@ mod tests {
         let mut log = Vec::new();
         for spec in &list.service {
             for path in spec.closure_files() {
-                log.push(manifest::event(
-                    &spec.file_event(path),
-                    path.as_bytes(),
-                    &banks,
-                ));
+                log.push(manifest::event(&spec.file_event(path), path.as_bytes(), &banks));
             }
-            log.push(manifest::event(
-                &spec.spec_event(),
-                &spec.canonical(),
-                &banks,
-            ));
+            log.push(manifest::event(&spec.spec_event(), &spec.canonical(), &banks));
         }
         (manifest, log)
     }
@@ -174,10 +151,7 @@ mod tests {
                 manifest.pcr(bank, PcrIndex::SERVICES)
             );
         }
-        assert_eq!(
-            ReferenceManifest::parse(&manifest.to_json()).unwrap(),
-            manifest
-        );
+        assert_eq!(ReferenceManifest::parse(&manifest.to_json()).unwrap(), manifest);
     }
 
     #[test]
@@ -186,20 +160,13 @@ mod tests {
         log[3] = manifest::event(&log[3].name, b"/bpg", &[HashAlg::Sha256, HashAlg::Sha384]);
         let divergence = first_divergence(&manifest, &log).unwrap();
         assert_eq!(divergence.service(), Some("sensor"));
-        assert!(
-            divergence
-                .to_string()
-                .starts_with("HP-MB-004 service:sensor file:/bpf")
-        );
+        assert!(divergence.to_string().starts_with("HP-MB-004 service:sensor file:/bpf"));
     }
 
     #[test]
     fn missing_extra_and_swapped_events() {
         let (manifest, log) = setup();
-        assert!(matches!(
-            first_divergence(&manifest, &log[..4]),
-            Some(Divergence::Missing { .. })
-        ));
+        assert!(matches!(first_divergence(&manifest, &log[..4]), Some(Divergence::Missing { .. })));
         let mut longer = log.clone();
         longer.push(log[0].clone());
         assert!(matches!(

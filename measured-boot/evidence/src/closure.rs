@@ -164,10 +164,7 @@ impl ServiceList {
                 if ok {
                     Ok(())
                 } else {
-                    Err(ClosureError::Rule {
-                        service: spec.name.clone(),
-                        why: why.into(),
-                    })
+                    Err(ClosureError::Rule { service: spec.name.clone(), why: why.into() })
                 }
             };
             rule(
@@ -183,14 +180,10 @@ impl ServiceList {
             names.push(spec.name.as_str());
             rule(spec.files.len() <= FILES_MAX, "too many files")?;
             rule(spec.uid != 0 && spec.gid != 0, "uid and gid are not 0")?;
-            let paths = [&spec.exec]
-                .into_iter()
-                .chain(&spec.files)
-                .chain(&spec.read)
-                .chain(&spec.write);
-            for path in paths
-                .chain(&spec.directories)
-                .chain(spec.sockets.iter().map(|socket| &socket.path))
+            let paths =
+                [&spec.exec].into_iter().chain(&spec.files).chain(&spec.read).chain(&spec.write);
+            for path in
+                paths.chain(&spec.directories).chain(spec.sockets.iter().map(|socket| &socket.path))
             {
                 rule(
                     path.starts_with('/') && !path.split('/').any(|part| part == ".."),
@@ -198,10 +191,7 @@ impl ServiceList {
                 )?;
             }
             rule(!spec.seccomp.is_empty(), "seccomp names at least one group")?;
-            rule(
-                spec.memory_mib_max > 0 && spec.tasks_max > 0,
-                "the limits are above 0",
-            )?;
+            rule(spec.memory_mib_max > 0 && spec.tasks_max > 0, "the limits are above 0")?;
         }
         Ok(())
     }
@@ -210,9 +200,7 @@ impl ServiceList {
 impl ServiceSpec {
     /// Files of the closure in order of measurement: the binary, then the others as listed.
     pub fn closure_files(&self) -> impl Iterator<Item = &str> {
-        [self.exec.as_str()]
-            .into_iter()
-            .chain(self.files.iter().map(String::as_str))
+        [self.exec.as_str()].into_iter().chain(self.files.iter().map(String::as_str))
     }
 
     /// Name of the event that measures `path`.
@@ -261,22 +249,14 @@ impl ServiceSpec {
             out,
             "name={name:?}\nexec={exec:?}\nargs={args:?}\nenv={env:?}\nfiles={files:?}"
         );
-        let _ = writeln!(
-            out,
-            "uid={uid}\ngid={gid}\ngroups={groups:?}\ncapabilities={capabilities:?}"
-        );
+        let _ =
+            writeln!(out, "uid={uid}\ngid={gid}\ngroups={groups:?}\ncapabilities={capabilities:?}");
         let _ = writeln!(
             out,
             "seccomp={seccomp:?}\nread={read:?}\nwrite={write:?}\ndirectories={directories:?}"
         );
-        let sockets: Vec<_> = sockets
-            .iter()
-            .map(|socket| (&socket.name, &socket.path))
-            .collect();
-        let _ = writeln!(
-            out,
-            "sockets={sockets:?}\nstdio={stdio:?}\nnetwork={network:?}"
-        );
+        let sockets: Vec<_> = sockets.iter().map(|socket| (&socket.name, &socket.path)).collect();
+        let _ = writeln!(out, "sockets={sockets:?}\nstdio={stdio:?}\nnetwork={network:?}");
         let _ = writeln!(
             out,
             "memory_mib_max={memory_mib_max}\ntasks_max={tasks_max}\nessential={essential}"

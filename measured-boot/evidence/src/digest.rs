@@ -85,19 +85,13 @@ impl Digest {
     /// From raw bytes; `None` when the length is not the algorithm's.
     #[must_use]
     pub fn new(alg: HashAlg, bytes: &[u8]) -> Option<Self> {
-        (bytes.len() == alg.digest_bytes()).then(|| Self {
-            alg,
-            bytes: bytes.to_vec(),
-        })
+        (bytes.len() == alg.digest_bytes()).then(|| Self { alg, bytes: bytes.to_vec() })
     }
 
     /// All zero: a PCR after reset.
     #[must_use]
     pub fn zero(alg: HashAlg) -> Self {
-        Self {
-            alg,
-            bytes: vec![0; alg.digest_bytes()],
-        }
+        Self { alg, bytes: vec![0; alg.digest_bytes()] }
     }
 
     /// From hexadecimal digits of either case.
@@ -108,10 +102,7 @@ impl Digest {
         }
         let bytes: Option<Vec<u8>> = (0..text.len())
             .step_by(2)
-            .map(|at| {
-                text.get(at..at + 2)
-                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-            })
+            .map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
             .collect();
         Self::new(alg, &bytes?)
     }
@@ -131,10 +122,7 @@ impl Digest {
     /// Lower-case hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The first eight hexadecimal digits, for people.
@@ -189,22 +177,16 @@ impl Hasher {
     #[must_use]
     pub fn finish(self) -> Digest {
         match self {
-            Self::Sha1(hasher) => Digest {
-                alg: HashAlg::Sha1,
-                bytes: hasher.finalize().to_vec(),
-            },
-            Self::Sha256(hasher) => Digest {
-                alg: HashAlg::Sha256,
-                bytes: hasher.finalize().to_vec(),
-            },
-            Self::Sha384(hasher) => Digest {
-                alg: HashAlg::Sha384,
-                bytes: hasher.finalize().to_vec(),
-            },
-            Self::Sha512(hasher) => Digest {
-                alg: HashAlg::Sha512,
-                bytes: hasher.finalize().to_vec(),
-            },
+            Self::Sha1(hasher) => Digest { alg: HashAlg::Sha1, bytes: hasher.finalize().to_vec() },
+            Self::Sha256(hasher) => {
+                Digest { alg: HashAlg::Sha256, bytes: hasher.finalize().to_vec() }
+            }
+            Self::Sha384(hasher) => {
+                Digest { alg: HashAlg::Sha384, bytes: hasher.finalize().to_vec() }
+            }
+            Self::Sha512(hasher) => {
+                Digest { alg: HashAlg::Sha512, bytes: hasher.finalize().to_vec() }
+            }
         }
     }
 }
@@ -252,10 +234,7 @@ mod tests {
     #[test]
     fn hex_round_trip_and_refusals() {
         let digest = HashAlg::Sha256.digest(&[b"x"]);
-        assert_eq!(
-            Digest::from_hex(HashAlg::Sha256, &digest.hex()).unwrap(),
-            digest
-        );
+        assert_eq!(Digest::from_hex(HashAlg::Sha256, &digest.hex()).unwrap(), digest);
         assert!(Digest::from_hex(HashAlg::Sha384, &digest.hex()).is_none());
         assert!(Digest::from_hex(HashAlg::Sha256, &"g".repeat(64)).is_none());
         assert!(Digest::from_hex(HashAlg::Sha256, &"\u{e9}".repeat(32)).is_none());

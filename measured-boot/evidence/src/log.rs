@@ -101,10 +101,7 @@ pub fn to_record(event: &Event) -> Vec<u8> {
         digests: event
             .digests
             .iter()
-            .map(|digest| WireDigest {
-                hash_alg: digest.alg().name().into(),
-                digest: digest.hex(),
-            })
+            .map(|digest| WireDigest { hash_alg: digest.alg().name().into(), digest: digest.hex() })
             .collect(),
         content_type: "systemd".into(),
         content: WireContent {
@@ -131,10 +128,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, LogError> {
     }
     let mut records = bytes.split(|byte| *byte == 0x1e);
     if records.next().is_some_and(|before| !before.is_empty()) {
-        return Err(LogError::Record {
-            record: 0,
-            why: "does not start with 0x1e".into(),
-        });
+        return Err(LogError::Record { record: 0, why: "does not start with 0x1e".into() });
     }
     let mut events = Vec::new();
     for (record, text) in records.enumerate() {
@@ -200,19 +194,13 @@ mod tests {
                 HashAlg::Sha384.digest(&[name.as_bytes()]),
             ],
             name: name.into(),
-            context: Context {
-                boot_id: "0".repeat(32),
-                monotonic_us: 5,
-            },
+            context: Context { boot_id: "0".repeat(32), monotonic_us: 5 },
         }
     }
 
     #[test]
     fn round_trip_keeps_order_and_replay() {
-        let events: Vec<_> = ["a", "b \"quoted\" \x1e", "c\n"]
-            .into_iter()
-            .map(event)
-            .collect();
+        let events: Vec<_> = ["a", "b \"quoted\" \x1e", "c\n"].into_iter().map(event).collect();
         let log: Vec<u8> = events.iter().flat_map(to_record).collect();
         let parsed = parse(&log).unwrap();
         assert_eq!(parsed, events);
@@ -226,14 +214,8 @@ mod tests {
     fn errors_name_the_record() {
         let mut log = to_record(&event("a"));
         log.extend(b"\x1e{\"pcr\":24,\"digests\":[],\"content_type\":\"systemd\",\"content\":{\"eventType\":\"\",\"string\":\"\"}}\n");
-        assert!(matches!(
-            parse(&log),
-            Err(LogError::Record { record: 1, .. })
-        ));
-        assert!(matches!(
-            parse(b"x"),
-            Err(LogError::Record { record: 0, .. })
-        ));
+        assert!(matches!(parse(&log), Err(LogError::Record { record: 1, .. })));
+        assert!(matches!(parse(b"x"), Err(LogError::Record { record: 0, .. })));
     }
 
     proptest! {

@@ -106,10 +106,8 @@ impl ReferenceManifest {
         for spec in &services.service {
             for path in spec.closure_files() {
                 let name = spec.file_event(path);
-                let bytes = read(path).map_err(|why| ManifestError::File {
-                    event: name.clone(),
-                    why,
-                })?;
+                let bytes =
+                    read(path).map_err(|why| ManifestError::File { event: name.clone(), why })?;
                 events.push(event(&name, &bytes, &HashAlg::ALL));
             }
             events.push(event(&spec.spec_event(), &spec.canonical(), &HashAlg::ALL));
@@ -144,10 +142,7 @@ impl ReferenceManifest {
 
     /// Sets the predicted value of a PCR.
     pub fn set_pcr(&mut self, alg: HashAlg, index: PcrIndex, digest: &Digest) {
-        self.pcrs
-            .entry(alg.name().into())
-            .or_default()
-            .insert(index.get(), digest.hex());
+        self.pcrs.entry(alg.name().into()).or_default().insert(index.get(), digest.hex());
     }
 }
 

@@ -55,10 +55,7 @@ impl PcrSet {
     /// Extends the bank of `digest`.
     pub fn extend(&mut self, index: PcrIndex, digest: &Digest) {
         let alg = digest.alg();
-        let value = self
-            .0
-            .entry((alg, index))
-            .or_insert_with(|| Digest::zero(alg));
+        let value = self.0.entry((alg, index)).or_insert_with(|| Digest::zero(alg));
         *value = extend(value, digest);
     }
 
@@ -70,8 +67,6 @@ impl PcrSet {
 
     /// All that were extended, by bank and index.
     pub fn iter(&self) -> impl Iterator<Item = (HashAlg, PcrIndex, &Digest)> {
-        self.0
-            .iter()
-            .map(|((alg, index), digest)| (*alg, *index, digest))
+        self.0.iter().map(|((alg, index), digest)| (*alg, *index, digest))
     }
 }

@@ -21,6 +21,8 @@ pub const MEASURED: [&str; 13] = [
 /// Most sections that are read.
 const SECTIONS_MAX: usize = 64;
 const SECTION_HEADER_BYTES: usize = 40;
+/// Largest FileAlignment (PE format, "Optional Header"); padding is allocated by it.
+const FILE_ALIGNMENT_MAX: u32 = 64 * 1024;
 /// IMAGE_SCN_CNT_INITIALIZED_DATA | IMAGE_SCN_MEM_READ
 const DATA_READ: u32 = 0x4000_0040;
 
@@ -59,24 +61,15 @@ struct Layout {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|chunk| u16::from_le_bytes(*chunk))
+    bytes.get(at..)?.first_chunk().map(|chunk| u16::from_le_bytes(*chunk))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|chunk| u32::from_le_bytes(*chunk))
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) -> Result<(), UkiError> {
-    bytes
-        .get_mut(at..at + value.len())
-        .ok_or(UkiError::NotPe("cut short"))?
-        .copy_from_slice(value);
+    bytes.get_mut(at..at + value.len()).ok_or(UkiError::NotPe("cut short"))?.copy_from_slice(value);
     Ok(())
 }
 
@@ -112,7 +105,10 @@ fn layout(image: &[u8]) -> Result<Layout, UkiError> {
     if end > image.len() || layout.headers_bytes > image.len() {
         return Err(short);
     }
-    if !layout.section_alignment.is_power_of_two() || !layout.file_alignment.is_power_of_two() {
+    if !layout.section_alignment.is_power_of_two()
+        || !layout.file_alignment.is_power_of_two()
+        || layout.file_alignment > FILE_ALIGNMENT_MAX
+    {
         return Err(UkiError::NotPe("alignment"));
     }
     Ok(layout)
@@ -129,17 +125,13 @@ pub fn sections(image: &[u8]) -> Result<Vec<Section<'_>>, UkiError> {
         let at = layout.table + index * SECTION_HEADER_BYTES;
         let short = UkiError::NotPe("section outside the file");
         let name = image.get(at..at + 8).ok_or(UkiError::NotPe("cut short"))?;
-        let name: String = name
-            .iter()
-            .take_while(|byte| **byte != 0)
-            .map(|byte| char::from(*byte))
-            .collect();
+        let name: String =
+            name.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect();
         let field = |offset: usize| u32_at(image, at + offset).ok_or(UkiError::NotPe("cut short"));
         let (virtual_bytes, raw_bytes, raw_at) =
             (field(8)? as usize, field(16)? as usize, field(20)? as usize);
-        let content = image
-            .get(raw_at..raw_at.saturating_add(virtual_bytes.min(raw_bytes)))
-            .ok_or(short)?;
+        let content =
+            image.get(raw_at..raw_at.saturating_add(virtual_bytes.min(raw_bytes))).ok_or(short)?;
         out.push(Section { name, content });
     }
     Ok(out)
@@ -155,10 +147,8 @@ pub fn compose(stub: &[u8], add: &[(&str, &[u8])]) -> Result<Vec<u8>, UkiError> 
     // The certificate table of a signed stub would be stale; a stub from the base has none.
     let mut next_virtual =
         u64::from(u32_at(stub, layout.optional + 56).ok_or(UkiError::NotPe("cut short"))?);
-    let (file_alignment, section_alignment) = (
-        layout.file_alignment as usize,
-        u64::from(layout.section_alignment),
-    );
+    let (file_alignment, section_alignment) =
+        (layout.file_alignment as usize, u64::from(layout.section_alignment));
     for (index, (name, content)) in add.iter().enumerate() {
         let header = layout.table + (layout.count + index) * SECTION_HEADER_BYTES;
         if header + SECTION_HEADER_BYTES > layout.headers_bytes || name.len() > 8 {
@@ -189,11 +179,7 @@ pub fn compose(stub: &[u8], add: &[(&str, &[u8])]) -> Result<Vec<u8>, UkiError> 
     put(&mut image, layout.count_at, &count.to_le_bytes())?;
     let size_of_image = u32::try_from(next_virtual.next_multiple_of(section_alignment))
         .map_err(|_| UkiError::TooLarge("image".into()))?;
-    put(
-        &mut image,
-        layout.optional + 56,
-        &size_of_image.to_le_bytes(),
-    )?;
+    put(&mut image, layout.optional + 56, &size_of_image.to_le_bytes())?;
     Ok(image)
 }
 
@@ -219,12 +205,7 @@ pub fn predict_pcr11(
     Ok(banks
         .iter()
         .map(|bank| {
-            (
-                *bank,
-                pcrs.get(*bank, PcrIndex::UKI)
-                    .cloned()
-                    .unwrap_or_else(|| Digest::zero(*bank)),
-            )
+            (*bank, pcrs.get(*bank, PcrIndex::UKI).cloned().unwrap_or_else(|| Digest::zero(*bank)))
         })
         .collect())
 }
@@ -253,10 +234,7 @@ mod tests {
     fn composed_sections_read_back() {
         let image = compose(&stub(), &[(".osrel", b"ID=x"), (".linux", &[7; 1000])]).unwrap();
         let found = sections(&image).unwrap();
-        assert_eq!(
-            found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
-            [".osrel", ".linux"]
-        );
+        assert_eq!(found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), [".osrel", ".linux"]);
         assert_eq!(found[1].content, [7; 1000]);
         let bank = HashAlg::Sha256;
         let mut expect = Digest::zero(bank);
@@ -264,6 +242,14 @@ mod tests {
             expect = crate::pcr::extend(&expect, &bank.digest(&[part]));
         }
         assert_eq!(predict_pcr11(&image, &[bank]).unwrap()[&bank], expect);
+    }
+
+    #[test]
+    fn alignment_does_not_decide_how_much_is_allocated() {
+        let mut image = stub();
+        image[0x80 + 24 + 36..][..4].copy_from_slice(&0x8000_0000u32.to_le_bytes());
+        let error = compose(&image, &[(".linux", b"abc")]).unwrap_err();
+        assert_eq!(error, UkiError::NotPe("alignment"));
     }
 
     #[test]

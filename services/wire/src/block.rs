@@ -149,11 +149,7 @@ impl Header {
     #[must_use]
     pub fn hash(&self) -> Hash {
         Hash::new(
-            Sha256::new()
-                .chain_update(HASH_DOMAIN)
-                .chain_update(self.to_cbor())
-                .finalize()
-                .into(),
+            Sha256::new().chain_update(HASH_DOMAIN).chain_update(self.to_cbor()).finalize().into(),
         )
     }
 

@@ -25,6 +25,10 @@ pub enum Request {
 }
 
 /// From PID 1.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one reply at a time, decoded and shown; never stored"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Reply {
     /// How the box is.

@@ -328,10 +328,6 @@ pub struct Diagnostic {
 
 impl std::fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} {}: {}; {}",
-            self.code, self.object, self.cause, self.remedy
-        )
+        write!(f, "{} {}: {}; {}", self.code, self.object, self.cause, self.remedy)
     }
 }

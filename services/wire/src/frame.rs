@@ -68,10 +68,7 @@ pub fn encode<M: Encode<()>>(message: &M, out: &mut Vec<u8>) -> Result<(), Frame
     // Writing into a Vec can't fail; a failing Encode impl would be our own bug and is reported.
     if let Err(error) = minicbor::encode(message, &mut body) {
         out.truncate(start);
-        return Err(FrameError::Body {
-            bytes: body.len(),
-            why: error.to_string(),
-        });
+        return Err(FrameError::Body { bytes: body.len(), why: error.to_string() });
     }
     if body.len() > FRAME_BYTES_MAX {
         out.truncate(start);
@@ -101,10 +98,9 @@ pub fn to_vec<M: Encode<()>>(message: &M) -> Result<Vec<u8>, FrameError> {
 /// [`FrameError::Body`], [`FrameError::Trailing`].
 pub fn decode_body<'b, M: Decode<'b, ()>>(body: &'b [u8]) -> Result<M, FrameError> {
     let mut decoder = minicbor::Decoder::new(body);
-    let message = decoder.decode().map_err(|error| FrameError::Body {
-        bytes: body.len(),
-        why: error.to_string(),
-    })?;
+    let message = decoder
+        .decode()
+        .map_err(|error| FrameError::Body { bytes: body.len(), why: error.to_string() })?;
     match body.len().saturating_sub(decoder.position()) {
         0 => Ok(message),
         extra => Err(FrameError::Trailing { extra }),
@@ -148,6 +144,10 @@ impl Decoder {
     ///
     /// # Errors
     /// Any [`FrameError`]; the connection has to be closed.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "every frame may be another type; no iterator"
+    )]
     pub fn next<M>(&mut self) -> Result<Option<M>, FrameError>
     where
         M: for<'b> Decode<'b, ()>,
@@ -193,10 +193,7 @@ mod tests {
     }
 
     fn ping() -> Ping {
-        Ping {
-            text: "hello".into(),
-            number: 7,
-        }
+        Ping { text: "hello".into(), number: 7 }
     }
 
     #[test]
@@ -222,10 +219,7 @@ mod tests {
             (b"GET / HT", FrameError::Magic(*b"GE")),
             (b"HP\x02\0\0\0\0\0", FrameError::Version(2)),
             (b"HP\x01\x80\0\0\0\0", FrameError::Flags(0x80)),
-            (
-                b"HP\x01\0\xff\xff\xff\x7f",
-                FrameError::TooLong { got: 0x7fff_ffff },
-            ),
+            (b"HP\x01\0\xff\xff\xff\x7f", FrameError::TooLong { got: 0x7fff_ffff }),
         ];
         for (bytes, expect) in cases {
             let mut decoder = Decoder::new();
@@ -236,15 +230,9 @@ mod tests {
 
     #[test]
     fn oversize_is_not_sent() {
-        let big = Ping {
-            text: "x".repeat(FRAME_BYTES_MAX),
-            number: 0,
-        };
+        let big = Ping { text: "x".repeat(FRAME_BYTES_MAX), number: 0 };
         let mut out = vec![1, 2, 3];
-        assert!(matches!(
-            encode(&big, &mut out),
-            Err(FrameError::TooLong { .. })
-        ));
+        assert!(matches!(encode(&big, &mut out), Err(FrameError::TooLong { .. })));
         assert_eq!(out, [1, 2, 3]);
     }
 
@@ -255,10 +243,7 @@ mod tests {
         frame[4] += 1;
         let mut decoder = Decoder::new();
         decoder.feed(&frame);
-        assert_eq!(
-            decoder.next::<Ping>().unwrap_err(),
-            FrameError::Trailing { extra: 1 }
-        );
+        assert_eq!(decoder.next::<Ping>().unwrap_err(), FrameError::Trailing { extra: 1 });
     }
 
     proptest! {

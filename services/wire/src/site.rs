@@ -169,11 +169,7 @@ pub struct Response {
 
 impl Default for Response {
     fn default() -> Self {
-        Self {
-            mode: Mode::Observe,
-            block_s: 600,
-            administrators: Vec::new(),
-        }
+        Self { mode: Mode::Observe, block_s: 600, administrators: Vec::new() }
     }
 }
 
@@ -202,32 +198,18 @@ impl Site {
 
     fn check(&self) -> Result<(), SiteError> {
         let value = |key: &str, got: String, expected: &str| {
-            Err(SiteError::Value {
-                key: key.into(),
-                got,
-                expected: expected.into(),
-            })
+            Err(SiteError::Value { key: key.into(), got, expected: expected.into() })
         };
         let name = &self.node.name;
         let plain = |text: &str, bytes_max: usize| {
             text.len() <= bytes_max
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
         if !plain(name, 32) {
-            return value(
-                "node.name",
-                format!("{name:?}"),
-                "at most 32 letters, digits, - _ .",
-            );
+            return value("node.name", format!("{name:?}"), "at most 32 letters, digits, - _ .");
         }
         if self.interface.len() > INTERFACES_MAX {
-            return value(
-                "interface",
-                format!("{} entries", self.interface.len()),
-                "at most 16",
-            );
+            return value("interface", format!("{} entries", self.interface.len()), "at most 16");
         }
         for interface in &self.interface {
             if interface.name.is_empty() || !plain(&interface.name, 15) {
@@ -309,20 +291,9 @@ mod tests {
         check("[node]\nname = \"a b\"\n", "node.name");
         check("[response]\nmode = \"kill\"\n", "line 2");
         check("[response]\nblock_s = 0\n", "block_s");
-        check(
-            "[[interface]]\nname=\"eth0\"\nrole=\"lan\"\naddress=\"10.0.0.1\"\n",
-            "address",
-        );
-        check(
-            "[[interface]]\nname=\"eth0\"\nrole=\"lan\"\naddress=\"10.0.0.1/33\"\n",
-            "address",
-        );
+        check("[[interface]]\nname=\"eth0\"\nrole=\"lan\"\naddress=\"10.0.0.1\"\n", "address");
+        check("[[interface]]\nname=\"eth0\"\nrole=\"lan\"\naddress=\"10.0.0.1/33\"\n", "address");
         assert_eq!(Site::parse(&[0xff]).unwrap_err(), SiteError::NotText);
-        assert_eq!(
-            Site::parse(&vec![b' '; SITE_BYTES_MAX + 1])
-                .unwrap_err()
-                .code(),
-            "HP-CF-001"
-        );
+        assert_eq!(Site::parse(&vec![b' '; SITE_BYTES_MAX + 1]).unwrap_err().code(), "HP-CF-001");
     }
 }

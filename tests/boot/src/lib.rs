@@ -1,1 +1,7 @@
-//! Stub.
+//! Boots the real image in QEMU and looks.
+//!
+//! Only what needs the whole box is tested here; the tests themselves are in `tests/`. They need an
+//! image and are skipped, saying so, unless `cargo xtask test` built one and named its folder in
+//! HOOKPROBE_IMAGE. Machines run one at a time: translated instructions leave no room for two.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,79 @@
+//! The disk image: GPT with the EFI system partition and the state partition.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{
+    error::{Result, at},
+    shell,
+    tree::{Image, Tree},
+};
+
+/// Room for two boot blobs and the site configuration.
+const ESP_MIB: u64 = 128;
+/// State that a fresh image has room for.
+const STATE_MIB: u64 = 256;
+/// Byte at which the ESP starts in the disk image; see image/layout/disk-x86_64.cfg.
+pub(crate) const ESP_OFFSET: u64 = 1024 * 1024;
+
+/// Byte at which the state partition starts in the disk image: right after the ESP.
+#[must_use]
+pub fn state_offset() -> u64 {
+    ESP_OFFSET + ESP_MIB * 1024 * 1024
+}
+
+fn blank(path: &Path, mib: u64) -> Result<()> {
+    let _ = fs::remove_file(path);
+    let file = fs::File::create(path).map_err(at(path))?;
+    file.set_len(mib * 1024 * 1024).map_err(at(path))
+}
+
+/// Puts the disk image together with genimage.
+pub(super) fn assemble(tree: &Tree, image: &Image, time: u64) -> Result<()> {
+    let work = image.dir.join("genimage");
+    let _ = fs::remove_dir_all(&work);
+    let (input, empty) = (work.join("input"), work.join("empty"));
+    for dir in [&input, &empty] {
+        fs::create_dir_all(dir).map_err(at(dir))?;
+    }
+    let esp = input.join("esp.vfat");
+    blank(&esp, ESP_MIB)?;
+    shell::output(
+        Command::new("/sbin/mkfs.vfat")
+            .args(["-F32", "--invariant", "-i", "48504f53", "-n", "HP-ESP"])
+            .arg(&esp),
+    )?;
+    let mtools = |program: &str| {
+        let mut command = Command::new(program);
+        command.env("SOURCE_DATE_EPOCH", time.to_string()).env("TZ", "UTC").arg("-i").arg(&esp);
+        command
+    };
+    shell::output(mtools("mmd").args(["::/EFI", "::/EFI/BOOT"]))?;
+    shell::output(mtools("mcopy").arg(image.uki()).arg("::/EFI/BOOT/BOOTX64.EFI"))?;
+    let state = input.join("state.ext4");
+    blank(&state, STATE_MIB)?;
+    shell::output(
+        Command::new("/sbin/mke2fs")
+            .args(["-q", "-t", "ext4", "-L", "hookprobe-state", "-m", "1"])
+            .args(["-U", "6f0c3a52-5d3e-4c0e-9d6e-737461746531"])
+            .args([
+                "-E",
+                "hash_seed=6f0c3a52-5d3e-4c0e-9d6e-737461746532,root_owner=0:0,lazy_itable_init=0",
+            ])
+            .env("E2FSPROGS_FAKE_TIME", time.to_string())
+            .arg(&state),
+    )?;
+    shell::output(
+        Command::new("genimage")
+            .arg("--config")
+            .arg(tree.source("image/layout/disk-x86_64.cfg"))
+            .arg("--inputpath")
+            .arg(&input)
+            .arg("--rootpath")
+            .arg(&empty)
+            .arg("--tmppath")
+            .arg(work.join("tmp"))
+            .arg("--outputpath")
+            .arg(&image.dir),
+    )?;
+    fs::remove_dir_all(&work).map_err(at(&work))
+}

@@ -1,0 +1,86 @@
+//! `cargo xtask test` and `lint`: what a newcomer runs, and what CI runs.
+
+use std::process::Command;
+
+use crate::{compose, doctor, error::Result, programs, shell, tree::Tree};
+
+/// Version of cargo-deny that is installed below `target/tools`.
+const CARGO_DENY: &str = "0.20.2";
+/// Seconds of fuzzing per call of the test command, over all targets together.
+const FUZZ_SECONDS: &str = "60";
+
+fn cargo(tree: &Tree) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(tree.source(""));
+    command
+}
+
+/// Runs every test.
+///
+/// # Errors
+/// What cargo says.
+pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
+    let image = compose::image(tree, install)?;
+    shell::step("running tests (unit, integration, boot)");
+    let mut tests = cargo(tree);
+    tests
+        .args(["test", "--locked"])
+        .env("HOOKPROBE_IMAGE", &image.dir)
+        .env("HOOKPROBE_EBPF", programs::object_path(tree));
+    match package {
+        Some(package) => tests.args(["--package", package]),
+        None => tests.arg("--workspace"),
+    };
+    shell::show(&mut tests)?;
+    if package.is_none() {
+        fuzz(tree)?;
+    }
+    println!("tests passed");
+    Ok(())
+}
+
+fn fuzz(tree: &Tree) -> Result<()> {
+    shell::step("fuzzing every parser for a while");
+    shell::show(
+        cargo(tree)
+            .args([
+                "run",
+                "--quiet",
+                "--release",
+                "--locked",
+                "--manifest-path",
+                "tests/fuzz/Cargo.toml",
+            ])
+            .args(["--target-dir"])
+            .arg(tree.target("fuzz"))
+            .args(["--", "--seconds", FUZZ_SECONDS]),
+    )
+}
+
+/// Format, clippy, licences.
+///
+/// # Errors
+/// What the tools say.
+pub fn lint(tree: &Tree, install: bool) -> Result<()> {
+    doctor::ensure(install)?;
+    shell::step("fmt");
+    shell::show(cargo(tree).args(["fmt", "--all", "--check"]))?;
+    shell::step("clippy");
+    shell::show(
+        cargo(tree)
+            .args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--"])
+            .args(["-D", "warnings"]),
+    )?;
+    let deny = doctor::cargo_tool(tree, "cargo-deny", CARGO_DENY, &[])?;
+    shell::step("cargo-deny (licences, bans, sources)");
+    shell::show(Command::new(deny).current_dir(tree.source("")).args([
+        "--log-level",
+        "warn",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]))?;
+    println!("lints passed");
+    Ok(())
+}

@@ -1,0 +1,408 @@
+//! The appliance in QEMU: UEFI, software TPM, disk, two network cards, and the log port.
+//!
+//! Every virtual machine has a folder of its own below `target/vm`; what it started is ended by
+//! its own handle, never by name.
+
+mod accel;
+pub mod log;
+pub mod qmp;
+pub mod wire;
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    compose,
+    error::{Error, Result, at},
+    shell,
+    tree::{Image, Tree},
+};
+
+pub use accel::{Accel, probe};
+pub use log::{Line, Log};
+
+/// The firmware with its room for variables, from the package ovmf.
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// swtpm and QEMU make their sockets at once; ten seconds is a machine that is very busy.
+const SOCKET_WAIT: Duration = Duration::from_secs(10);
+/// How long a guest may take to power off: the services have five seconds each to end.
+const POWEROFF_WAIT: Duration = Duration::from_secs(60);
+
+/// Where the guest's first serial line goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serial {
+    /// To this terminal, with QEMU's escape key.
+    Terminal,
+    /// To a file, for later.
+    File,
+    /// To a Unix socket, so that a test can type.
+    Socket,
+}
+
+/// What is plugged in.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the folder below `target/vm`.
+    pub name: String,
+    /// Start from the folder as it is, keeping disk and TPM; else from a fresh disk.
+    pub keep: bool,
+    /// Memory of the guest.
+    pub memory_mib: u32,
+    /// PCR banks of the TPM, e.g. `sha256,sha384`; none: no TPM.
+    pub tpm_banks: Option<String>,
+    /// Site configuration on the boot partition; none: as on a fresh image.
+    pub site: Option<Vec<u8>>,
+    /// Serial line.
+    pub serial: Serial,
+    /// Network cards: the first is the uplink, the second the LAN that the host plays.
+    pub network: bool,
+    /// Another boot blob in place of the image's.
+    pub uki: Option<PathBuf>,
+    /// Put in front of the disk's file name, e.g. `blkdebug:RULES:`.
+    pub disk_prefix: String,
+}
+
+impl Options {
+    /// The laboratory box: everything plugged in.
+    #[must_use]
+    pub fn lab(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            keep: false,
+            memory_mib: 1024,
+            tpm_banks: Some("sha256,sha384".into()),
+            site: Some(include_bytes!("../../../layout/lab-site.toml").to_vec()),
+            serial: Serial::File,
+            network: true,
+            uki: None,
+            disk_prefix: String::new(),
+        }
+    }
+}
+
+/// A running machine. Dropping it ends QEMU and swtpm.
+#[derive(Debug)]
+pub struct Vm {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What PID 1 wrote to the log port.
+    pub log: Log,
+    qemu: Child,
+    swtpm: Option<Child>,
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        for child in [Some(&mut self.qemu), self.swtpm.as_mut()].into_iter().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Folder of a machine.
+#[must_use]
+pub fn folder(tree: &Tree, name: &str) -> PathBuf {
+    tree.target("vm").join(name)
+}
+
+/// Makes the folder of a machine with a fresh disk; leaves an existing one when `keep`.
+///
+/// # Errors
+/// Any [`Error`].
+pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf> {
+    let dir = folder(tree, &options.name);
+    if options.keep && dir.join("disk.img").exists() {
+        return Ok(dir);
+    }
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).map_err(at(&dir))?;
+    let disk = dir.join("disk.img");
+    shell::output(Command::new("cp").arg("--sparse=always").arg(image.disk()).arg(&disk))?;
+    let vars = dir.join("vars.fd");
+    fs::copy(OVMF_VARS, &vars).map_err(at(OVMF_VARS))?;
+    if let Some(uki) = &options.uki {
+        esp_put(&disk, uki, "EFI/BOOT/BOOTX64.EFI")?;
+    }
+    if let Some(site) = &options.site {
+        set_site(&dir, site)?;
+    }
+    if let Some(banks) = &options.tpm_banks {
+        let state = dir.join("tpm");
+        fs::create_dir_all(&state).map_err(at(&state))?;
+        shell::output(
+            Command::new("swtpm_setup")
+                .args(["--tpm2", "--pcr-banks", banks, "--tpmstate"])
+                .arg(&state),
+        )?;
+    }
+    Ok(dir)
+}
+
+/// Writes the site configuration to a machine's boot partition.
+///
+/// # Errors
+/// What mtools says.
+pub fn set_site(dir: &Path, site: &[u8]) -> Result<()> {
+    let file = dir.join("hookprobe.toml");
+    fs::write(&file, site).map_err(at(&file))?;
+    esp_put(&dir.join("disk.img"), &file, "hookprobe.toml")
+}
+
+fn esp_put(disk: &Path, from: &Path, to: &str) -> Result<()> {
+    let image = format!("{}@@{}", disk.display(), compose::ESP_OFFSET);
+    shell::output(
+        Command::new("mcopy").args(["-o", "-i", &image]).arg(from).arg(format!("::/{to}")),
+    )?;
+    Ok(())
+}
+
+fn wait_for_socket(path: &Path) -> Result<()> {
+    let start = Instant::now();
+    while !path.exists() {
+        if start.elapsed() > SOCKET_WAIT {
+            return Err(Error::Compose(format!("{} did not appear", path.display())));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn start_swtpm(dir: &Path) -> Result<Child> {
+    let control = dir.join("tpm.sock");
+    let _ = fs::remove_file(&control);
+    let child = Command::new("swtpm")
+        .args(["socket", "--tpm2", "--terminate", "--tpmstate"])
+        .arg(format!("dir={}", dir.join("tpm").display()))
+        .arg("--ctrl")
+        .arg(format!("type=unixio,path={}", control.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log_file(dir, "swtpm.log")?)
+        .spawn()
+        .map_err(|source| Error::Spawn { program: "swtpm".into(), source })?;
+    wait_for_socket(&control)?;
+    Ok(child)
+}
+
+fn log_file(dir: &Path, name: &str) -> Result<Stdio> {
+    let path = dir.join(name);
+    Ok(File::create(&path).map_err(at(&path))?.into())
+}
+
+impl Vm {
+    /// Starts a machine. The folder is made first where it is missing.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn start(tree: &Tree, image: &Image, options: &Options) -> Result<Self> {
+        let dir = prepare(tree, image, options)?;
+        let swtpm = options.tpm_banks.as_ref().map(|_| start_swtpm(&dir)).transpose()?;
+        for name in ["log.txt", "serial.txt", "qmp.sock", "serial.sock"] {
+            let _ = fs::remove_file(dir.join(name));
+        }
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(arguments(tree, &dir, options)?);
+        if options.serial == Serial::Terminal {
+            command.stderr(Stdio::inherit());
+        } else {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(&dir, "qemu.log")?);
+        }
+        let qemu = command
+            .spawn()
+            .map_err(|source| Error::Spawn { program: "qemu-system-x86_64".into(), source })?;
+        let log = Log::new(dir.join("log.txt"));
+        let mut vm = Self { dir, log, qemu, swtpm };
+        if let Err(error) = wait_for_socket(&vm.dir.join("qmp.sock")) {
+            let said = fs::read_to_string(vm.dir.join("qemu.log")).unwrap_or_default();
+            let _ = vm.qemu.kill();
+            return Err(Error::Compose(format!("{error}\n{}", shell::tail(&said, 10))));
+        }
+        Ok(vm)
+    }
+
+    /// Waits until a log line satisfies `want`; lines seen earlier by an earlier wait are skipped.
+    ///
+    /// # Errors
+    /// [`Error::Guest`] after `wait`, or at once when QEMU ends.
+    pub fn wait(
+        &mut self,
+        what: &str,
+        wait: Duration,
+        mut want: impl FnMut(&Line) -> bool,
+    ) -> Result<Line> {
+        let start = Instant::now();
+        loop {
+            while let Some(line) = self.log.next() {
+                if want(&line) {
+                    return Ok(line);
+                }
+            }
+            let ended = self.qemu.try_wait().ok().flatten().is_some();
+            let stuck = self.emergency();
+            if ended || stuck || start.elapsed() > wait {
+                return Err(Error::Guest {
+                    what: match (ended, stuck) {
+                        (true, _) => format!("{what} (QEMU ended)"),
+                        (_, true) => format!("{what} (the box shows its emergency screen)"),
+                        _ => what.into(),
+                    },
+                    seconds: start.elapsed().as_secs(),
+                    phase: self.log.last_phase(),
+                    tail: self.tail(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether the emergency screen was written to the serial line.
+    fn emergency(&self) -> bool {
+        let serial = fs::read(self.dir.join("serial.txt")).unwrap_or_default();
+        String::from_utf8_lossy(&serial).contains("HookProbe OS can't start")
+    }
+
+    /// End of what the guest said, for error messages.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("log.txt")).unwrap_or_default();
+        let serial = fs::read(self.dir.join("serial.txt")).unwrap_or_default();
+        let serial: String = String::from_utf8_lossy(&serial)
+            .chars()
+            .filter(|char| !char.is_control() || *char == '\n')
+            .collect();
+        format!(
+            "{}\n--- end of the serial line\n{}",
+            shell::tail(&log, 15),
+            shell::tail(&serial, 15)
+        )
+    }
+
+    /// The control connection of QEMU.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn qmp(&self) -> Result<qmp::Qmp> {
+        qmp::Qmp::connect(&self.dir.join("qmp.sock"))
+    }
+
+    /// The serial line, when it is a socket.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn serial(&self) -> Result<UnixStream> {
+        let path = self.dir.join("serial.sock");
+        UnixStream::connect(&path).map_err(at(path))
+    }
+
+    /// Presses the power button and waits until the guest is off.
+    ///
+    /// # Errors
+    /// [`Error::Guest`] when it stays on.
+    pub fn power_off(&mut self) -> Result<()> {
+        self.qmp()?.execute("system_powerdown", serde_json::Value::Null)?;
+        self.wait_off(POWEROFF_WAIT)
+    }
+
+    /// Waits until QEMU has ended by itself.
+    ///
+    /// # Errors
+    /// [`Error::Guest`] after `wait`.
+    pub fn wait_off(&mut self, wait: Duration) -> Result<()> {
+        let start = Instant::now();
+        while self.qemu.try_wait().ok().flatten().is_none() {
+            if start.elapsed() > wait {
+                return Err(Error::Guest {
+                    what: "power off".into(),
+                    seconds: wait.as_secs(),
+                    phase: self.log.last_phase(),
+                    tail: self.tail(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Ends the TPM while the guest runs.
+    pub fn kill_tpm(&mut self) {
+        if let Some(mut swtpm) = self.swtpm.take() {
+            let _ = swtpm.kill();
+            let _ = swtpm.wait();
+        }
+    }
+
+    /// Waits for QEMU, for a machine on this terminal.
+    pub fn join(mut self) {
+        let _ = self.qemu.wait();
+    }
+}
+
+fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let mut all: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&["-name", &options.name, "-machine", &format!("q35,accel={}", probe(tree)?.name())]);
+    add(&["-cpu", "max", "-smp", "2", "-m", &options.memory_mib.to_string()]);
+    add(&["-display", "none", "-nodefaults", "-no-user-config", "-vga", "std", "-boot", "c"]);
+    add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
+    add(&["-drive", &format!("if=pflash,format=raw,file={}", path("vars.fd"))]);
+    add(&[
+        "-drive",
+        &format!("if=none,id=disk,format=raw,file={}{}", options.disk_prefix, path("disk.img")),
+    ]);
+    add(&["-device", "virtio-blk-pci,drive=disk,id=disk0,bootindex=0,romfile="]);
+    if options.tpm_banks.is_some() {
+        add(&["-chardev", &format!("socket,id=tpm,path={}", path("tpm.sock"))]);
+        add(&["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);
+    }
+    if options.network {
+        add(&["-netdev", "user,id=uplink,restrict=on"]);
+        add(&[
+            "-device",
+            "virtio-net-pci,id=nic0,netdev=uplink,mac=52:54:00:48:50:01,addr=0x10,romfile=",
+        ]);
+        add(&[
+            "-netdev",
+            &format!(
+                "dgram,id=lan,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                path("lan-guest.sock"),
+                path("lan-host.sock"),
+            ),
+        ]);
+        add(&[
+            "-device",
+            "virtio-net-pci,id=nic1,netdev=lan,mac=52:54:00:48:50:02,addr=0x11,romfile=",
+        ]);
+    }
+    match options.serial {
+        Serial::Terminal => add(&["-serial", "mon:stdio"]),
+        Serial::File => add(&["-serial", &format!("file:{}", path("serial.txt"))]),
+        Serial::Socket => {
+            add(&[
+                "-chardev",
+                &format!(
+                    "socket,id=serial,path={},server=on,wait=off,logfile={}",
+                    path("serial.sock"),
+                    path("serial.txt"),
+                ),
+            ]);
+            add(&["-serial", "chardev:serial"]);
+        }
+    }
+    add(&[
+        "-device",
+        "virtio-serial-pci",
+        "-chardev",
+        &format!("file,id=log,path={}", path("log.txt")),
+    ]);
+    add(&["-device", "virtserialport,chardev=log,name=hookprobe.log"]);
+    add(&["-qmp", &format!("unix:{},server=on,wait=off", path("qmp.sock"))]);
+    Ok(all)
+}

@@ -1,0 +1,131 @@
+//! The box as it should be: measured as predicted, usable over its serial line, orderly, lasting.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
+
+#[allow(dead_code, reason = "each test program uses a part")]
+mod guest;
+
+use guest::{Screen, boot, count, expect, image};
+use hookprobe_evidence::{digest::HashAlg, manifest::ReferenceManifest, pcr::PcrIndex};
+use hookprobe_xtask::{
+    compose,
+    vm::{Options, Serial, Vm},
+};
+
+fn manifest(image: &hookprobe_xtask::tree::Image) -> ReferenceManifest {
+    ReferenceManifest::parse(&std::fs::read(image.manifest()).unwrap()).unwrap()
+}
+
+/// Value of a PCR as the box read it from the TPM.
+fn pcr(vm: &mut Vm, bank: &str, index: u8) -> String {
+    let line = expect(vm, "pcr", &format!("bank={bank} index={index} "));
+    line.field("value").unwrap().to_owned()
+}
+
+#[test]
+fn measured_as_predicted_and_driven_over_the_serial_line() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let options = Options { serial: Serial::Socket, ..Options::lab("boot") };
+    let (mut vm, ready) = boot(&tree, &image, &options);
+    assert_eq!(ready.field("level"), Some("T"));
+    let services = ready.field("services").unwrap().to_owned();
+    let (up, of) = services.split_once('/').unwrap();
+    assert_eq!(up, of, "{services}");
+
+    let manifest = manifest(&image);
+    for bank in [HashAlg::Sha256, HashAlg::Sha384] {
+        for index in [PcrIndex::UKI, PcrIndex::SERVICES] {
+            let predicted = manifest.pcr(bank, index).unwrap().hex();
+            assert_eq!(pcr(&mut vm, bank.name(), index.get()), predicted, "{bank} {index}");
+        }
+    }
+
+    let mut screen = Screen::plug(&vm);
+    screen.press("1");
+    screen.wait(&["ATTESTATION", "hp-lab", "[ OK ]"]);
+    screen.press("7");
+    screen.wait(&["ledger", "sensor", "response"]);
+    screen.press("4");
+    let ledger = screen.wait(&["boot"]);
+    assert!(!ledger.contains("disconnected"), "{ledger}");
+    screen.press("2");
+    screen.wait(&["Alerts"]);
+
+    // The built-in drill, by one key.
+    screen.press("1d");
+    screen.wait(&["drill"]);
+    screen.press("y");
+    let result = expect(&mut vm, "drill", "result=");
+    assert_eq!(result.field("result"), Some("blocked"), "{}", result.text);
+    screen.press("2");
+    screen.wait(&["scan.trw"]);
+
+    // Orderly shutdown by the power button.
+    vm.power_off().unwrap();
+    let last: Vec<String> = vm.log.all().iter().rev().take(12).map(|l| l.text.clone()).collect();
+    assert!(last.iter().any(|line| line.starts_with("shutdown")), "{last:?}");
+}
+
+#[test]
+fn a_changed_byte_changes_pcr_13_and_names_the_service() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let uki = compose::repack(&tree, "tampered", |root| {
+        let path = root.join("usr/lib/hookprobe/hookprobe-sensor");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.push(0);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o555)).unwrap();
+    })
+    .unwrap();
+    let (mut vm, _) = boot(&tree, &image, &Options { uki: Some(uki), ..Options::lab("tampered") });
+    let manifest = manifest(&image);
+    for bank in [HashAlg::Sha256, HashAlg::Sha384] {
+        for index in [PcrIndex::UKI, PcrIndex::SERVICES] {
+            let predicted = manifest.pcr(bank, index).unwrap().hex();
+            assert_ne!(pcr(&mut vm, bank.name(), index.get()), predicted, "{bank} {index}");
+        }
+    }
+    let line = expect(&mut vm, "diagnostic", "HP-MB-004");
+    assert!(
+        line.text.contains("service:sensor file:/usr/lib/hookprobe/hookprobe-sensor"),
+        "{}",
+        line.text
+    );
+}
+
+#[test]
+fn blocks_survive_power_off_and_power_cut() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let options = Options::lab("lasting");
+    let (mut vm, _) = boot(&tree, &image, &options);
+    let first = expect(&mut vm, "appended", "type=boot");
+    drop(vm); // the power cut: QEMU is killed
+    let keep = Options { keep: true, ..options };
+    let (mut vm, _) = boot(&tree, &image, &keep);
+    let verified = expect(&mut vm, "verified", "blocks=").number("blocks").unwrap();
+    assert!(verified > first.number("seq").unwrap(), "{verified} blocks after the power cut");
+    vm.power_off().unwrap();
+    let (mut vm, _) = boot(&tree, &image, &keep);
+    let again = expect(&mut vm, "verified", "blocks=").number("blocks").unwrap();
+    assert!(again > verified, "{again} blocks after {verified}");
+    assert_eq!(count(&mut vm, "damaged"), 0);
+}
+
+#[test]
+fn five_hundred_and_twelve_mebibytes_are_enough() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let (mut vm, ready) =
+        boot(&tree, &image, &Options { memory_mib: 512, ..Options::lab("small") });
+    assert!(ready.number("rss_mib").unwrap() <= 96, "{}", ready.text);
+    vm.power_off().unwrap();
+}

@@ -1,0 +1,148 @@
+//! The box when something is wrong: it comes up, says what and what to do, loses nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
+
+#[allow(dead_code, reason = "each test program uses a part")]
+mod guest;
+
+use std::{
+    fs::OpenOptions,
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    process::Command,
+};
+
+use guest::{SOON, boot, expect, image};
+use hookprobe_xtask::{
+    compose::state_offset,
+    vm::{self, Options, Vm},
+};
+use serde_json::json;
+
+/// Overwrites the start of the state partition.
+fn overwrite_state(disk: &Path, with: &[u8]) {
+    let mut file = OpenOptions::new().write(true).open(disk).unwrap();
+    file.seek(SeekFrom::Start(state_offset())).unwrap();
+    file.write_all(with).unwrap();
+}
+
+fn diagnosed(vm: &mut Vm, code: &str) {
+    let line = expect(vm, "diagnostic", code);
+    assert!(line.text.contains("; "), "code and remedy: {}", line.text);
+}
+
+#[test]
+fn no_tpm() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let (mut vm, ready) =
+        boot(&tree, &image, &Options { tpm_banks: None, ..Options::lab("no-tpm") });
+    assert_eq!(ready.field("level"), Some("L0"));
+    diagnosed(&mut vm, "HP-TP-");
+}
+
+#[test]
+fn a_tpm_that_dies_while_the_box_starts() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let mut vm = Vm::start(&tree, &image, &Options::lab("dead-tpm")).unwrap();
+    vm.kill_tpm();
+    let ready = hookprobe_xtask::run::wait_ready(&mut vm).unwrap();
+    assert_eq!(ready.field("level"), Some("L0"));
+    diagnosed(&mut vm, "HP-TP-");
+}
+
+#[test]
+fn corrupt_state() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let options = Options::lab("corrupt-state");
+    let dir = vm::prepare(&tree, &image, &options).unwrap();
+    overwrite_state(&dir.join("disk.img"), &vec![0xa5; 8 << 20]);
+    let (mut vm, _) = boot(&tree, &image, &Options { keep: true, ..options });
+    diagnosed(&mut vm, "HP-ST-");
+}
+
+#[test]
+fn full_state() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let options = Options::lab("full-state");
+    let dir = vm::prepare(&tree, &image, &options).unwrap();
+    let small = dir.join("small.ext4");
+    std::fs::File::create(&small).unwrap().set_len(1 << 20).unwrap();
+    let status = Command::new("/sbin/mke2fs")
+        .args(["-q", "-t", "ext4", "-O", "^has_journal", "-b", "1024", "-L", "hookprobe-state"])
+        .arg(&small)
+        .status();
+    assert!(status.unwrap().success());
+    overwrite_state(&dir.join("disk.img"), &std::fs::read(&small).unwrap());
+    let (mut vm, _) = boot(&tree, &image, &Options { keep: true, ..options });
+    let line = vm
+        .wait("full disk", SOON, |line| line.text.contains("HP-LD-") && line.text.contains("full"));
+    assert!(
+        line.is_ok()
+            || vm.log.all().iter().any(|l| l.text.contains("HP-LD-") && l.text.contains("full"))
+    );
+}
+
+#[test]
+fn unreadable_state() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let mut options = Options::lab("unreadable-state");
+    let dir = vm::prepare(&tree, &image, &options).unwrap();
+    let rules = dir.join("blkdebug.conf");
+    let sectors: String = (0..64)
+        .map(|sector| {
+            format!(
+                "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\nsector = \"{}\"\n\n",
+                state_offset() / 512 + sector
+            )
+        })
+        .collect();
+    std::fs::write(&rules, sectors).unwrap();
+    options.keep = true;
+    options.disk_prefix = format!("blkdebug:{}:", rules.display());
+    let (mut vm, _) = boot(&tree, &image, &options);
+    diagnosed(&mut vm, "HP-ST-");
+}
+
+#[test]
+fn no_network() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let (mut vm, _) =
+        boot(&tree, &image, &Options { network: false, ..Options::lab("no-network") });
+    diagnosed(&mut vm, "HP-NW-");
+}
+
+#[test]
+fn corrupt_configuration() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let site = Some(b"[node]\nname = \"unclosed\n\xff".to_vec());
+    let (mut vm, _) = boot(&tree, &image, &Options { site, ..Options::lab("corrupt-site") });
+    diagnosed(&mut vm, "HP-CF-");
+}
+
+#[test]
+fn an_interface_that_vanishes() {
+    let Some((tree, image, _one)) = image() else {
+        return;
+    };
+    let (mut vm, _) = boot(&tree, &image, &Options::lab("vanishing"));
+    vm.qmp().unwrap().execute("device_del", json!({ "id": "nic1" })).unwrap();
+    vm.wait("a diagnostic of the lost interface", SOON, |line| {
+        line.text.contains("HP-NW-") || line.text.contains("HP-SN-")
+    })
+    .unwrap();
+    vm.power_off().unwrap();
+}
