@@ -1,1 +1,33 @@
-//! Stub.
+//! The local console: eight screens on a serial line or a virtual terminal.
+//!
+//! A client like any other: it connects to the services' sockets as an unprivileged user, shows
+//! what they say and can ask for one thing, the drill. It must never query the terminal (a serial
+//! line answers nothing), never write the last cell of the last row, never let text from outside
+//! reach the screen unescaped, and never say that the box is trusted: it says what was measured
+//! and by whom it was checked.
+//!
+//! ```text
+//! sources  Unix sockets -> Event \
+//! tty      bytes -> key -> Event  -> model (pure) -> views (pure) -> painter (pure) -> bytes
+//! clock    Tick -> Event         /
+//! ```
+//!
+//! Everything but [`sources`], [`signals`] and [`tty`] is pure. `main.rs` is the one loop.
+
+pub mod clean;
+pub mod command;
+pub mod detail;
+pub mod format;
+pub mod history;
+pub mod key;
+pub mod look;
+pub mod model;
+pub mod painter;
+pub mod signals;
+pub mod sources;
+pub mod table;
+pub mod tty;
+pub mod ui;
+pub mod views;
+
+pub use model::{Effect, Event, Model, Now, Source};

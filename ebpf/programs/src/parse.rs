@@ -1,0 +1,294 @@
+//! Headers, as far as the records need them: Ethernet, up to two VLAN tags, IPv4 with options,
+//! IPv6 with a bounded number of extension headers, TCP, UDP, ICMP.
+
+use hookprobe_abi::{Address, kind};
+
+use crate::frame::{ETHERNET, Frame};
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Most IPv6 extension headers that are followed; RFC 8200 names six, each once.
+const EXTENSIONS_MAX: usize = 6;
+/// Most VLAN tags that are followed (IEEE 802.1ad).
+const VLAN_TAGS_MAX: usize = 2;
+
+const FLAG_SYN: u8 = 0x02;
+const FLAG_RST: u8 = 0x04;
+const FLAG_ACK: u8 = 0x10;
+
+/// ICMP "destination unreachable".
+const ICMP_UNREACHABLE: u8 = 3;
+/// Its code "fragmentation needed": about the size, not about the destination.
+const ICMP_TOO_BIG: u8 = 4;
+/// ICMPv6 "destination unreachable".
+const ICMPV6_UNREACHABLE: u8 = 1;
+/// Length of an ICMP header before the packet that it is about.
+const ICMP_BYTES: usize = 8;
+
+/// What could be said about the network layer.
+pub enum Network {
+    /// Neither IPv4 nor IPv6.
+    Other,
+    /// A header that is cut short or contradicts itself.
+    Malformed,
+    /// IPv4 or IPv6.
+    Ip(Ip),
+}
+
+/// What IP says.
+#[derive(Clone, Copy)]
+pub struct Ip {
+    /// From.
+    pub source: Address,
+    /// To.
+    pub destination: Address,
+    /// Where the transport header starts.
+    pub offset: usize,
+    /// Transport protocol.
+    pub protocol: u8,
+    /// Version 6 rather than 4.
+    pub v6: bool,
+    /// A fragment other than the first: there is no transport header.
+    pub fragment: bool,
+}
+
+/// What the transport header says.
+#[derive(Clone, Copy, Default)]
+pub struct Transport {
+    /// From port or ICMP type.
+    pub source_port: u16,
+    /// To port or ICMP code.
+    pub destination_port: u16,
+    /// TCP flags.
+    pub tcp_flags: u8,
+    /// One of [`kind`] or 0.
+    pub kind: u8,
+}
+
+/// The packet that an ICMP error is about, reversed.
+pub struct About {
+    /// Who could not be reached.
+    pub source: Address,
+    /// Who tried.
+    pub destination: Address,
+    /// Port that could not be reached.
+    pub source_port: u16,
+    /// Port from which it was tried.
+    pub destination_port: u16,
+    /// Its protocol.
+    pub protocol: u8,
+}
+
+/// Reads Ethernet, VLAN tags and the IP header.
+#[inline(always)]
+pub fn network<F: Frame>(frame: &F) -> Network {
+    let Some([.., high, low]) = frame.read::<ETHERNET>(0) else {
+        return Network::Malformed;
+    };
+    let mut ethertype = u16::from_be_bytes([high, low]);
+    let mut offset = ETHERNET;
+    for _ in 0..VLAN_TAGS_MAX {
+        if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
+            break;
+        }
+        let Some([_, _, high, low]) = frame.read::<4>(offset) else {
+            return Network::Malformed;
+        };
+        ethertype = u16::from_be_bytes([high, low]);
+        offset += 4;
+    }
+    let ip = match ethertype {
+        ETHERTYPE_IPV4 => ipv4(frame, offset),
+        ETHERTYPE_IPV6 => ipv6(frame, offset),
+        _ => return Network::Other,
+    };
+    match ip {
+        Some(ip) => Network::Ip(ip),
+        None => Network::Malformed,
+    }
+}
+
+#[inline(always)]
+fn ipv4<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
+    let header = frame.read::<20>(offset)?;
+    let [first, _, t0, t1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        header;
+    let header_bytes = usize::from(first & 0x0f) * 4;
+    let total = usize::from(u16::from_be_bytes([t0, t1]));
+    if first >> 4 != 4 || header_bytes < 20 {
+        return None;
+    }
+    // A total of 0 is segmentation offload with more than 64 KiB.
+    if total != 0 && (total < header_bytes || offset + total > frame.bytes() as usize) {
+        return None;
+    }
+    Some(Ip {
+        source: mapped([s0, s1, s2, s3]),
+        destination: mapped([d0, d1, d2, d3]),
+        offset: offset + header_bytes,
+        protocol,
+        v6: false,
+        fragment: u16::from_be_bytes([f0, f1]) & 0x1fff != 0,
+    })
+}
+
+#[inline(always)]
+fn ipv6<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
+    let header = frame.read::<40>(offset)?;
+    let (&[first, _, _, _, l0, l1, next, _], addresses) = header.split_first_chunk::<8>()?;
+    let (&source, rest) = addresses.split_first_chunk::<16>()?;
+    let &destination = rest.first_chunk::<16>()?;
+    // A payload of 0 is a jumbogram or segmentation offload with more than 64 KiB.
+    let payload = usize::from(u16::from_be_bytes([l0, l1]));
+    if first >> 4 != 6 || offset + 40 + payload > frame.bytes() as usize {
+        return None;
+    }
+    let mut ip =
+        Ip { source, destination, offset: offset + 40, protocol: next, v6: true, fragment: false };
+    for _ in 0..EXTENSIONS_MAX {
+        let is_extension = matches!(
+            ip.protocol,
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+        );
+        if !is_extension || ip.fragment {
+            return Some(ip);
+        }
+        let [next, length, f0, f1] = frame.read::<4>(ip.offset)?;
+        let length = usize::from(length);
+        ip.offset += match ip.protocol {
+            FRAGMENT => 8,
+            AUTHENTICATION => (length + 2) * 4,
+            _ => (length + 1) * 8,
+        };
+        if ip.protocol == FRAGMENT {
+            ip.fragment = u16::from_be_bytes([f0, f1]) & 0xfff8 != 0;
+        }
+        ip.protocol = next;
+    }
+    Some(ip)
+}
+
+/// Reads the transport header; `None` when it is cut short or contradicts itself.
+#[inline(always)]
+pub fn transport<F: Frame>(frame: &F, ip: &Ip) -> Option<Transport> {
+    match ip.protocol {
+        TCP => tcp(frame, ip.offset),
+        UDP => {
+            let [s0, s1, d0, d1, l0, l1, _, _] = frame.read::<8>(ip.offset)?;
+            let length = u16::from_be_bytes([l0, l1]);
+            if length != 0 && length < 8 {
+                return None;
+            }
+            Some(Transport {
+                source_port: u16::from_be_bytes([s0, s1]),
+                destination_port: u16::from_be_bytes([d0, d1]),
+                tcp_flags: 0,
+                kind: 0,
+            })
+        }
+        ICMP | ICMPV6 => {
+            let [icmp_type, code, ..] = frame.read::<ICMP_BYTES>(ip.offset)?;
+            let unreachable = if ip.protocol == ICMP {
+                icmp_type == ICMP_UNREACHABLE && code != ICMP_TOO_BIG
+            } else {
+                icmp_type == ICMPV6_UNREACHABLE
+            };
+            Some(Transport {
+                source_port: u16::from(icmp_type),
+                destination_port: u16::from(code),
+                tcp_flags: 0,
+                kind: if unreachable { kind::UNREACHABLE } else { 0 },
+            })
+        }
+        _ => Some(Transport::default()),
+    }
+}
+
+#[inline(always)]
+fn tcp<F: Frame>(frame: &F, offset: usize) -> Option<Transport> {
+    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, words, flags, ..] = frame.read::<20>(offset)?;
+    if words >> 4 < 5 {
+        return None;
+    }
+    let kind = if flags & FLAG_RST != 0 {
+        kind::RST
+    } else {
+        match flags & (FLAG_SYN | FLAG_ACK) {
+            FLAG_SYN => kind::SYN,
+            both if both == FLAG_SYN | FLAG_ACK => kind::SYN_ACK,
+            _ => 0,
+        }
+    };
+    Some(Transport {
+        source_port: u16::from_be_bytes([s0, s1]),
+        destination_port: u16::from_be_bytes([d0, d1]),
+        tcp_flags: flags,
+        kind,
+    })
+}
+
+/// Reads the packet that an "unreachable" is about: its addresses, and its ports when it is TCP
+/// or UDP. `None` when too little of it was sent back.
+#[inline(always)]
+pub fn about<F: Frame>(frame: &F, error: &Ip) -> Option<About> {
+    let offset = error.offset + ICMP_BYTES;
+    let (tried_by, tried, protocol, ports) = if error.v6 {
+        let header = frame.load::<40>(offset)?;
+        let (&[first, _, _, _, _, _, next, _], addresses) = header.split_first_chunk::<8>()?;
+        let (&source, rest) = addresses.split_first_chunk::<16>()?;
+        let &destination = rest.first_chunk::<16>()?;
+        if first >> 4 != 6 {
+            return None;
+        }
+        (source, destination, next, offset + 40)
+    } else {
+        let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+            frame.load::<20>(offset)?;
+        if first >> 4 != 4 {
+            return None;
+        }
+        let source = mapped([s0, s1, s2, s3]);
+        let destination = mapped([d0, d1, d2, d3]);
+        let ports = offset + usize::from(first & 0x0f) * 4;
+        (source, destination, protocol, ports)
+    };
+    let mut about = About {
+        source: tried,
+        destination: tried_by,
+        source_port: 0,
+        destination_port: 0,
+        protocol,
+    };
+    if protocol == TCP || protocol == UDP {
+        let [s0, s1, d0, d1] = frame.load::<4>(ports)?;
+        about.source_port = u16::from_be_bytes([d0, d1]);
+        about.destination_port = u16::from_be_bytes([s0, s1]);
+    }
+    Some(about)
+}
+
+/// `::ffff:a.b.c.d`.
+#[inline(always)]
+fn mapped([a, b, c, d]: [u8; 4]) -> Address {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// Whether the first packet of such a flow is told as [`kind::FLOW`]; TCP has its own records.
+#[inline(always)]
+pub fn tells_flow(protocol: u8) -> bool {
+    protocol != TCP
+}

@@ -1,0 +1,258 @@
+//! The sockets: five connections that are polled, followed and opened again.
+//!
+//! Never blocks: every call on a socket is non-blocking, the loop in `main.rs` waits for all of
+//! them at once. A source that does not answer in time, or sends a byte that is no frame, is
+//! closed and tried again later.
+
+use std::{
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use hookprobe_wire::{
+    Decoder, FrameError, Seq, control,
+    frame::{self, FRAME_BYTES_MAX},
+    ledger, response, sensor,
+};
+use minicbor::Encode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::{
+    history::FOLLOW_BACK_BLOCKS,
+    model::{Event, Source},
+};
+
+/// Between two questions to a source: people read once a second.
+pub const POLL_MS: u64 = 1000;
+/// A question that is not answered by then closes the connection: services answer from memory, so
+/// this is a service that hangs, and 5 s tells it from one that is only busy on a small box.
+pub const ANSWER_MS: u64 = 5000;
+/// First wait before a connection is tried again; doubles up to [`RETRY_MS_MAX`].
+pub const RETRY_MS_MIN: u64 = 250;
+/// Longest wait: a person who restarts a service sees it within 4 s.
+pub const RETRY_MS_MAX: u64 = 4000;
+/// Bytes read from one source in one turn, so that none starves the keys.
+const TURN_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+/// Questions waiting to be written; they are small, a source that takes none is closed.
+const OUTBOX_BYTES_MAX: usize = 4096;
+
+struct Connection {
+    stream: UnixStream,
+    decoder: Decoder,
+    outbox: Vec<u8>,
+    asked_ms: Option<u64>,
+    next_ms: u64,
+    following: bool,
+}
+
+struct Link {
+    source: Source,
+    connection: Option<Connection>,
+    retry_ms: u64,
+    backoff_ms: u64,
+}
+
+/// Why a connection was closed.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("closed by the service")]
+    End,
+    #[error("no answer for {} s", ANSWER_MS / 1000)]
+    Silent,
+    #[error("takes no questions")]
+    Full,
+}
+
+/// All connections.
+pub struct Sources {
+    dir: PathBuf,
+    links: Vec<Link>,
+}
+
+impl Sources {
+    /// Nothing connected yet; sockets stand in `dir`.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        let link =
+            |source| Link { source, connection: None, retry_ms: 0, backoff_ms: RETRY_MS_MIN };
+        Self { dir: dir.into(), links: Source::ALL.into_iter().map(link).collect() }
+    }
+
+    /// What to poll: descriptor, and whether something waits to be written.
+    pub fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        let connections = self.links.iter().filter_map(|link| link.connection.as_ref());
+        connections.map(|connection| (connection.stream.as_fd(), !connection.outbox.is_empty()))
+    }
+
+    /// Asks the sensor for a drill.
+    pub fn drill(&mut self, now_ms: u64) {
+        for link in &mut self.links {
+            if link.source == Source::Sensor
+                && let Some(connection) = &mut link.connection
+            {
+                // A frame of one small value always fits; a full outbox closes the connection.
+                let _ = connection.ask(now_ms, &sensor::Request::Drill);
+            }
+        }
+    }
+
+    /// One turn: connects, asks, reads. `log_next` is the first log line that is not known yet.
+    pub fn turn(&mut self, now_ms: u64, log_next: u64, out: &mut Vec<Event>) {
+        for link in &mut self.links {
+            if link.connection.is_none() && now_ms >= link.retry_ms {
+                link.open(&self.dir, now_ms, out);
+            }
+            let Some(connection) = &mut link.connection else {
+                continue;
+            };
+            let before = out.len();
+            match connection.turn(link.source, now_ms, log_next, out) {
+                Ok(()) if out.len() > before => link.backoff_ms = RETRY_MS_MIN,
+                Ok(()) => {}
+                Err(closed) => link.close(now_ms, &closed, out),
+            }
+        }
+    }
+}
+
+impl Link {
+    fn open(&mut self, dir: &Path, now_ms: u64, out: &mut Vec<Event>) {
+        match connect(&dir.join(self.source.socket())) {
+            Ok(stream) => {
+                self.connection = Some(Connection {
+                    stream,
+                    decoder: Decoder::new(),
+                    outbox: Vec::new(),
+                    asked_ms: None,
+                    next_ms: now_ms,
+                    following: false,
+                });
+                out.push(Event::Connected(self.source));
+            }
+            Err(error) => self.close(now_ms, &Closed::Io(error), out),
+        }
+    }
+
+    fn close(&mut self, now_ms: u64, closed: &Closed, out: &mut Vec<Event>) {
+        self.connection = None;
+        self.retry_ms = now_ms.saturating_add(self.backoff_ms);
+        self.backoff_ms = (self.backoff_ms * 2).min(RETRY_MS_MAX);
+        out.push(Event::Disconnected(self.source, closed.to_string()));
+    }
+}
+
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    // A full backlog is an error at once, not a wait.
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+impl Connection {
+    fn turn(
+        &mut self,
+        source: Source,
+        now_ms: u64,
+        log_next: u64,
+        out: &mut Vec<Event>,
+    ) -> Result<(), Closed> {
+        if now_ms >= self.next_ms && self.asked_ms.is_none() && !self.following {
+            self.next_ms = now_ms.saturating_add(POLL_MS);
+            match source {
+                Source::Init => {
+                    self.ask(now_ms, &control::Request::Status)?;
+                    self.ask(now_ms, &control::Request::Log { from: log_next })?;
+                }
+                Source::Sensor => self.ask(now_ms, &sensor::Request::Status)?,
+                Source::Response => self.ask(now_ms, &response::Request::Status)?,
+                Source::Ledger | Source::Blocks => self.ask(now_ms, &ledger::Request::Head)?,
+            }
+        }
+        self.send()?;
+        self.receive(source, now_ms, out)?;
+        match self.asked_ms {
+            Some(asked) if now_ms.saturating_sub(asked) > ANSWER_MS => Err(Closed::Silent),
+            _ => Ok(()),
+        }
+    }
+
+    fn ask<M: Encode<()>>(&mut self, now_ms: u64, message: &M) -> Result<(), Closed> {
+        if self.outbox.len() > OUTBOX_BYTES_MAX {
+            return Err(Closed::Full);
+        }
+        frame::encode(message, &mut self.outbox)?;
+        self.asked_ms.get_or_insert(now_ms);
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), Closed> {
+        while !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(count) => drop(self.outbox.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, source: Source, now_ms: u64, out: &mut Vec<Event>) -> Result<(), Closed> {
+        let mut bytes = [0; 16 * 1024];
+        let mut total = 0;
+        while total < TURN_BYTES_MAX {
+            let room = self.decoder.room().min(bytes.len());
+            let Some(free) = bytes.get_mut(..room) else {
+                return Ok(());
+            };
+            match self.stream.read(free) {
+                Ok(0) => return Err(Closed::End),
+                Ok(count) => {
+                    total += count;
+                    self.decoder.feed(free.get(..count).unwrap_or_default());
+                    self.decode(source, now_ms, out)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, source: Source, now_ms: u64, out: &mut Vec<Event>) -> Result<(), Closed> {
+        loop {
+            let event = match source {
+                Source::Init => self.decoder.next().map(|reply| reply.map(Event::Init)),
+                Source::Sensor => self.decoder.next().map(|reply| reply.map(Event::Sensor)),
+                Source::Response => self.decoder.next().map(|reply| reply.map(Event::Response)),
+                Source::Ledger => self.decoder.next().map(|reply| reply.map(Event::Ledger)),
+                Source::Blocks => self.decoder.next().map(|reply| reply.map(Event::Blocks)),
+            }?;
+            let Some(event) = event else { return Ok(()) };
+            self.asked_ms = None;
+            if let Event::Blocks(ledger::Reply::Head(head)) = &event {
+                let from = Seq(head.length.saturating_sub(FOLLOW_BACK_BLOCKS));
+                self.ask(now_ms, &ledger::Request::Follow { from })?;
+                // From here on blocks come when they come.
+                self.asked_ms = None;
+                self.following = true;
+                self.send()?;
+            }
+            out.push(event);
+        }
+    }
+}

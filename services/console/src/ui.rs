@@ -1,0 +1,367 @@
+//! Where the reader is: screen, selected row, filter, sort; and what keys do to it.
+//!
+//! Pure. A row is remembered by its identity, not by its place, so that new rows do not move the
+//! selection; the first row is the exception: it stays the newest.
+
+use crate::{
+    command::{self, Action},
+    detail,
+    key::Key,
+    model::{Contact, Drill, Effect, Model, Source},
+    table,
+};
+
+/// Longest filter.
+pub const FILTER_CHARS_MAX: usize = 32;
+
+/// The eight screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Screen {
+    /// How is the box?
+    #[default]
+    Overview,
+    /// What was detected?
+    Alerts,
+    /// Who talks to whom?
+    Flows,
+    /// What is written?
+    Ledger,
+    /// Who else is there?
+    Mesh,
+    /// What is being done?
+    Mitigations,
+    /// What runs?
+    Services,
+    /// How is it set up?
+    Settings,
+}
+
+impl Screen {
+    /// In the order of their digits.
+    pub const ALL: [Self; 8] = [
+        Self::Overview,
+        Self::Alerts,
+        Self::Flows,
+        Self::Ledger,
+        Self::Mesh,
+        Self::Mitigations,
+        Self::Services,
+        Self::Settings,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Alerts => "Alerts",
+            Self::Flows => "Flows",
+            Self::Ledger => "Ledger",
+            Self::Mesh => "Mesh",
+            Self::Mitigations => "Mitigations",
+            Self::Services => "Services",
+            Self::Settings => "Settings",
+        }
+    }
+
+    /// Its digit.
+    #[must_use]
+    pub fn digit(self) -> u8 {
+        self as u8 + 1
+    }
+
+    fn beside(self, step: i8) -> Self {
+        let count = Self::ALL.len();
+        let at = usize::from(self.digit() - 1);
+        let at = if step < 0 { at + count - 1 } else { at + 1 } % count;
+        Self::ALL.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// Panes of the Overview.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pane {
+    /// What was measured.
+    #[default]
+    Attestation,
+    /// The numbers that matter.
+    Posture,
+    /// What runs.
+    Services,
+    /// Packets per second.
+    Events,
+    /// Log of the box.
+    Log,
+    /// What is wrong.
+    Diagnostics,
+}
+
+impl Pane {
+    const ALL: [Self; 6] = [
+        Self::Attestation,
+        Self::Posture,
+        Self::Services,
+        Self::Events,
+        Self::Log,
+        Self::Diagnostics,
+    ];
+}
+
+/// Where the reader is in one list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct List {
+    /// Identity of the selected row; none: the first one, whichever it is.
+    pub anchor: Option<u64>,
+    /// Its place when it was last seen.
+    pub index: usize,
+    /// The detail is open.
+    pub detail: bool,
+    /// First line of the detail that is shown.
+    pub scroll: usize,
+    /// Rows must contain it.
+    pub filter: String,
+    /// Column that rows are sorted by; none: natural order.
+    pub sort: Option<usize>,
+}
+
+impl List {
+    /// Place of the selected row among rows with these identities.
+    #[must_use]
+    pub fn locate(&self, ids: &[u64]) -> usize {
+        let Some(anchor) = self.anchor else { return 0 };
+        ids.iter()
+            .position(|id| *id == anchor)
+            .unwrap_or(self.index)
+            .min(ids.len().saturating_sub(1))
+    }
+
+    fn select(&mut self, ids: &[u64], index: usize) {
+        self.index = index.min(ids.len().saturating_sub(1));
+        self.anchor = if self.index == 0 { None } else { ids.get(self.index).copied() };
+        self.scroll = 0;
+    }
+}
+
+/// Where the reader is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ui {
+    /// The screen that is shown.
+    pub screen: Screen,
+    /// The pane that has the focus on Overview.
+    pub pane: Pane,
+    /// Help lies over the screen.
+    pub help: bool,
+    /// The filter is being typed; what it was before.
+    pub typing: Option<String>,
+    lists: [List; Screen::ALL.len()],
+}
+
+impl Ui {
+    /// The list of the screen that is shown.
+    #[must_use]
+    pub fn list(&self) -> &List {
+        let [one, two, three, four, five, six, seven, eight] = &self.lists;
+        match self.screen {
+            Screen::Overview => one,
+            Screen::Alerts => two,
+            Screen::Flows => three,
+            Screen::Ledger => four,
+            Screen::Mesh => five,
+            Screen::Mitigations => six,
+            Screen::Services => seven,
+            Screen::Settings => eight,
+        }
+    }
+
+    fn list_mut(&mut self) -> &mut List {
+        let [one, two, three, four, five, six, seven, eight] = &mut self.lists;
+        match self.screen {
+            Screen::Overview => one,
+            Screen::Alerts => two,
+            Screen::Flows => three,
+            Screen::Ledger => four,
+            Screen::Mesh => five,
+            Screen::Mitigations => six,
+            Screen::Services => seven,
+            Screen::Settings => eight,
+        }
+    }
+}
+
+/// Does what a key asks for.
+pub fn press(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
+    if model.ui.typing.is_some() && key != Key::Ctrl('l') {
+        type_filter(&mut model.ui, key);
+        return;
+    }
+    if model.drill == Drill::Asking && key != Key::Ctrl('l') {
+        answer_drill(model, key, out);
+        return;
+    }
+    if matches!(model.drill, Drill::Done { .. }) {
+        model.drill = Drill::Idle;
+    }
+    let Some(action) = command::action(key, model.allow_quit) else {
+        return;
+    };
+    if model.ui.help && !matches!(action, Action::Redraw | Action::Quit | Action::Colour) {
+        model.ui.help = false;
+        if matches!(action, Action::Help | Action::Back | Action::Detail) {
+            return;
+        }
+    }
+    perform(model, action, out);
+}
+
+fn perform(model: &mut Model, action: Action, out: &mut Vec<Effect>) {
+    match action {
+        Action::Screen(digit) => {
+            let at = usize::from(digit.saturating_sub(1));
+            model.ui.screen = Screen::ALL.get(at).copied().unwrap_or_default();
+            // A digit leads to the list, whatever was read there before.
+            model.ui.list_mut().detail = false;
+        }
+        Action::Beside(step) => model.ui.screen = model.ui.screen.beside(step),
+        Action::Pane(step) => next_pane(model, step),
+        Action::Row(step) => move_by(model, isize::from(step)),
+        Action::Page(step) => {
+            let rows = isize::from(model.size.1.saturating_sub(8).max(1).cast_signed());
+            move_by(model, rows * isize::from(step));
+        }
+        Action::First => move_by(model, isize::MIN),
+        Action::Last => move_by(model, isize::MAX),
+        Action::Detail => open(model),
+        Action::Back => back(&mut model.ui),
+        Action::Filter if table::exists(model) => {
+            let before = model.ui.list().filter.clone();
+            model.ui.typing = Some(before);
+            model.ui.list_mut().detail = false;
+        }
+        Action::Filter => {}
+        Action::Sort => sort(model),
+        Action::Freeze => model.toggle_frozen(),
+        Action::Drill => model.drill = Drill::Asking,
+        Action::Colour => {
+            model.look.colour = !model.look.colour;
+            out.push(Effect::Repaint);
+        }
+        Action::Help => model.ui.help = true,
+        Action::Redraw => out.push(Effect::Repaint),
+        Action::Quit => out.push(Effect::Quit),
+    }
+}
+
+fn type_filter(ui: &mut Ui, key: Key) {
+    match key {
+        Key::Char(char) => {
+            let filter = &mut ui.list_mut().filter;
+            if filter.len() < FILTER_CHARS_MAX {
+                filter.push(char);
+            }
+        }
+        Key::Backspace => {
+            ui.list_mut().filter.pop();
+        }
+        Key::Enter | Key::Tab => ui.typing = None,
+        Key::Esc => ui.list_mut().filter = ui.typing.take().unwrap_or_default(),
+        _ => {}
+    }
+    let list = ui.list_mut();
+    list.anchor = None;
+    list.index = 0;
+}
+
+fn answer_drill(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
+    if !matches!(key, Key::Char('y' | 'Y')) {
+        model.drill = Drill::Idle;
+        return;
+    }
+    if *model.live().contact(Source::Sensor) != Contact::Up {
+        model.drill = Drill::Done {
+            started: false,
+            reason: "HP-CO-012 drill: the sensor is disconnected; see 7 Services".into(),
+        };
+        return;
+    }
+    model.drill = Drill::Sent { at_ms: model.now.mono_ms };
+    out.push(Effect::Drill);
+}
+
+fn next_pane(model: &mut Model, step: i8) {
+    if model.ui.screen != Screen::Overview || model.ui.list().detail {
+        if model.ui.list().detail {
+            back(&mut model.ui);
+        } else {
+            open(model);
+        }
+        return;
+    }
+    // An invisible pane can't have the focus.
+    let count = Pane::ALL.len() - usize::from(model.data().diagnostics().is_empty());
+    let at = (model.ui.pane as usize).min(count - 1);
+    let at = if step < 0 { at + count - 1 } else { at + 1 } % count;
+    model.ui.pane = Pane::ALL.get(at).copied().unwrap_or_default();
+}
+
+fn open(model: &mut Model) {
+    if model.ui.screen == Screen::Overview {
+        let screen = match model.ui.pane {
+            Pane::Posture => Screen::Alerts,
+            Pane::Services => Screen::Services,
+            Pane::Events => Screen::Flows,
+            Pane::Attestation | Pane::Log | Pane::Diagnostics => Screen::Overview,
+        };
+        if screen != Screen::Overview {
+            model.ui.screen = screen;
+            return;
+        }
+    }
+    let ids = table::ids(model);
+    let list = model.ui.list_mut();
+    let index = list.locate(&ids);
+    if model.ui.screen != Screen::Overview {
+        let Some(id) = ids.get(index) else { return };
+        // What is being read stays, even when newer rows come.
+        let list = model.ui.list_mut();
+        list.anchor = Some(*id);
+        list.index = index;
+    }
+    let list = model.ui.list_mut();
+    list.detail = true;
+    list.scroll = 0;
+}
+
+fn back(ui: &mut Ui) {
+    let list = ui.list_mut();
+    if list.detail {
+        list.detail = false;
+        list.scroll = 0;
+    } else {
+        list.filter.clear();
+    }
+}
+
+fn sort(model: &mut Model) {
+    let columns = table::columns(model.ui.screen).len();
+    let list = model.ui.list_mut();
+    list.sort = match list.sort {
+        None if columns > 0 => Some(0),
+        Some(at) if at + 1 < columns => Some(at + 1),
+        _ => None,
+    };
+    list.anchor = None;
+    list.index = 0;
+}
+
+fn move_by(model: &mut Model, rows: isize) {
+    if model.ui.list().detail || !table::exists(model) {
+        let (lines, shown) = (detail::length(model), detail::rows(model));
+        let list = model.ui.list_mut();
+        list.scroll = list.scroll.saturating_add_signed(rows).min(lines.saturating_sub(shown));
+        return;
+    }
+    let ids = table::ids(model);
+    let list = model.ui.list_mut();
+    let index = list.locate(&ids).saturating_add_signed(rows);
+    list.select(&ids, index);
+}

@@ -1,0 +1,192 @@
+//! What the model does with events and keys: the drill, freezing, filters, the chain of cause.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, like tests"
+)]
+
+mod sample;
+
+use hookprobe_console::{
+    Effect, Event, Model, Now, Source,
+    history::{AlertState, Commitment, History, Link},
+    key::Key,
+    look::Look,
+    model::{DRILL_WAIT_MS, Drill, STALE_MS},
+    table,
+    ui::{Pane, Screen},
+};
+use hookprobe_wire::{Hash, ledger, sensor};
+use sample::State;
+
+fn press(model: &mut Model, keys: &[Key]) -> Vec<Effect> {
+    let now = model.now;
+    let mut out = Vec::new();
+    for key in keys {
+        model.update(now, Event::Key(*key), &mut out);
+    }
+    out
+}
+
+fn later(model: &mut Model, ms: u64) {
+    let now = Now { mono_ms: model.now.mono_ms + ms, ..model.now };
+    model.update(now, Event::Tick, &mut Vec::new());
+}
+
+#[test]
+fn a_drill_is_sent_after_yes_and_only_then() {
+    let check = |state, keys: &[Key], sent: bool| {
+        let effects = press(&mut sample::model(state, Look::SERIAL), keys);
+        assert_eq!(effects.contains(&Effect::Drill), sent, "{state:?} {keys:?}");
+    };
+    let (ask, yes) = (Key::Char('d'), Key::Char('y'));
+    check(State::Ok, &[ask], false);
+    check(State::Ok, &[yes], false);
+    check(State::Ok, &[ask, Key::Enter], false);
+    check(State::Ok, &[ask, Key::Esc, yes], false);
+    check(State::Ok, &[ask, yes], true);
+    check(State::Disconnected, &[ask, yes], false);
+}
+
+#[test]
+fn a_drill_without_an_answer_fails() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    press(&mut model, &[Key::Char('d'), Key::Char('y')]);
+    later(&mut model, DRILL_WAIT_MS);
+    assert!(matches!(model.drill, Drill::Sent { .. }));
+    later(&mut model, 1);
+    assert!(
+        matches!(&model.drill, Drill::Done { started: false, reason } if reason.contains("HP-CO-011"))
+    );
+}
+
+#[test]
+fn frozen_data_stays_and_live_data_goes_on() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    press(&mut model, &[Key::Char(' ')]);
+    let now = model.now;
+    let before = model.data().rates.len();
+    let status = sensor::Reply::Status(sample::sensor_status(9_000_000));
+    model.update(now, Event::Sensor(status), &mut Vec::new());
+    assert_eq!(model.data().rates.len(), before);
+    assert_eq!(model.live().rates.len(), before + 1);
+    assert!(!model.fresh(Source::Sensor));
+    press(&mut model, &[Key::Char(' ')]);
+    assert_eq!(model.data().rates.len(), before + 1);
+}
+
+#[test]
+fn silence_makes_stale() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    assert!(model.fresh(Source::Init));
+    later(&mut model, STALE_MS);
+    assert!(model.fresh(Source::Init));
+    later(&mut model, 1);
+    assert!(!model.fresh(Source::Init));
+}
+
+#[test]
+fn filter_keeps_rows_that_contain_it_and_esc_restores() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    let rows = |model: &Model| table::rows(model).0.len();
+    press(&mut model, &[Key::Char('4'), Key::Char('/')]);
+    for char in "REFUSAL".chars() {
+        press(&mut model, &[Key::Char(char)]);
+    }
+    assert_eq!(rows(&model), 1);
+    press(&mut model, &[Key::Backspace, Key::Enter]);
+    assert_eq!(model.ui.list().filter, "REFUSA");
+    press(&mut model, &[Key::Char('/'), Key::Char('x'), Key::Esc]);
+    assert_eq!(model.ui.list().filter, "REFUSA");
+    press(&mut model, &[Key::Esc]);
+    assert_eq!(rows(&model), 9);
+}
+
+#[test]
+fn sort_walks_the_columns_and_ends_where_it_began() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    press(&mut model, &[Key::Char('3')]);
+    let natural = table::ids(&model);
+    let columns = table::columns(Screen::Flows).len();
+    for at in 0..columns {
+        press(&mut model, &[Key::Char('s')]);
+        assert_eq!(model.ui.list().sort, Some(at));
+        let values: Vec<u64> =
+            table::rows(&model).0.iter().map(|row| row.cells[at].value).collect();
+        assert!(values.is_sorted_by(|a, b| a >= b), "column {at}");
+    }
+    press(&mut model, &[Key::Char('s')]);
+    assert_eq!(table::ids(&model), natural);
+}
+
+#[test]
+fn the_focus_skips_a_pane_that_is_not_there() {
+    let last = |state| {
+        let mut model = sample::model(state, Look::SERIAL);
+        press(&mut model, &[Key::BackTab]);
+        model.ui.pane
+    };
+    assert_eq!(last(State::Ok), Pane::Log);
+    assert_eq!(last(State::Failed), Pane::Diagnostics);
+}
+
+#[test]
+fn an_alert_is_open_until_what_was_done_has_ended() {
+    let records = sample::records();
+    let check = |kept: usize, alert: usize, expect: AlertState| {
+        let mut history = History::new();
+        records[..kept].iter().for_each(|record| history.push(record.clone()));
+        assert_eq!(history.alert_state(records[alert].hash), expect, "{kept} blocks");
+    };
+    check(3, 2, AlertState::Open);
+    check(4, 2, AlertState::Blocked);
+    check(5, 2, AlertState::Ended);
+    check(9, 7, AlertState::Refused);
+    check(9, 5, AlertState::Blocked);
+}
+
+#[test]
+fn links_and_commitments_are_computed_not_believed() {
+    let check = |change: &dyn Fn(&mut ledger::Record), link: Link, commitment: Commitment| {
+        let mut records = sample::records();
+        change(&mut records[1]);
+        let mut history = History::new();
+        records.into_iter().take(2).for_each(|record| history.push(record));
+        let last = history.iter().last().unwrap();
+        assert_eq!((last.link, last.commitment), (link, commitment));
+    };
+    check(&|_| {}, Link::Holds, Commitment::Matches);
+    check(&|record| record.hash = Hash::zero(), Link::Broken, Commitment::Matches);
+    check(
+        &|record| {
+            record.block.header.seq.0 += 1;
+            record.hash = record.block.hash();
+        },
+        Link::Broken,
+        Commitment::Matches,
+    );
+    check(
+        &|record| {
+            record.block.header.epoch += 1;
+            record.hash = record.block.hash();
+        },
+        Link::Broken,
+        Commitment::Matches,
+    );
+    check(&|record| record.payload = None, Link::Holds, Commitment::Erased);
+    check(
+        &|record| record.payload.as_mut().unwrap().salt = [0; 16].into(),
+        Link::Holds,
+        Commitment::Differs,
+    );
+}
+
+#[test]
+fn a_new_connection_begins_the_history_again() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    let now = model.now;
+    let head = sample::head(&sample::records());
+    model.update(now, Event::Blocks(ledger::Reply::Head(head)), &mut Vec::new());
+    assert!(model.data().history.is_empty());
+    assert!(!model.data().history.caught_up);
+}

@@ -1,0 +1,346 @@
+//! The state of the live sensor and what each event does to it. The loop in [`super`] calls it.
+
+use std::time::Duration;
+
+use hookprobe_abi::{self as abi, Record, kind};
+use hookprobe_wire::{
+    Diagnostic, Severity,
+    event::{Alert, Evidence},
+    sensor::{Reply, Request, Status},
+};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{
+    attach::Attachments,
+    clock::{boot_ns, real_ns, to_real_ns},
+    drill::Drill,
+    interfaces::Wanted,
+    ledger::{QUEUE_MAX, Told},
+    socket::Call,
+    status::{TopFlows, kernel_counters, named},
+};
+use crate::{
+    core::{
+        Core, Effect, Finding, TimeNs,
+        address::{is_drill_source, to_ip},
+    },
+    object::{Maps, Object, Records},
+};
+
+/// Records handled in one go, so that the beat is never late: about 5 ms.
+const DRAIN_MAX: usize = 4096;
+/// How long a loss is shown as a diagnostic. 60 s: until a person has looked.
+const LOSS_SHOWN_NS: TimeNs = Duration::from_secs(60).as_nanos() as TimeNs;
+
+/// Numbers of the shell.
+#[derive(Debug, Default)]
+struct Counts {
+    alerts_acknowledged: u64,
+    alerts_dropped: u64,
+    records_foreign: u64,
+    drills: u64,
+}
+
+/// Everything that the loop owns but the ring buffer.
+pub struct Sensor {
+    object: Object,
+    maps: Maps,
+    attachments: Attachments,
+    core: Core,
+    effects: Vec<Effect>,
+    alerts: mpsc::Sender<Alert>,
+    drill: Drill,
+    flows: TopFlows,
+    counts: Counts,
+    /// Trouble at start that does not pass.
+    trouble: Option<Diagnostic>,
+    /// Why the ledger can't be reached now.
+    ledger_down: Option<String>,
+    dropped_total: u64,
+    lost_total: u64,
+    lost_ns: Option<TimeNs>,
+    is_drained: bool,
+}
+
+impl Sensor {
+    pub fn new(
+        object: Object,
+        maps: Maps,
+        wanted: Wanted,
+        alerts: mpsc::Sender<Alert>,
+        trouble: Option<Diagnostic>,
+    ) -> Self {
+        Self {
+            object,
+            maps,
+            attachments: Attachments::new(wanted),
+            core: Core::new(),
+            effects: Vec::new(),
+            alerts,
+            drill: Drill::default(),
+            flows: TopFlows::default(),
+            counts: Counts::default(),
+            trouble,
+            ledger_down: None,
+            dropped_total: 0,
+            lost_total: 0,
+            lost_ns: None,
+            is_drained: true,
+        }
+    }
+
+    /// One sentence for PID 1.
+    pub fn state(&self) -> String {
+        match self.attachments.attached() {
+            0 => "degraded: no interface is watched".into(),
+            count => format!("watching {count} interface(s)"),
+        }
+    }
+
+    /// Takes records out of the ring buffer; `true` when it is empty.
+    pub fn drain(&mut self, records: &mut Records) -> bool {
+        self.is_drained = false;
+        for _ in 0..DRAIN_MAX {
+            let Some(item) = records.next() else {
+                self.is_drained = true;
+                break;
+            };
+            let record = parse_record(&item);
+            drop(item);
+            match record {
+                Some(record) => self.record(&record),
+                None => self.counts.records_foreign += 1,
+            }
+        }
+        self.apply();
+        self.is_drained
+    }
+
+    fn record(&mut self, record: &Record) {
+        if record.kind == kind::FIRST_DROP {
+            info!(
+                source = %to_ip(&record.source),
+                time_ns = to_real_ns(record.time_ns),
+                "first_drop"
+            );
+        }
+        self.core.handle(record.time_ns, record, &mut self.effects);
+    }
+
+    /// Five times a second: ends of waits, the next frame of a drill.
+    pub fn beat(&mut self, records: &mut Records) {
+        self.drain(records);
+        if self.is_drained {
+            self.core.tick(boot_ns(), &mut self.effects);
+            self.apply();
+        }
+        if let Some(frame) = self.drill.next_frame() {
+            self.run_drill(&frame);
+        }
+    }
+
+    /// Once a second: interfaces and counters.
+    pub fn second(&mut self) {
+        self.attachments.check(&mut self.object);
+        let dropped = self.maps.counter(abi::Counter::DroppedBlock).unwrap_or(0);
+        if dropped > self.dropped_total {
+            info!(total = dropped, "drops");
+        }
+        self.dropped_total = dropped;
+        let lost = self.maps.counter(abi::Counter::RecordsLost).unwrap_or(0);
+        if lost > self.lost_total {
+            if self.lost_ns.is_none() {
+                warn!("HP-SN-030 sensor: {lost} records lost, the ring buffer was full");
+            }
+            self.lost_ns = Some(boot_ns());
+        }
+        self.lost_total = lost;
+        let is_over = |since: &TimeNs| boot_ns().saturating_sub(*since) >= LOSS_SHOWN_NS;
+        if self.lost_ns.as_ref().is_some_and(is_over) {
+            self.lost_ns = None;
+        }
+    }
+
+    /// Answers a client.
+    pub fn answer(&mut self, call: Call) {
+        let reply = match call.request {
+            Request::Status => Reply::Status(self.status()),
+            Request::Drill => self.start_drill(),
+        };
+        // A client that left does not want it.
+        let _ = call.reply.send(reply);
+    }
+
+    /// What the ledger said.
+    pub fn told(&mut self, told: Told) {
+        match told {
+            Told::Acknowledged { alert, seq, hash } => {
+                if self.ledger_down.take().is_some() {
+                    info!("ledger is back");
+                }
+                self.counts.alerts_acknowledged += 1;
+                info!(
+                    seq = %seq,
+                    hash = %hash,
+                    source = %alert.source,
+                    detector = %alert.detector,
+                    first_ns = alert.first_ns,
+                    decided_ns = alert.decided_ns,
+                    acked_ns = real_ns(),
+                    "alert"
+                );
+            }
+            Told::Down { reason } => {
+                if self.ledger_down.is_none() {
+                    warn!("HP-SN-020 ledger: {reason}; alerts wait, see its log");
+                }
+                self.ledger_down = Some(reason);
+            }
+            Told::Dropped { code, reason } => {
+                self.counts.alerts_dropped += 1;
+                warn!("HP-SN-022 ledger: refused an alert ({code} {reason}); see its log");
+            }
+        }
+    }
+
+    /// Does what the core wants.
+    fn apply(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Alert(finding) => self.send(&finding),
+            }
+        }
+    }
+
+    fn send(&mut self, finding: &Finding) {
+        let alert = self.to_alert(finding);
+        info!(
+            source = %alert.source,
+            detector = %alert.detector,
+            interface = %alert.interface,
+            drill = alert.drill,
+            "decided: {}",
+            alert.summary
+        );
+        if self.alerts.try_send(alert).is_err() {
+            self.counts.alerts_dropped += 1;
+            warn!("HP-SN-021 sensor: alert dropped, {QUEUE_MAX} wait for the ledger; see its log");
+        }
+    }
+
+    fn to_alert(&self, finding: &Finding) -> Alert {
+        let is_drill =
+            is_drill_source(&finding.source) && self.drill.owns(boot_ns(), &finding.source);
+        let interface = match self.attachments.name_of(finding.interface) {
+            Some(name) => name.to_owned(),
+            None if is_drill => "drill".into(),
+            None => format!("if{}", finding.interface),
+        };
+        let evidence = finding
+            .evidence
+            .iter()
+            .map(|(name, value)| Evidence { name: (*name).into(), value: *value });
+        Alert {
+            detector: finding.detector.into(),
+            severity: Severity::Warn,
+            source: to_ip(&finding.source),
+            interface,
+            summary: finding.summary.clone(),
+            evidence: evidence.collect(),
+            first_ns: to_real_ns(finding.first_ns),
+            decided_ns: to_real_ns(finding.decided_ns),
+            drill: is_drill,
+        }
+    }
+
+    fn start_drill(&mut self) -> Reply {
+        let (started, reason) = match self.drill.start(boot_ns()) {
+            Ok(frames) => {
+                self.counts.drills += 1;
+                info!("drill started");
+                for frame in frames {
+                    self.run_drill(&frame);
+                }
+                (true, "a scan from 198.51.100.0/24 is played; watch alerts and blocks".into())
+            }
+            Err(reason) => (false, reason),
+        };
+        Reply::Drill { started, reason }
+    }
+
+    fn run_drill(&mut self, frame: &[u8]) {
+        let action = match self.object.test_run(abi::PROGRAM_XDP, frame, 1) {
+            Ok((action, _)) => action,
+            Err(error) => {
+                warn!("{}", crate::causes(&error));
+                // Not a drop; the drill ends in time.
+                0
+            }
+        };
+        if let Some((outcome, after_ms)) = self.drill.verdict(boot_ns(), action) {
+            info!(result = %outcome.word(), after_ms, "drill");
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let mut counters = kernel_counters(&self.maps);
+        for (name, value) in self.core.counters() {
+            counters.push(named(name, value));
+        }
+        let queued = QUEUE_MAX.saturating_sub(self.alerts.capacity());
+        for (name, value) in [
+            ("alerts_queued", u64::try_from(queued).unwrap_or(u64::MAX)),
+            ("alerts_acknowledged", self.counts.alerts_acknowledged),
+            ("alerts_dropped", self.counts.alerts_dropped),
+            ("records_foreign", self.counts.records_foreign),
+            ("drills", self.counts.drills),
+        ] {
+            counters.push(named(name, value));
+        }
+        Status {
+            interfaces: self.attachments.interfaces(),
+            counters,
+            flows: self.flows.get(&self.maps),
+            diagnostics: self.diagnostics(),
+        }
+    }
+
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut diagnostics = self.attachments.diagnostics();
+        diagnostics.extend(self.trouble.clone());
+        let warning = |code: &str, object: &str, cause: String, remedy: &str| Diagnostic {
+            code: code.into(),
+            severity: Severity::Warn,
+            object: object.into(),
+            cause,
+            remedy: remedy.into(),
+        };
+        if let Some(reason) = &self.ledger_down {
+            let cause = format!("can't be reached: {reason}");
+            diagnostics.push(warning(
+                "HP-SN-020",
+                "ledger",
+                cause,
+                "alerts wait; see its log on the Services screen",
+            ));
+        }
+        if self.counts.alerts_dropped > 0 {
+            let cause = format!("{} alerts were dropped", self.counts.alerts_dropped);
+            let remedy = "see the ledger's log; they are not recorded anywhere";
+            diagnostics.push(warning("HP-SN-021", "sensor", cause, remedy));
+        }
+        if self.lost_ns.is_some() {
+            let cause = format!("{} records lost since the start", self.lost_total);
+            let remedy = "more packets than this board can look at; watch fewer interfaces";
+            diagnostics.push(warning("HP-SN-030", "sensor", cause, remedy));
+        }
+        diagnostics
+    }
+}
+
+/// The record in an item of the ring buffer.
+fn parse_record(item: &[u8]) -> Option<Record> {
+    let bytes: &[u8; size_of::<Record>()] = item.try_into().ok()?;
+    Some(crate::object::record_from(bytes))
+}

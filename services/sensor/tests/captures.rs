@@ -1,0 +1,259 @@
+//! Captures made by others: what has to be found in them, and where nothing may be.
+
+#![allow(clippy::unwrap_used, reason = "a test that can not go on has to fail there")]
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use hookprobe_abi::{Address, Record, kind};
+use hookprobe_sensor::{
+    core::{Core, Effect, Finding, address},
+    replay::{self, capture, replay_bytes},
+};
+use serde_json::Value;
+
+/// Folder with captures, by HOOKPROBE_TESTDATA or beside the workspace.
+fn testdata() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/testdata");
+    let folder = std::env::var_os("HOOKPROBE_TESTDATA").map_or(beside, PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: no test data");
+    None
+}
+
+/// EVE alerts of one capture.
+fn alerts(file: &Path) -> Vec<Value> {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    replay::run(&[file.to_path_buf()], out.path()).unwrap();
+    let lines = fs::read_to_string(out.path()).unwrap();
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event_type"] == "alert")
+        .collect()
+}
+
+#[test]
+fn syn_scan_is_one_alert() {
+    let Some(folder) = testdata() else { return };
+    let alerts = alerts(&folder.join("behaviour/ndpi/synscan.pcap"));
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(alerts[0]["src_ip"], "172.16.0.8");
+    assert_eq!(alerts[0]["dest_ip"], "64.13.134.52");
+    assert_eq!(alerts[0]["alert"]["metadata"]["detector"][0], "scan.trw");
+}
+
+#[test]
+fn other_traffic_is_silent() {
+    let Some(folder) = testdata() else { return };
+    let behaviour = folder.join("behaviour");
+    for name in [
+        "ndpi/bad-dns-traffic.pcap",
+        "ndpi/dns-tunnel-iodine.pcap",
+        "ndpi/dns.pcap",
+        "ndpi/dns_dot.pcap",
+        "ndpi/dns_fragmented.pcap",
+        "ndpi/dns_long_domainname.pcap",
+        "ndpi/dnscrypt_skype_false_positive.pcapng",
+        "ndpi/emotet.pcap",
+        "ndpi/googledns_android10.pcap",
+        "ndpi/log4j-webapp-exploit.pcap",
+        "ndpi/malformed_dns.pcap",
+        "slips/test-cc/test-cc-capture-1.pcap",
+        "slips/test12-icmp-portscan.pcap",
+    ] {
+        let alerts = alerts(&behaviour.join(name));
+        assert!(alerts.is_empty(), "{name}: {alerts:?}");
+    }
+}
+
+/// Records of the connections of a Zeek conn.log, in order of time.
+fn records_of_conn_log(text: &str) -> Vec<Record> {
+    let mut records = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if fields[6] != "tcp" {
+            continue;
+        }
+        let ip = |text: &str| -> Address { address::from_ip(text.parse::<IpAddr>().unwrap()) };
+        let time_ns = (fields[0].parse::<f64>().unwrap() * 1e9) as u64;
+        let syn = Record {
+            time_ns,
+            source: ip(fields[2]),
+            destination: ip(fields[4]),
+            source_port: fields[3].parse().unwrap(),
+            destination_port: fields[5].parse().unwrap(),
+            protocol: 6,
+            kind: kind::SYN,
+            ..Record::default()
+        };
+        records.push(syn);
+        let answer = match fields[11] {
+            "S0" | "SH" => continue,
+            "REJ" => kind::RST,
+            _ => kind::SYN_ACK,
+        };
+        records.push(Record {
+            // A round trip of 20 ms.
+            time_ns: time_ns + 20_000_000,
+            source: syn.destination,
+            destination: syn.source,
+            source_port: syn.destination_port,
+            destination_port: syn.source_port,
+            kind: answer,
+            ..syn
+        });
+    }
+    records.sort_by_key(|record| record.time_ns);
+    records
+}
+
+#[test]
+fn horizontal_scan_between_successes_is_found() {
+    let Some(folder) = testdata() else { return };
+    let log = folder.join("behaviour/slips/port-scans/horizontal/conn.log");
+    let records = records_of_conn_log(&fs::read_to_string(log).unwrap());
+    let (mut core, mut out) = (Core::new(), Vec::new());
+    for record in &records {
+        core.handle(record.time_ns, record, &mut out);
+    }
+    core.tick(u64::MAX, &mut out);
+    let findings: Vec<&Finding> = out.iter().map(|Effect::Alert(finding)| finding).collect();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let source = address::to_ip(&findings[0].source).to_string();
+    assert_eq!(source, "10.0.2.112");
+}
+
+#[test]
+fn every_capture_is_read_without_a_panic() {
+    let Some(folder) = testdata() else { return };
+    let mut captures = 0;
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let extension = path.extension().and_then(|text| text.to_str());
+            let bytes = fs::metadata(&path).unwrap().len();
+            if matches!(extension, Some("pcap" | "pcapng")) && bytes < 2_000_000 {
+                let (summary, result) = replay_bytes(&fs::read(&path).unwrap());
+                assert!(summary.alerts <= summary.records);
+                if let Err(error) = result {
+                    println!("{}: {error}", path.display());
+                }
+                captures += 1;
+            }
+        }
+    }
+    println!("{captures} captures");
+    assert!(captures > 0);
+}
+
+/// A pcap file of the given packets, Ethernet, microseconds.
+fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    file.extend(0xa1b2_c3d4_u32.to_le_bytes());
+    file.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0]);
+    for (micros, data) in packets {
+        let length = u32::try_from(data.len()).unwrap();
+        for number in [
+            u32::try_from(micros / 1_000_000).unwrap(),
+            u32::try_from(micros % 1_000_000).unwrap(),
+            length,
+            length,
+        ] {
+            file.extend(number.to_le_bytes());
+        }
+        file.extend(data);
+    }
+    file
+}
+
+fn tcp(source: [u8; 4], destination: [u8; 4], port: u16, rst: bool) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let mut out = Vec::new();
+    if rst {
+        let builder = builder.ipv4(destination, source, 64).tcp(port, 4000, 0, 0);
+        builder.rst().ack(1).write(&mut out, &[]).unwrap();
+    } else {
+        let builder = builder.ipv4(source, destination, 64).tcp(4000, port, 0, 0);
+        builder.syn().write(&mut out, &[]).unwrap();
+    }
+    out
+}
+
+fn scan() -> Vec<u8> {
+    let mut packets = Vec::new();
+    for port in 1..=20_u16 {
+        let at = u64::from(port) * 1000;
+        packets.push((at, tcp([192, 0, 2, 9], [192, 0, 2, 1], port, false)));
+        packets.push((at + 500, tcp([192, 0, 2, 9], [192, 0, 2, 1], port, true)));
+    }
+    pcap(&packets)
+}
+
+#[test]
+fn own_scan_and_its_broken_off_copies() {
+    let file = scan();
+    let (summary, result) = replay_bytes(&file);
+    assert_eq!((summary.packets, summary.records, summary.alerts), (40, 40, 1));
+    assert_eq!(summary.flows, 20);
+    assert_eq!(result, Ok(()));
+    for length in 0..file.len() {
+        let (summary, result) = replay_bytes(&file[..length]);
+        assert!(summary.packets <= 40);
+        let whole = 24 + 16 * summary.packets + 54 * summary.packets == length as u64;
+        assert_eq!(result.is_ok(), whole && length >= 24, "{length}: {result:?}");
+    }
+}
+
+#[test]
+fn lengths_that_lie_are_an_error() {
+    let mut file = scan();
+    file[24 + 8..24 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
+    let (summary, result) = replay_bytes(&file);
+    assert_eq!(summary.packets, 0);
+    assert!(result.is_err());
+    assert_eq!(replay_bytes(b"").1, Err(capture::CaptureError::Empty));
+    assert_eq!(replay_bytes(&[0; 64]).1, Err(capture::CaptureError::Format));
+}
+
+proptest::proptest! {
+    #[test]
+    fn changed_bytes_never_panic(
+        changes in proptest::collection::vec((0_usize..2500, proptest::num::u8::ANY), 1..40),
+    ) {
+        let mut file = scan();
+        for (at, byte) in changes {
+            if let Some(slot) = file.get_mut(at) {
+                *slot = byte;
+            }
+        }
+        replay::fuzz_capture(&file);
+    }
+
+    #[test]
+    fn noise_after_any_magic_never_panics(
+        magic in 0_usize..4,
+        noise in proptest::collection::vec(proptest::num::u8::ANY, 0..600),
+    ) {
+        let magic: &[u8] = match magic {
+            0 => &[0xd4, 0xc3, 0xb2, 0xa1],
+            1 => &[0xa1, 0xb2, 0x3c, 0x4d],
+            2 => &[0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 0xff,
+                   0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 28, 0, 0, 0],
+            _ => &[0xa1, 0xb2, 0xcd, 0x34],
+        };
+        let mut file = magic.to_vec();
+        file.extend(noise);
+        replay::fuzz_capture(&file);
+    }
+}

@@ -1,0 +1,394 @@
+//! The whole live sensor on a veth pair in network namespaces of its own, with a ledger that this
+//! test plays: counters, alerts, blocks, the drill, restarts, an interface that goes and comes.
+
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that can not go on has to fail there; handing a descriptor over needs dup2"
+)]
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::IpAddr,
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            net::{UnixListener, UnixStream},
+            process::CommandExt as _,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use hookprobe_abi::{self as abi, Address, BlockEntry, Counter};
+use hookprobe_sensor::core::address::from_ip;
+use hookprobe_wire::{
+    Event, Hash, Seq,
+    event::Alert,
+    frame::{self, Decoder},
+    ledger, sensor,
+};
+
+/// How long anything may take here; a scan of silent ports takes 3 s, a drill 15 s.
+const PATIENCE: Duration = Duration::from_secs(25);
+const SENSOR: &str = "10.77.0.1";
+const PEER: &str = "10.77.0.2";
+
+fn sh(script: &str) {
+    let output = Command::new("sh").arg("-ec").arg(script).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {error}");
+}
+
+fn ip(text: &str) -> Address {
+    from_ip(text.parse::<IpAddr>().unwrap())
+}
+
+/// Namespaces, a bpffs and a folder; all gone at the end.
+struct Lab {
+    folder: tempfile::TempDir,
+    id: u32,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lab = Self { folder, id: std::process::id() };
+        let (here, there) = (lab.here(), lab.there());
+        let bpffs = lab.path("bpf");
+        sh(&format!(
+            "mkdir {0}; mount -t bpf bpf {0}; ip netns add {here}; ip netns add {there}",
+            bpffs.display()
+        ));
+        lab.plug_in();
+        lab
+    }
+
+    fn here(&self) -> String {
+        format!("hps{}", self.id)
+    }
+
+    fn there(&self) -> String {
+        format!("hpp{}", self.id)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A veth pair without any packet of its own: no IPv6, fixed neighbours.
+    fn plug_in(&self) {
+        let (here, there) = (self.here(), self.there());
+        sh(&format!(
+            "ip link add hp0 netns {here} type veth peer name hp1 netns {there}
+            for side in '{here} hp0 {SENSOR} {PEER} 06 07' '{there} hp1 {PEER} {SENSOR} 07 06'; do
+                set -- $side
+                ip netns exec $1 sh -c \"echo 1 > /proc/sys/net/ipv6/conf/$2/disable_ipv6\"
+                ip -n $1 link set $2 address 02:00:00:00:00:$5
+                ip -n $1 addr add $3/24 dev $2
+                ip -n $1 link set $2 up
+                ip -n $1 link set lo up
+                ip -n $1 neigh add $4 lladdr 02:00:00:00:00:$6 dev $2 nud permanent
+            done"
+        ));
+    }
+
+    fn unplug(&self) {
+        sh(&format!("ip -n {} link del hp0", self.here()));
+    }
+
+    /// Runs a bash script on the other side.
+    fn peer(&self, script: &str) {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.there(), "bash", "-c", script]);
+        assert!(command.stderr(Stdio::null()).status().unwrap().success());
+    }
+
+    /// A write that reports the last "unreachable" has sent nothing, hence `until`.
+    fn send_udp(&self, count: u32) {
+        self.peer(&format!(
+            "exec 3>/dev/udp/{SENSOR}/9999
+            for i in $(seq {count}); do until echo x >&3; do :; done; done"
+        ));
+    }
+
+    fn scan(&self, ports: &str) {
+        self.peer(&format!("for p in {ports}; do (echo > /dev/tcp/{SENSOR}/$p) || true; done"));
+    }
+
+    fn map(&self, name: &str) -> MapData {
+        MapData::from_pin(self.path("bpf/hookprobe").join(name)).unwrap()
+    }
+
+    fn counter(&self, counter: Counter) -> u64 {
+        let map = Map::PerCpuArray(self.map(abi::MAP_COUNTERS));
+        let counters: PerCpuArray<MapData, u64> = map.try_into().unwrap();
+        counters.get(&(counter as u32), 0).unwrap().iter().sum()
+    }
+
+    fn block_map(&self) -> HashMap<MapData, Address, BlockEntry> {
+        Map::HashMap(self.map(abi::MAP_BLOCK)).try_into().unwrap()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let script = format!(
+            "ip netns del {}; ip netns del {}; umount {}",
+            self.here(),
+            self.there(),
+            self.path("bpf").display()
+        );
+        let _ = Command::new("sh").arg("-c").arg(script).status();
+    }
+}
+
+/// A running sensor and its log.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already after a clean stop.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(lab: &Lab, object: &Path, ledger: &Path, listener: &UnixListener) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &lab.here(), env!("CARGO_BIN_EXE_hookprobe-sensor")]);
+        command.arg("live").arg("--object").arg(object);
+        command.arg("--ledger").arg(ledger);
+        command.arg("--pin-dir").arg(lab.path("bpf/hookprobe"));
+        command.args(["--interface", "hp0"]);
+        command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "sensor");
+        let handed_over: RawFd = listener.as_raw_fd();
+        // SAFETY: dup2 is async-signal-safe and touches nothing of this process.
+        unsafe {
+            command.pre_exec(move || {
+                if libc_dup2(handed_over, 3) == 3 {
+                    Ok(())
+                } else {
+                    Err(std::io::Error::last_os_error())
+                }
+            });
+        }
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                println!("  sensor: {line}");
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line with `part` in it.
+    fn line(&self, part: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with {part:?}");
+            };
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "ends cleanly");
+    }
+}
+
+unsafe extern "C" {
+    #[link_name = "dup2"]
+    fn libc_dup2(old: RawFd, new: RawFd) -> RawFd;
+}
+
+/// A ledger that accepts everything; the first connection is closed after the question, so that
+/// the sensor has to ask again.
+fn play_ledger(path: &Path) -> mpsc::Receiver<(ledger::RequestId, Alert)> {
+    let listener = UnixListener::bind(path).unwrap();
+    let (sender, appended) = mpsc::channel();
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let (mut stream, sender) = (stream.unwrap(), sender.clone());
+            thread::spawn(move || {
+                let (mut decoder, mut buffer) = (Decoder::new(), [0; 4096]);
+                while let Ok(length) = stream.read(&mut buffer) {
+                    decoder.feed(&buffer[..length]);
+                    if length == 0 {
+                        return;
+                    }
+                    let Some(request) = decoder.next().unwrap() else { continue };
+                    let ledger::Request::Append { id, event: Event::Alert(alert) } = request else {
+                        panic!("{request:?}");
+                    };
+                    sender.send((id, alert)).unwrap();
+                    if number == 0 {
+                        return;
+                    }
+                    let reply = ledger::Reply::Appended { id, seq: Seq(7), hash: Hash::zero() };
+                    stream.write_all(&frame::to_vec(&reply).unwrap()).unwrap();
+                }
+            });
+        }
+    });
+    appended
+}
+
+fn ask(path: &Path, request: &sensor::Request) -> sensor::Reply {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&frame::to_vec(request).unwrap()).unwrap();
+    let (mut decoder, mut buffer) = (Decoder::new(), [0; 4096]);
+    loop {
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(length > 0, "connection closed");
+        decoder.feed(&buffer[..length]);
+        if let Some(reply) = decoder.next().unwrap() {
+            return reply;
+        }
+    }
+}
+
+fn status(path: &Path) -> sensor::Status {
+    match ask(path, &sensor::Request::Status) {
+        sensor::Reply::Status(status) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn packets_to_alerts_to_drops() {
+    let Some(object) = support::object() else { return };
+    if Command::new("ip").arg("netns").output().is_err() {
+        println!("skipped: no ip command");
+        return;
+    }
+    let lab = Lab::new();
+    let (ledger_path, socket_path) = (lab.path("ledger.sock"), lab.path("sensor.sock"));
+    let appended = play_ledger(&ledger_path);
+    let listener = UnixListener::bind(&socket_path).unwrap();
+    let running = Running::start(&lab, &object, &ledger_path, &listener);
+    running.line("INFO attached interface=hp0 mode=native");
+    running.line("INFO ready: watching 1 interface(s)");
+
+    // Counters equal what was sent.
+    lab.send_udp(100);
+    assert_eq!(lab.counter(Counter::Ipv4), 100);
+    assert_eq!(lab.counter(Counter::Packets), 100);
+    assert_eq!(lab.counter(Counter::RecordsLost), 0);
+    let seen = status(&socket_path);
+    let flow = seen.flows.iter().find(|flow| flow.destination_port == 9999).unwrap();
+    assert_eq!(flow.packets, 100);
+    assert_eq!(seen.interfaces[0].xdp_mode, "native");
+    assert_eq!(seen.diagnostics, []);
+
+    // A scan: refused by the box itself, so its egress answers are the outcomes.
+    lab.scan("$(seq 1 30)");
+    let line = running.line("INFO alert seq=7 ");
+    for part in [
+        " hash=0000",
+        " source=10.77.0.2 detector=scan.trw first_ns=",
+        " decided_ns=",
+        " acked_ns=",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let (first_id, alert) = appended.recv_timeout(PATIENCE).unwrap();
+    let (second_id, again) = appended.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(first_id, second_id, "asked again under the same name");
+    assert_eq!(alert, again);
+    assert_eq!(alert.source.to_string(), PEER);
+    assert_eq!(alert.interface, "hp0");
+    assert!(!alert.drill && alert.first_ns <= alert.decided_ns);
+
+    is_blocked(&lab, &running);
+    drill(&lab, &running, &socket_path, &appended);
+    running.stop();
+
+    // Blocks survive a restart; counters start again.
+    let running = Running::start(&lab, &object, &ledger_path, &listener);
+    running.line("INFO ready");
+    assert_eq!(lab.counter(Counter::Packets), 0);
+    lab.send_udp(5);
+    let entry = lab.block_map().get(&ip(PEER), 0).unwrap();
+    assert_eq!(entry.packets, 55);
+
+    // The interface goes and comes back.
+    lab.unplug();
+    running.line("WARN HP-SN-010 hp0");
+    let codes: Vec<String> =
+        status(&socket_path).diagnostics.into_iter().map(|diagnostic| diagnostic.code).collect();
+    assert_eq!(codes, ["HP-SN-011", "HP-SN-010"]);
+    lab.plug_in();
+    running.line("INFO attached interface=hp0");
+    lab.send_udp(5);
+    let entry = lab.block_map().get(&ip(PEER), 0).unwrap();
+    assert_eq!(entry.packets, 60);
+    running.stop();
+}
+
+/// A block, as response writes it.
+fn is_blocked(lab: &Lab, running: &Running) {
+    block(lab, PEER);
+    lab.send_udp(50);
+    running.line("INFO first_drop source=10.77.0.2 time_ns=");
+    running.line("INFO drops total=50");
+    let entry = lab.block_map().get(&ip(PEER), 0).unwrap();
+    assert_eq!(entry.packets, 50);
+    let pin = fs::metadata(lab.path("bpf/hookprobe").join(abi::MAP_BLOCK)).unwrap();
+    assert_eq!((pin.gid(), pin.permissions().mode() & 0o777), (810, 0o660));
+}
+
+fn block(lab: &Lab, source: &str) {
+    let entry = BlockEntry::default();
+    lab.block_map().insert(ip(source), entry, 0).unwrap();
+}
+
+/// A drill that is answered by a block, by this test instead of response.
+fn drill(
+    lab: &Lab,
+    running: &Running,
+    socket: &Path,
+    appended: &mpsc::Receiver<(ledger::RequestId, Alert)>,
+) {
+    let reply = ask(socket, &sensor::Request::Drill);
+    let sensor::Reply::Drill { started: true, .. } = reply else {
+        panic!("{reply:?}");
+    };
+    let again = ask(socket, &sensor::Request::Drill);
+    let sensor::Reply::Drill { started: false, reason } = again else {
+        panic!("{again:?}");
+    };
+    assert!(reason.starts_with("HP-SN-050"), "{reason}");
+    let (_, alert) = appended.recv_timeout(PATIENCE).unwrap();
+    assert!(alert.drill);
+    assert_eq!(alert.source.to_string(), "198.51.100.1");
+    block(lab, "198.51.100.1");
+    running.line("INFO drill result=blocked after_ms=");
+    running.line("INFO first_drop source=198.51.100.1 ");
+}
