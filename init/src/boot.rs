@@ -389,6 +389,14 @@ fn tpm(boot: &mut Boot) -> Result<(), Diagnostic> {
             ));
         }
         boot.log.say(Severity::Info, "tpm none level=L0");
+        // The box protects all the same; nobody may believe that it can prove what it runs.
+        boot.report(diagnostic(
+            "HP-TP-022",
+            Severity::Info,
+            "tpm",
+            "none found: what runs here can't be proven (level L0)",
+            "switch the TPM on in the firmware's setup, or add one",
+        ));
         return Ok(());
     }
     let attached = Device::open(path).and_then(|device| boot.meter.attach(Box::new(device)));
@@ -532,7 +540,7 @@ fn network_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
     let mut problems = plan.problems;
     match network::Kernel::open() {
         Ok(mut kernel) => {
-            let loopback = Request::Up { index: network::LOOPBACK };
+            let loopback = Request::Up { index: network::LOOPBACK, promiscuous: false };
             for request in [loopback].iter().chain(&plan.requests) {
                 if let Err(error) = kernel.ask(request) {
                     problems.push(format!("HP-NW-003 network: {error}; check hookprobe.toml"));

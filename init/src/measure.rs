@@ -63,7 +63,7 @@ pub enum MeasureError {
     },
     /// It is not what was measured at boot.
     #[error(
-        "HP-MB-004 {event}: digest differs from the one at boot (expected {expected}, measured \
+        "HP-MB-014 {event}: digest differs from the one at boot (expected {expected}, measured \
          {measured}); boot the other slot or re-flash"
     )]
     Changed {
@@ -524,7 +524,7 @@ mod tests {
         measured.check(spec).unwrap();
         fs::write(&spec.files[0], b"evil").unwrap();
         let error = measured.check(spec).unwrap_err();
-        assert!(error.to_string().starts_with("HP-MB-004 service:sensor"));
+        assert!(error.to_string().starts_with("HP-MB-014 service:sensor"));
         meter.violation(&error);
         assert!(meter.divergence().unwrap().contains("violation"));
         assert_eq!(meter.verdict(spec), "differs");

@@ -15,6 +15,7 @@ const REQUEST: u16 = 0x5;
 /// NLM_F_CREATE | NLM_F_REPLACE
 const CREATE: u16 = 0x500;
 const IFF_UP: u32 = 1;
+const IFF_PROMISC: u32 = 0x100;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_OIF: u16 = 4;
@@ -30,6 +31,8 @@ pub enum Request {
     Up {
         /// Interface.
         index: u32,
+        /// Take every frame, not only those for this box: a mirror port or a tap.
+        promiscuous: bool,
     },
     /// Add an address.
     Address {
@@ -76,11 +79,13 @@ fn octets(address: IpAddr) -> Vec<u8> {
 pub fn encode(request: &Request, sequence: u32) -> Vec<u8> {
     let mut body = Vec::with_capacity(48);
     let (kind, flags) = match *request {
-        Request::Up { index } => {
+        Request::Up { index, promiscuous } => {
+            let flags = if promiscuous { IFF_UP | IFF_PROMISC } else { IFF_UP };
             body.extend_from_slice(&[0; 4]);
             body.extend_from_slice(&index.to_ne_bytes());
-            body.extend_from_slice(&IFF_UP.to_ne_bytes());
-            body.extend_from_slice(&IFF_UP.to_ne_bytes());
+            // Which flags, and which of them may change.
+            body.extend_from_slice(&flags.to_ne_bytes());
+            body.extend_from_slice(&flags.to_ne_bytes());
             (RTM_NEWLINK, REQUEST)
         }
         Request::Address { index, address, prefix } => {

@@ -5,7 +5,7 @@
 
 use std::{fs, net::IpAddr, os::fd::OwnedFd, path::Path, time::Duration};
 
-use hookprobe_wire::site::{Addressing, INTERFACES_MAX, Site};
+use hookprobe_wire::site::{Addressing, INTERFACES_MAX, Role, Site};
 use rustix::{
     io::Errno,
     net::{
@@ -85,7 +85,11 @@ pub fn plan(site: &Site, links: &[Link]) -> Plan {
         );
     }
     for link in links {
-        plan.requests.push(Request::Up { index: link.index });
+        let named = site.interface.iter().find(|interface| interface.name == link.name);
+        // Without a list every interface is watched.
+        let watched =
+            site.interface.is_empty() || named.is_some_and(|interface| interface.role == Role::Lan);
+        plan.requests.push(Request::Up { index: link.index, promiscuous: watched });
     }
     if site.interface.is_empty() {
         plan.dhcp.extend(links.first().map(|link| link.name.clone()));
@@ -276,7 +280,8 @@ mod tests {
     #[test]
     fn without_a_configuration_all_are_up_and_the_first_asks() {
         let plan = plan(&Site::default(), &[link("eth0", 2), link("eth1", 3)]);
-        assert_eq!(plan.requests, [Request::Up { index: 2 }, Request::Up { index: 3 }]);
+        let up = |index| Request::Up { index, promiscuous: true };
+        assert_eq!(plan.requests, [up(2), up(3)]);
         assert_eq!(plan.dhcp, ["eth0"]);
         assert!(plan.problems.is_empty());
     }
@@ -324,14 +329,14 @@ mod tests {
                 return;
             }
             let mut kernel = Kernel::open().unwrap();
-            kernel.ask(&Request::Up { index: LOOPBACK }).unwrap();
+            kernel.ask(&Request::Up { index: LOOPBACK, promiscuous: false }).unwrap();
             let address = Request::Address {
                 index: LOOPBACK,
                 address: "10.9.8.7".parse().unwrap(),
                 prefix: 24,
             };
             kernel.ask(&address).unwrap();
-            let refused = kernel.ask(&Request::Up { index: 4711 }).unwrap_err();
+            let refused = kernel.ask(&Request::Up { index: 4711, promiscuous: false }).unwrap_err();
             assert!(matches!(refused, NetworkError::Refused { errno: Errno::NODEV, .. }));
         })
         .join()

@@ -57,7 +57,9 @@ pub fn resident_kib(pid: i32) -> u64 {
     field_kib(&text, "VmRSS:")
 }
 
-fn memory_kib() -> (u64, u64) {
+/// Memory of the box and what is available of it, in KiB.
+#[must_use]
+pub fn memory_kib() -> (u64, u64) {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     (field_kib(&text, "MemTotal:"), field_kib(&text, "MemAvailable:"))
 }

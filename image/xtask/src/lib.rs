@@ -12,6 +12,7 @@ pub mod compose;
 pub mod doctor;
 pub mod drill;
 pub mod error;
+pub mod picture;
 pub mod programs;
 pub mod run;
 pub mod shell;

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use hookprobe_xtask::{
-    bench, compose, doctor, drill, error::Result, programs, run, suite, tree::Tree,
+    bench, compose, doctor, drill, error::Result, picture, programs, run, suite, tree::Tree,
 };
 
 #[derive(Parser)]
@@ -75,6 +75,8 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// Take README's picture from the booted box.
+    Picture(Install),
     /// Say what is missing on this machine, and for what.
     Doctor,
 }
@@ -110,6 +112,10 @@ fn act(command: Command) -> Result<ExitCode> {
         Command::Bench { install, runs } => {
             let image = compose::image(&tree, !install.no_install)?;
             bench::bench(&tree, &image, runs)?;
+        }
+        Command::Picture(install) => {
+            let image = compose::image(&tree, !install.no_install)?;
+            print!("{}", picture::picture(&tree, &image)?);
         }
         Command::Doctor => {
             if !doctor::report() {

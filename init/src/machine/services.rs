@@ -229,15 +229,25 @@ impl Machine {
         let pcr13 = meter
             .pcr(hookprobe_evidence::PCR_SERVICES)
             .map_or_else(|| "none".to_owned(), |digest| digest.hex());
+        for value in meter.status().pcrs {
+            self.boot.log.say(
+                Severity::Info,
+                &format!(
+                    "pcr bank={} index={} value={} predicted={}",
+                    value.bank, value.index, value.value, value.predicted
+                ),
+            );
+        }
         let text = format!(
             "ready version={} kernel_s={} ready_s={} services={up}/{} pcr13={pcr13} level={} \
-             rss_mib={} measure_ms={} tpm_commands={commands}",
+             rss_mib={} available_mib={} measure_ms={} tpm_commands={commands}",
             self.boot.version,
             seconds(self.boot.kernel_ms),
             seconds(clock::boot_ms()),
             units.len(),
             meter.level().0,
             rss_kib / 1024,
+            status::memory_kib().1 / 1024,
             measure_us / 1000,
         );
         self.boot.log.say(Severity::Info, &text);
@@ -390,6 +400,7 @@ impl Machine {
                 match word {
                     Word::Ready => self.feed(Event::Ready(ServiceId(at))),
                     Word::Alive => self.feed(Event::Alive(ServiceId(at))),
+                    Word::Extend(ms) => self.feed(Event::Extend(ServiceId(at), ms)),
                     // For people who look at the process; the console asks the service itself.
                     Word::Status(_) => {}
                 }

@@ -47,6 +47,8 @@ pub enum Event {
     Ready(ServiceId),
     /// It said WATCHDOG=1.
     Alive(ServiceId),
+    /// It said EXTEND_TIMEOUT_USEC: it is at work and needs so much longer.
+    Extend(ServiceId, Ms),
     /// It ended, or could not be started.
     Ended {
         /// Which.
@@ -78,7 +80,7 @@ pub enum Effect {
     Kill(ServiceId),
     /// Say that it changed.
     Changed(ServiceId, Change, String),
-    /// Every essential service is ready; once per boot.
+    /// Every essential service is ready, and every other had its chance; once per boot.
     AllReady,
     /// Nothing runs any more.
     AllStopped,
@@ -233,6 +235,7 @@ impl Core {
             Event::Executed(id) => self.executed(now, id, out),
             Event::Ready(id) => self.ready(now, id, out),
             Event::Alive(id) => self.alive(now, id),
+            Event::Extend(id, ms) => self.extend(now, id, ms),
             Event::Ended { id, how } => self.ended(now, id, how, out),
             Event::Refused { id, why } => self.refused(id, why, out),
             Event::Tick => self.tick(now, out),
@@ -277,6 +280,17 @@ impl Core {
             && self.stopping.is_none()
         {
             unit.deadline = Some(now + unit.plan.watchdog_ms);
+        }
+    }
+
+    fn extend(&mut self, now: Ms, ServiceId(at): ServiceId, ms: Ms) {
+        if let Some(unit) = self.units.get_mut(at)
+            && unit.state == ServiceState::Starting
+            && unit.killed_for.is_none()
+            && self.stopping.is_none()
+        {
+            let asked = now + ms.min(READY_MS_MAX);
+            unit.deadline = unit.deadline.max(Some(asked));
         }
     }
 
@@ -406,7 +420,8 @@ impl Core {
             .iter()
             .filter(|unit| unit.plan.essential)
             .all(|unit| unit.state == ServiceState::Running);
-        if all && self.begun.is_some() && !self.ready_said {
+        let tried = self.units.iter().all(|unit| unit.settled);
+        if all && tried && self.begun.is_some() && !self.ready_said {
             self.ready_said = true;
             out.push(Effect::AllReady);
         }

@@ -51,8 +51,27 @@ fn the_next_starts_when_the_one_before_is_ready_and_ready_is_said_once() {
     assert_eq!(spawns(&box_.give(Event::Ready(ServiceId(0)))), [1]);
     let out = box_.give(Event::Ready(ServiceId(1)));
     assert_eq!(spawns(&out), [2]);
-    assert!(out.contains(&Effect::AllReady));
-    assert!(!box_.give(Event::Ready(ServiceId(2))).contains(&Effect::AllReady));
+    assert!(!out.contains(&Effect::AllReady), "the third had no chance yet");
+    assert!(box_.give(Event::Ready(ServiceId(2))).contains(&Effect::AllReady));
+    assert!(!box_.give(Event::Alive(ServiceId(2))).contains(&Effect::AllReady));
+}
+
+#[test]
+fn one_that_is_not_essential_may_fail() {
+    let mut box_ = Box_::new(vec![plan(true, 0), plan(false, 0)]);
+    box_.give(Event::Begin);
+    box_.give(Event::Ready(ServiceId(0)));
+    assert!(box_.end(1).contains(&Effect::AllReady));
+}
+
+#[test]
+fn a_service_at_work_gets_more_time_but_not_without_end() {
+    let mut box_ = Box_::new(vec![plan(true, 0)]);
+    box_.give(Event::Begin);
+    box_.now += READY_MS_MAX - 1;
+    box_.give(Event::Extend(ServiceId(0), Ms::MAX / 2));
+    assert_eq!(box_.after(READY_MS_MAX - 1), []);
+    assert_eq!(box_.after(1), [Effect::Kill(ServiceId(0))]);
 }
 
 #[test]

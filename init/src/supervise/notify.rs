@@ -29,6 +29,8 @@ pub enum Word {
     Ready,
     /// WATCHDOG=1
     Alive,
+    /// EXTEND_TIMEOUT_USEC=..., in milliseconds
+    Extend(u64),
     /// STATUS=...
     Status(String),
 }
@@ -41,6 +43,7 @@ pub fn parse(message: &str) -> Vec<Word> {
         .filter_map(|line| match line.split_once('=')? {
             ("READY", "1") => Some(Word::Ready),
             ("WATCHDOG", "1") => Some(Word::Alive),
+            ("EXTEND_TIMEOUT_USEC", us) => us.parse().ok().map(|us: u64| Word::Extend(us / 1000)),
             ("STATUS", text) => Some(Word::Status(text.into())),
             _ => None,
         })

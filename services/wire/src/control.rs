@@ -5,9 +5,9 @@ use minicbor::{Decode, Encode};
 use crate::event::{Diagnostic, Severity};
 
 /// Most log lines in one [`Reply::Log`].
-pub const LOG_LINES_MAX: usize = 128;
+pub const LOG_LINES_MAX: usize = 96;
 /// Longest log line that is kept, in bytes; longer ones are cut and marked.
-pub const LOG_LINE_BYTES_MAX: usize = 256;
+pub const LOG_LINE_BYTES_MAX: usize = 512;
 
 /// To PID 1.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

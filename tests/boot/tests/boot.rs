@@ -5,11 +5,16 @@
 #[allow(dead_code, reason = "each test program uses a part")]
 mod guest;
 
-use guest::{Screen, boot, count, expect, image};
+use std::time::Duration;
+
+use guest::{boot, expect, image};
 use hookprobe_evidence::{digest::HashAlg, manifest::ReferenceManifest, pcr::PcrIndex};
 use hookprobe_xtask::{
     compose,
-    vm::{Options, Serial, Vm},
+    vm::{
+        self, Options, Screen, Serial, Vm,
+        wire::{self, Cable, Station},
+    },
 };
 
 fn manifest(image: &hookprobe_xtask::tree::Image) -> ReferenceManifest {
@@ -42,25 +47,25 @@ fn measured_as_predicted_and_driven_over_the_serial_line() {
         }
     }
 
-    let mut screen = Screen::plug(&vm);
-    screen.press("1");
-    screen.wait(&["ATTESTATION", "hp-lab", "[ OK ]"]);
-    screen.press("7");
-    screen.wait(&["ledger", "sensor", "response"]);
-    screen.press("4");
-    let ledger = screen.wait(&["boot"]);
+    let mut screen = Screen::plug(&vm).unwrap();
+    screen.press("1").unwrap();
+    screen.wait(&["ATTESTATION", "hp-lab", "[ OK ]"]).unwrap();
+    screen.press("7").unwrap();
+    screen.wait(&["ledger", "sensor", "response"]).unwrap();
+    screen.press("4").unwrap();
+    let ledger = screen.wait(&["boot"]).unwrap();
     assert!(!ledger.contains("disconnected"), "{ledger}");
-    screen.press("2");
-    screen.wait(&["Alerts"]);
+    screen.press("2").unwrap();
+    screen.wait(&["Alerts"]).unwrap();
 
     // The built-in drill, by one key.
-    screen.press("1d");
-    screen.wait(&["drill"]);
-    screen.press("y");
+    screen.press("1d").unwrap();
+    screen.wait(&["drill"]).unwrap();
+    screen.press("y").unwrap();
     let result = expect(&mut vm, "drill", "result=");
     assert_eq!(result.field("result"), Some("blocked"), "{}", result.text);
-    screen.press("2");
-    screen.wait(&["scan.trw"]);
+    screen.press("2").unwrap();
+    screen.wait(&["198.51.100.1", "blocked", "drill"]).unwrap();
 
     // Orderly shutdown by the power button.
     vm.power_off().unwrap();
@@ -105,18 +110,37 @@ fn blocks_survive_power_off_and_power_cut() {
         return;
     };
     let options = Options::lab("lasting");
-    let (mut vm, _) = boot(&tree, &image, &options);
-    let first = expect(&mut vm, "appended", "type=boot");
-    drop(vm); // the power cut: QEMU is killed
+    let dir = vm::prepare(&tree, &image, &options).unwrap();
+    let attacker = Station::new(66);
+    let cable = Cable::plug(&dir, &[attacker]).unwrap();
     let keep = Options { keep: true, ..options };
     let (mut vm, _) = boot(&tree, &image, &keep);
-    let verified = expect(&mut vm, "verified", "blocks=").number("blocks").unwrap();
-    assert!(verified > first.number("seq").unwrap(), "{verified} blocks after the power cut");
+    let mut port = 0;
+    let alert = loop {
+        port += 1;
+        assert!(port < 2000, "no alert");
+        cable.send(&wire::syn(attacker, port, 40_000)).unwrap();
+        cable.drain().unwrap();
+        std::thread::sleep(Duration::from_millis(25));
+        if let Some(line) =
+            vm.log.all().iter().find(|l| l.verb() == "alert" && l.field("seq").is_some())
+        {
+            break line.clone();
+        }
+    };
+    drop(vm); // the power cut: QEMU is killed
+    let (mut vm, _) = boot(&tree, &image, &keep);
+    let verified = expect(&mut vm, "chain", "verified").number("blocks").unwrap();
+    assert!(
+        verified > alert.number("seq").unwrap(),
+        "{verified} blocks, acknowledged: {}",
+        alert.text
+    );
     vm.power_off().unwrap();
     let (mut vm, _) = boot(&tree, &image, &keep);
-    let again = expect(&mut vm, "verified", "blocks=").number("blocks").unwrap();
+    let again = expect(&mut vm, "chain", "verified").number("blocks").unwrap();
     assert!(again > verified, "{again} blocks after {verified}");
-    assert_eq!(count(&mut vm, "damaged"), 0);
+    assert!(!vm.log.all().iter().any(|line| line.text.contains("damaged")));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::{
 use guest::{SOON, boot, expect, image};
 use hookprobe_xtask::{
     compose::state_offset,
+    run,
     vm::{self, Options, Vm},
 };
 use serde_json::json;
@@ -48,8 +49,10 @@ fn a_tpm_that_dies_while_the_box_starts() {
         return;
     };
     let mut vm = Vm::start(&tree, &image, &Options::lab("dead-tpm")).unwrap();
+    // The firmware has used it; PID 1 is about to.
+    vm.wait("the first phase", run::READY_WAIT, |line| line.verb() == "phase").unwrap();
     vm.kill_tpm();
-    let ready = hookprobe_xtask::run::wait_ready(&mut vm).unwrap();
+    let ready = run::wait_ready(&mut vm).unwrap();
     assert_eq!(ready.field("level"), Some("L0"));
     diagnosed(&mut vm, "HP-TP-");
 }
@@ -66,6 +69,9 @@ fn corrupt_state() {
     diagnosed(&mut vm, "HP-ST-");
 }
 
+/// A file system of this size has no room for the ledger's database.
+const FULL_BYTES: u64 = 160 << 10;
+
 #[test]
 fn full_state() {
     let Some((tree, image, _one)) = image() else {
@@ -74,9 +80,9 @@ fn full_state() {
     let options = Options::lab("full-state");
     let dir = vm::prepare(&tree, &image, &options).unwrap();
     let small = dir.join("small.ext4");
-    std::fs::File::create(&small).unwrap().set_len(1 << 20).unwrap();
+    std::fs::File::create(&small).unwrap().set_len(FULL_BYTES).unwrap();
     let status = Command::new("/sbin/mke2fs")
-        .args(["-q", "-t", "ext4", "-O", "^has_journal", "-b", "1024", "-L", "hookprobe-state"])
+        .args(["-q", "-t", "ext4", "-O", "^has_journal", "-b", "1024", "-N", "16"])
         .arg(&small)
         .status();
     assert!(status.unwrap().success());

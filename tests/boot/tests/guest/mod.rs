@@ -1,10 +1,8 @@
-//! What the boot tests share: one machine at a time, waiting, the screen of the serial line.
+//! What the boot tests share: one machine at a time, and waiting for it.
 
 use std::{
-    io::{Read, Write},
-    os::unix::net::UnixStream,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hookprobe_xtask::{
@@ -46,53 +44,4 @@ pub(crate) fn expect(vm: &mut Vm, verb: &str, part: &str) -> Line {
         return line.clone();
     }
     vm.wait(&format!("{verb} .. {part}"), SOON, fits).unwrap()
-}
-
-/// Number of log lines so far with this first word.
-pub(crate) fn count(vm: &mut Vm, verb: &str) -> usize {
-    vm.log.all().iter().filter(|line| line.verb() == verb).count()
-}
-
-/// A terminal at the end of the serial line that never answers.
-pub(crate) struct Screen {
-    stream: UnixStream,
-    parser: vt100::Parser,
-}
-
-impl Screen {
-    /// Plugs in.
-    pub(crate) fn plug(vm: &Vm) -> Self {
-        let stream = vm.serial().unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        Self { stream, parser: vt100::Parser::new(24, 80, 0) }
-    }
-
-    /// Types.
-    pub(crate) fn press(&mut self, keys: &str) {
-        self.stream.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Text on the screen now.
-    pub(crate) fn text(&mut self) -> String {
-        let mut buffer = [0; 4096];
-        while let Ok(length) = self.stream.read(&mut buffer) {
-            if length == 0 {
-                break;
-            }
-            self.parser.process(&buffer[..length]);
-        }
-        self.parser.screen().contents()
-    }
-
-    /// Waits until every one of `parts` is on the screen at once.
-    pub(crate) fn wait(&mut self, parts: &[&str]) -> String {
-        let start = Instant::now();
-        loop {
-            let text = self.text();
-            if parts.iter().all(|part| text.contains(part)) {
-                return text;
-            }
-            assert!(start.elapsed() < SOON, "{parts:?} did not appear on\n{text}");
-        }
-    }
 }
