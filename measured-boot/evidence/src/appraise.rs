@@ -65,6 +65,10 @@ impl fmt::Display for Divergence {
 }
 
 /// Compares the PCR 13 events of `log` with the manifest, in order; `None`: no difference.
+///
+/// Every digest of an event has to be the predicted one: a bank that the manifest does not know
+/// and an event without any digest differ. Whether the log is what the TPM holds is another
+/// question, answered by [`crate::log::replay`].
 #[must_use]
 pub fn first_divergence(manifest: &ReferenceManifest, log: &[Event]) -> Option<Divergence> {
     let mut measured = log.iter().filter(|event| event.pcr == PcrIndex::SERVICES);
@@ -76,6 +80,13 @@ pub fn first_divergence(manifest: &ReferenceManifest, log: &[Event]) -> Option<D
             return Some(Divergence::Unexpected {
                 expected: expected.name.clone(),
                 measured: event.name.clone(),
+            });
+        }
+        if event.digests.is_empty() {
+            return Some(Divergence::Differs {
+                event: event.name.clone(),
+                expected: "a digest".into(),
+                measured: "nothing".into(),
             });
         }
         for digest in &event.digests {
@@ -161,6 +172,25 @@ mod tests {
         let divergence = first_divergence(&manifest, &log).unwrap();
         assert_eq!(divergence.service(), Some("sensor"));
         assert!(divergence.to_string().starts_with("HP-MB-004 service:sensor file:/bpf"));
+    }
+
+    #[test]
+    fn a_bank_that_the_manifest_lacks_and_an_event_without_digests_differ() {
+        let (mut manifest, mut log) = setup();
+        for event in &mut manifest.events {
+            event.digests.remove("sha384");
+        }
+        let divergence = first_divergence(&manifest, &log).unwrap();
+        assert!(divergence.to_string().contains("(expected sha384:nothing, measured sha384:"));
+        for event in &mut log {
+            event.digests.truncate(1);
+        }
+        assert_eq!(first_divergence(&manifest, &log), None);
+        log[1].digests.clear();
+        let divergence = first_divergence(&manifest, &log).unwrap();
+        assert!(divergence.to_string().starts_with("HP-MB-004 service:ledger spec"));
+        manifest.events.clear();
+        assert!(matches!(first_divergence(&manifest, &log), Some(Divergence::Unexpected { .. })));
     }
 
     #[test]

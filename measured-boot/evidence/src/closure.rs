@@ -179,7 +179,10 @@ impl ServiceList {
             rule(!names.contains(&spec.name.as_str()), "the name is taken")?;
             names.push(spec.name.as_str());
             rule(spec.files.len() <= FILES_MAX, "too many files")?;
-            rule(spec.uid != 0 && spec.gid != 0, "uid and gid are not 0")?;
+            rule(
+                spec.uid != 0 && spec.gid != 0 && !spec.groups.contains(&0),
+                "uid, gid and groups are not 0",
+            )?;
             let paths =
                 [&spec.exec].into_iter().chain(&spec.files).chain(&spec.read).chain(&spec.write);
             for path in
@@ -216,7 +219,9 @@ impl ServiceSpec {
     }
 
     /// Canonical bytes of all but the files' content: one `key=value` line per field in a fixed
-    /// order, strings quoted, so that two different specifications never have the same bytes.
+    /// order, strings quoted and escaped here (not by `Debug`, whose escapes follow the compiler's
+    /// Unicode tables), so that two different specifications never have the same bytes and one
+    /// specification has the same bytes whoever compiles this.
     #[must_use]
     pub fn canonical(&self) -> Vec<u8> {
         let mut out = String::from("hookprobe.service.v1\n");
@@ -247,23 +252,72 @@ impl ServiceSpec {
         // Writing to a String can't fail.
         let _ = writeln!(
             out,
-            "name={name:?}\nexec={exec:?}\nargs={args:?}\nenv={env:?}\nfiles={files:?}"
+            "name={}\nexec={}\nargs={}\nenv={{{}}}\nfiles={}",
+            quoted(name),
+            quoted(exec),
+            strings(args),
+            joined(env, |(key, value)| format!("{}: {}", quoted(key), quoted(value))),
+            strings(files),
         );
-        let _ =
-            writeln!(out, "uid={uid}\ngid={gid}\ngroups={groups:?}\ncapabilities={capabilities:?}");
         let _ = writeln!(
             out,
-            "seccomp={seccomp:?}\nread={read:?}\nwrite={write:?}\ndirectories={directories:?}"
+            "uid={uid}\ngid={gid}\ngroups=[{}]\ncapabilities={}",
+            joined(groups, u32::to_string),
+            strings(capabilities),
         );
-        let sockets: Vec<_> = sockets.iter().map(|socket| (&socket.name, &socket.path)).collect();
-        let _ = writeln!(out, "sockets={sockets:?}\nstdio={stdio:?}\nnetwork={network:?}");
+        let _ = writeln!(
+            out,
+            "seccomp={}\nread={}\nwrite={}\ndirectories={}",
+            strings(seccomp),
+            strings(read),
+            strings(write),
+            strings(directories),
+        );
+        let socket =
+            |socket: &SocketSpec| format!("({}, {})", quoted(&socket.name), quoted(&socket.path));
+        let network = match network {
+            Network::Host => "Host",
+            Network::None => "None",
+        };
+        let ready = match ready {
+            Ready::Notify => "Notify",
+            Ready::Exec => "Exec",
+        };
+        let _ = writeln!(
+            out,
+            "sockets=[{}]\nstdio={}\nnetwork={network}",
+            joined(sockets, socket),
+            quoted(stdio)
+        );
         let _ = writeln!(
             out,
             "memory_mib_max={memory_mib_max}\ntasks_max={tasks_max}\nessential={essential}"
         );
-        let _ = writeln!(out, "ready={ready:?}\nwatchdog_s={watchdog_s}");
+        let _ = writeln!(out, "ready={ready}\nwatchdog_s={watchdog_s}");
         out.into_bytes()
     }
+}
+
+/// `text` in quotes; a quote, a backslash and everything but printable ASCII as `\u{..}`.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for char in text.chars() {
+        if matches!(char, ' '..='~') && !matches!(char, '"' | '\\') {
+            out.push(char);
+        } else {
+            out.extend(char.escape_unicode());
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn joined<T>(items: impl IntoIterator<Item = T>, text: impl FnMut(T) -> String) -> String {
+    items.into_iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+fn strings(items: &[String]) -> String {
+    format!("[{}]", joined(items, |item| quoted(item)))
 }
 
 #[cfg(test)]
@@ -301,6 +355,52 @@ mod tests {
         change(&|spec| spec.stdio = "/dev/tty1".into());
     }
 
+    /// PCR 13 of a release depends on these bytes: they change only together with the version in
+    /// their first line.
+    #[test]
+    fn golden_canonical_bytes() {
+        let text = ONE.replace(
+            "seccomp",
+            "args = [\"--x\", \"a b\"]\nenv = { A = \"1\", B = \"\" }\ngroups = [800, 810]\n\
+             sockets = [{ name = \"l\", path = \"/l\" }]\nseccomp",
+        );
+        let spec = ServiceList::parse(&text).unwrap().service.remove(0);
+        let expect = "hookprobe.service.v1\nname=\"ledger\"\n\
+            exec=\"/usr/lib/hookprobe/hookprobe-ledger\"\nargs=[\"--x\", \"a b\"]\n\
+            env={\"A\": \"1\", \"B\": \"\"}\nfiles=[]\nuid=801\ngid=801\ngroups=[800, 810]\n\
+            capabilities=[]\nseccomp=[\"base\"]\nread=[]\nwrite=[]\ndirectories=[]\n\
+            sockets=[(\"l\", \"/l\")]\nstdio=\"log\"\nnetwork=None\nmemory_mib_max=64\n\
+            tasks_max=8\nessential=true\nready=Notify\nwatchdog_s=0\n";
+        assert_eq!(String::from_utf8(spec.canonical()).unwrap(), expect);
+    }
+
+    #[test]
+    fn texts_that_imitate_the_format_stay_apart() {
+        let base = ServiceList::parse(ONE).unwrap().service.remove(0);
+        let with = |args: &[&str]| {
+            let args = args.iter().map(ToString::to_string).collect();
+            ServiceSpec { args, ..base.clone() }.canonical()
+        };
+        let all = [
+            with(&[]),
+            with(&[""]),
+            with(&["", ""]),
+            with(&["a", "b"]),
+            with(&["a, b"]),
+            with(&["a\", \"b"]),
+            with(&["a\u{22}, \u{22}b\\"]),
+            with(&["a\\u{22}, \\u{22}b"]),
+            with(&["a\nuid=0"]),
+            with(&["a\\nuid=0"]),
+            with(&["\u{e9}"]),
+            with(&["e\u{301}"]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(one.is_ascii() && !one.windows(6).any(|part| part == b"\nuid=0"));
+            assert!(!all[at + 1..].contains(one), "{}", String::from_utf8_lossy(one));
+        }
+    }
+
     #[test]
     fn rules() {
         let check = |text: String, expect: &str| {
@@ -309,6 +409,7 @@ mod tests {
         };
         check(format!("{ONE}{ONE}"), "taken");
         check(ONE.replace("801", "0"), "not 0");
+        check(ONE.replace("seccomp", "groups = [800, 0]\nseccomp"), "not 0");
         check(ONE.replace("/usr/lib", "/usr/../lib"), "absolute");
         check(ONE.replace("uid", "uld"), "unknown field");
     }

@@ -82,6 +82,8 @@ fn layout(image: &[u8]) -> Result<Layout, UkiError> {
     if image.get(pe..pe.saturating_add(4)) != Some(b"PE\0\0") {
         return Err(UkiError::NotPe("no PE signature"));
     }
+    // From here on no sum overflows, on 32 bits neither: the signature lies inside the image, so
+    // `pe` is at most isize::MAX, and what is added to it are 16-bit fields.
     let count = u16_at(image, pe + 6).ok_or(UkiError::NotPe("cut short"))? as usize;
     let optional_bytes = u16_at(image, pe + 20).ok_or(UkiError::NotPe("cut short"))? as usize;
     let optional = pe + 24;
@@ -256,6 +258,34 @@ mod tests {
     fn no_room_is_an_error() {
         let many = [(".a", &b"x"[..]); 30];
         assert!(matches!(compose(&stub(), &many), Err(UkiError::NoRoom(_))));
+    }
+
+    #[test]
+    fn headers_at_the_edges_are_refused() {
+        let put = |at: usize, bytes: &[u8]| {
+            let mut image = compose(&stub(), &[(".linux", b"abc")]).unwrap();
+            image[at..at + bytes.len()].copy_from_slice(bytes);
+            image
+        };
+        let optional = 0x80 + 24;
+        let section = optional + 112;
+        let edge = u32::MAX.to_le_bytes();
+        for (at, bytes) in [
+            (0x3c, &edge[..]),
+            (0x3c, &0x3ff_u32.to_le_bytes()),
+            (0x80 + 6, &[0xff, 0xff]),
+            (0x80 + 20, &[0xff, 0xff]),
+            (optional + 32, &edge),
+            (optional + 36, &[0; 4]),
+            (optional + 60, &edge),
+            (section + 20, &edge),
+        ] {
+            let image = put(at, bytes);
+            assert!(matches!(sections(&image), Err(UkiError::NotPe(_))), "at {at:#x}");
+        }
+        // An image that claims to be 4 GiB large in memory has no room for another section.
+        let full = put(optional + 56, &edge);
+        assert!(matches!(compose(&full, &[(".x", b"y")]), Err(UkiError::TooLarge(_))));
     }
 
     proptest! {

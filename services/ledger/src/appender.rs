@@ -18,7 +18,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use hookprobe_wire::{
-    Event, Hash, Seq,
+    Event, EventType, Hash, Seq,
     block::{Header, SALT_BYTES, payload_hash},
     ledger::{Head, PAYLOAD_BYTES_MAX, Reply, RequestId, may_append},
 };
@@ -153,7 +153,7 @@ pub struct Draft {
 struct Queued {
     client: Client,
     id: RequestId,
-    event: Event,
+    kind: EventType,
     payload: Vec<u8>,
     salt: [u8; SALT_BYTES],
 }
@@ -331,7 +331,7 @@ impl Appender {
             );
             return reject(client, id, code::QUEUE_FULL, reason, out);
         }
-        self.queue.push_back(Queued { client, id, event, payload, salt: wish.salt });
+        self.queue.push_back(Queued { client, id, kind, payload, salt: wish.salt });
     }
 
     /// Whether the disk's state alone decides. An id of the batch whose fate is open waits for it:
@@ -389,7 +389,7 @@ impl Appender {
             }
             bytes += next.payload.len();
             let commitment = payload_hash(&next.salt, &next.payload);
-            let (header, hash) = lane.append(now_ns, next.event.event_type(), commitment);
+            let (header, hash) = lane.append(now_ns, next.kind, commitment);
             places.insert(next.id, (header.seq, hash));
             waiters.push((next.client, next.id, header.seq, hash));
             drafts.push(Draft {

@@ -13,7 +13,7 @@ pub const BEYOND_HEAD: &str = "HP-LD-013";
 /// Too many connections.
 pub const CONNECTIONS: &str = "HP-LD-014";
 /// Nothing, or half a frame, came for too long.
-pub const IDLE: &str = "HP-LD-015";
+pub const IDLE: &str = hookprobe_wire::ledger::IDLE_CODE;
 /// The ledger is stopping.
 pub const STOPPING: &str = "HP-LD-016";
 /// A connection that follows sent something.
@@ -34,14 +34,22 @@ pub const BUSY: &str = "HP-LD-025";
 pub const NEWER_FORMAT: &str = "HP-LD-026";
 /// The database is gone although there was one.
 pub const MISSING: &str = "HP-LD-027";
+/// Damage was met while running; the next start decides what becomes of the database.
+pub const DAMAGED_RUNNING: &str = "HP-LD-028";
 /// The signing key can't be used.
 pub const KEY: &str = "HP-LD-030";
 /// The socket can't be opened.
 pub const SOCKET: &str = "HP-LD-031";
-/// The signing key lies on a disk.
-pub const KEY_ON_DISK: &str = "HP-LD-033";
 /// The process could not be set up (runtime, threads).
 pub const SETUP: &str = "HP-LD-032";
+/// The signing key lies on a disk.
+pub const KEY_ON_DISK: &str = "HP-LD-033";
+/// `verify` can't read the ledger.
+pub const VERIFY_UNREADABLE: &str = "HP-LD-040";
+/// `verify` found a ledger that is not right.
+pub const VERIFY_WRONG: &str = "HP-LD-041";
+/// `verify` could not come to a verdict.
+pub const VERIFY_UNDECIDED: &str = "HP-LD-042";
 
 /// A diagnostic about the ledger's state.
 #[must_use]

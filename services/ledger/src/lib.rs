@@ -14,8 +14,8 @@
 //! - The same request id gives two blocks, also over a crash and a restart.
 //! - A damaged file is deleted, repaired by guessing, or trusted.
 //! - A disk error ends in a panic, or damage in a loop of restarts.
-//! - The pure modules ([`merkle`], [`chain`], [`verify`], [`appender`]) read a clock, draw
-//!   randomness or do I/O.
+//! - The pure modules ([`merkle`], [`chain`], [`verify`], [`appender`], [`store::rows`]) read a
+//!   clock, draw randomness or do I/O.
 //!
 //! # Epochs: one chain over many keys
 //! The signing key lives in `/run` and dies with the boot, so every boot has a new node id. The

@@ -23,15 +23,23 @@ use crate::store::{
 #[derive(Debug, Error)]
 pub enum OfflineError {
     /// It can't be read.
-    #[error("HP-LD-021 ledger {}: {source}; is this the state directory of a ledger?", path.display())]
+    #[error("HP-LD-040 ledger {}: {source}; is this the state directory of a ledger?", path.display())]
     Read {
         /// Which file.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
+    /// It was read and says nothing either way: of a newer format, or the disk failed midway.
+    #[error("HP-LD-042 ledger {}: {source}; copy the directory to another disk and verify it there with the version that wrote it", path.display())]
+    Undecided {
+        /// Which file.
+        path: PathBuf,
+        /// What stopped it.
+        source: StoreError,
+    },
     /// It is not right.
-    #[error("HP-LD-022 ledger {}: {source}; what comes after this block proves nothing", path.display())]
+    #[error("HP-LD-041 ledger {}: {source}; what comes after this block proves nothing", path.display())]
     Wrong {
         /// Which file.
         path: PathBuf,
@@ -51,7 +59,15 @@ pub fn verify(dir: &Path) -> Result<String, OfflineError> {
     // Opened once here, so that a directory without a ledger says so in the system's words.
     fs::File::open(&path).map_err(read)?;
     let file = path.clone();
-    let wrong = |source| OfflineError::Wrong { path: path.clone(), source };
+    let wrong = |source| {
+        let path = path.clone();
+        match source {
+            StoreError::Damaged(_) => OfflineError::Wrong { path, source },
+            StoreError::Full | StoreError::Io(_) | StoreError::Busy | StoreError::Newer(_) => {
+                OfflineError::Undecided { path, source }
+            }
+        }
+    };
     let database =
         Database::open(Box::new(move || Ok(Box::new(Overlay::new(fs::File::open(&file)?)?))), true)
             .map_err(wrong)?;

@@ -109,7 +109,7 @@ pub enum ServeError {
     },
     /// Damage was met while running.
     #[error(
-        "HP-LD-022 ledger.redb: damaged ({0}); the next start verifies everything and sets it aside if it must"
+        "HP-LD-028 ledger.redb: damaged ({0}); the next start verifies everything and sets it aside if it must"
     )]
     Damaged(String),
     /// The writer thread is gone.

@@ -22,6 +22,7 @@ pub mod guard;
 pub mod memory;
 pub mod open;
 pub mod overlay;
+pub mod rows;
 pub mod witness;
 
 /// Version of the tables and of [`State`].

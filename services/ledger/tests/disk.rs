@@ -188,7 +188,7 @@ fn verify_names_the_first_bad_block_and_changes_nothing() {
     bytes[at] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let (good, text) = verify_command(&state);
-    assert!(!good && text.contains("HP-LD-022"), "{text}");
+    assert!(!good && text.contains("HP-LD-041"), "{text}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 

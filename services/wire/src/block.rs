@@ -18,12 +18,14 @@ use std::fmt;
 use minicbor::{Decode, Encode, bytes::ByteArray};
 use sha2::{Digest, Sha256};
 
-use crate::event::EventType;
+use crate::{bounded, event::EventType};
 
 /// Version of [`Header`].
 pub const BLOCK_VERSION: u8 = 1;
 /// Bytes of salt in front of a payload.
 pub const SALT_BYTES: usize = 16;
+/// Most signatures of one block: the edge and its quorum.
+pub const SIGNATURES_MAX: usize = 32;
 /// Domain of block hashes.
 pub const HASH_DOMAIN: &[u8] = b"hookprobe.block.v1\0";
 /// Domain of block signatures.
@@ -193,7 +195,7 @@ pub struct Block {
     #[n(0)]
     pub header: Header,
     /// The edge's own first.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "bounded::list::<_, _, SIGNATURES_MAX>")]
     pub signatures: Vec<Signature>,
 }
 

@@ -2,9 +2,21 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::event::{Diagnostic, Severity};
+use crate::{
+    bounded,
+    event::{Diagnostic, STATUS_DIAGNOSTICS_MAX, Severity},
+};
 
-/// Most log lines in one [`Reply::Log`].
+/// Most phases in one [`Status`]; the boot table has ten.
+pub const PHASES_MAX: usize = 32;
+/// Most services in one [`Status`]: as many as `services.toml` can have.
+pub const SERVICES_MAX: usize = 32;
+/// Most addresses in one [`Status`].
+pub const ADDRESSES_MAX: usize = 64;
+/// Most PCR values in [`Measured`]: 24 in each of four banks.
+pub const PCRS_MAX: usize = 96;
+
+/// Most log lines in one [`Reply::Log`]: so many of the longest fit in a frame.
 pub const LOG_LINES_MAX: usize = 96;
 /// Longest log line that is kept, in bytes; longer ones are cut and marked.
 pub const LOG_LINE_BYTES_MAX: usize = 512;
@@ -36,7 +48,7 @@ pub enum Reply {
     Status(#[n(0)] Status),
     /// Lines of the log.
     #[n(1)]
-    Log(#[n(0)] Vec<LogLine>),
+    Log(#[cbor(n(0), decode_with = "bounded::list::<_, _, LOG_LINES_MAX>")] Vec<LogLine>),
     /// The request can't be served; the connection closes.
     #[n(2)]
     Error {
@@ -68,19 +80,19 @@ pub struct Status {
     #[n(4)]
     pub ready: bool,
     /// Boot phases in order.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "bounded::list::<_, _, PHASES_MAX>")]
     pub phases: Vec<Phase>,
     /// Services in order of start.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "bounded::list::<_, _, SERVICES_MAX>")]
     pub services: Vec<Service>,
     /// What the TPM says.
     #[n(7)]
     pub measured: Measured,
     /// Addresses of the box, as `eth0 10.20.0.2/24`.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "bounded::list::<_, _, ADDRESSES_MAX>")]
     pub addresses: Vec<String>,
     /// What is wrong.
-    #[n(9)]
+    #[cbor(n(9), decode_with = "bounded::list::<_, _, STATUS_DIAGNOSTICS_MAX>")]
     pub diagnostics: Vec<Diagnostic>,
     /// Resident memory of all services in KiB.
     #[n(10)]
@@ -158,13 +170,13 @@ pub struct Service {
     /// Starts after the first.
     #[n(3)]
     pub restarts: u32,
-    /// Milliseconds since it was last started.
+    /// Milliseconds since it was last started, 0 when it does not run.
     #[n(4)]
     pub up_ms: u64,
     /// Resident memory in KiB.
     #[n(5)]
     pub rss_kib: u64,
-    /// SHA-256 of its binary as measured, in hexadecimal.
+    /// SHA-256 of its binary as measured, in hexadecimal; empty when it could not be measured.
     #[n(6)]
     pub digest: String,
     /// `match`, `differs`, `unknown`: against the reference manifest in the image.
@@ -178,16 +190,17 @@ pub struct Service {
 /// What the TPM says.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Measured {
-    /// `L0` to `L4`, `T`.
+    /// Assurance level; this version reports `L0` and `T`.
     #[n(0)]
     pub level: String,
     /// What the level means on this box, in one sentence.
     #[n(1)]
     pub level_text: String,
-    /// `(bank, index, value in hexadecimal, predicted value or empty)`.
-    #[n(2)]
+    /// PCRs that say something about this image, by bank and index; empty without a TPM.
+    #[cbor(n(2), decode_with = "bounded::list::<_, _, PCRS_MAX>")]
     pub pcrs: Vec<PcrValue>,
-    /// First event that differs from the manifest; empty when none does.
+    /// With its code: the first event that differs from the manifest, a PCR that is not the log's,
+    /// or why nothing can be compared. Empty when all is as predicted.
     #[n(3)]
     pub divergence: String,
     /// Time to measure everything, in microseconds.
@@ -224,7 +237,7 @@ pub struct LogLine {
     /// Seconds since 1970.
     #[n(1)]
     pub time_s: u64,
-    /// Service, or `init`, or `kernel`.
+    /// Service, or `init`.
     #[n(2)]
     pub source: String,
     /// How the reader should react.

@@ -4,7 +4,16 @@ use std::net::IpAddr;
 
 use minicbor::{Decode, Encode};
 
-use crate::block::Hash;
+use crate::{block::Hash, bounded};
+
+/// Most diagnostics in one [`Boot`].
+pub const BOOT_DIAGNOSTICS_MAX: usize = 32;
+/// Most diagnostics in a status of PID 1, the sensor or the response.
+pub const STATUS_DIAGNOSTICS_MAX: usize = 64;
+/// Most named numbers in one [`Alert`].
+pub const EVIDENCE_MAX: usize = 16;
+/// Most enforcers that are named; there are two.
+pub const ENFORCERS_MAX: usize = 8;
 
 /// Kind of payload, as it stands in a block header. Numbers are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
@@ -134,8 +143,8 @@ pub struct Boot {
     /// PCR 13 in the SHA-256 bank as the TPM gave it; none without a TPM.
     #[n(3)]
     pub pcr13: Option<Hash>,
-    /// Codes and causes of what was wrong, at most 32.
-    #[n(4)]
+    /// Codes and causes of what was wrong, at most [`BOOT_DIAGNOSTICS_MAX`].
+    #[cbor(n(4), decode_with = "bounded::list::<_, _, BOOT_DIAGNOSTICS_MAX>")]
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -171,8 +180,9 @@ pub struct Alert {
     /// One sentence for people.
     #[n(4)]
     pub summary: String,
-    /// Named numbers that led to the decision, e.g. `failures = 9`; at most 16.
-    #[n(5)]
+    /// Named numbers that led to the decision, e.g. `failures = 9`; at most
+    /// [`EVIDENCE_MAX`].
+    #[cbor(n(5), decode_with = "bounded::list::<_, _, EVIDENCE_MAX>")]
     pub evidence: Vec<Evidence>,
     /// First packet that counted, nanoseconds since 1970.
     #[n(6)]
@@ -265,7 +275,7 @@ pub struct Mitigation {
     #[n(4)]
     pub expires_ns: u64,
     /// Enforcers that accepted it before this block was written: `xdp`, `nft`. Empty: not enforced.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "bounded::list::<_, _, ENFORCERS_MAX>")]
     pub enforced_by: Vec<String>,
     /// Why, in one sentence.
     #[n(6)]

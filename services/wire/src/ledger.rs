@@ -19,6 +19,10 @@ pub const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 /// Most blocks that one [`Request::Read`] returns.
 pub const READ_BLOCKS_MAX: u32 = 256;
 
+/// Code of the [`Reply::Error`] with which the ledger closes a connection that said nothing for
+/// long. No fault: a client connects again when it has something to say.
+pub const IDLE_CODE: &str = "HP-LD-015";
+
 /// Name of an append, chosen by the client; the same name again gets the first answer, so that a
 /// client that lost the answer can ask again without a second block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]

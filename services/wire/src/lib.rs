@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+mod bounded;
 pub mod control;
 pub mod event;
 pub mod frame;

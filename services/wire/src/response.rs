@@ -6,13 +6,16 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     block::Hash,
-    event::{Action, Diagnostic, Mode},
+    bounded,
+    event::{Action, Diagnostic, ENFORCERS_MAX, Mode, STATUS_DIAGNOSTICS_MAX},
 };
 
 /// Most mitigations in force at once; the next one is refused and recorded.
 pub const ACTIVE_MAX: usize = 4096;
 /// Most mitigations in one [`Status`].
 pub const STATUS_ACTIVE_MAX: usize = 128;
+/// Most protected addresses in one [`Status`].
+pub const STATUS_PROTECTED_MAX: usize = 256;
 
 /// To the response.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -47,13 +50,14 @@ pub struct Status {
     #[n(0)]
     pub mode: Mode,
     /// In force, soonest to end first, at most [`STATUS_ACTIVE_MAX`].
-    #[n(1)]
+    #[cbor(n(1), decode_with = "bounded::list::<_, _, STATUS_ACTIVE_MAX>")]
     pub active: Vec<Active>,
     /// In force altogether.
     #[n(2)]
     pub active_total: u32,
-    /// Addresses that can't be blocked and why (`gateway`, `resolver`, `self`, `administrator`).
-    #[n(3)]
+    /// Addresses that can't be blocked and why (`gateway`, `resolver`, `self`,
+    /// `administrator`, ...), at most [`STATUS_PROTECTED_MAX`].
+    #[cbor(n(3), decode_with = "bounded::list::<_, _, STATUS_PROTECTED_MAX>")]
     pub protected: Vec<Protected>,
     /// Refused since the start.
     #[n(4)]
@@ -62,10 +66,10 @@ pub struct Status {
     #[n(5)]
     pub lifted: u64,
     /// Enforcers that work: `xdp`, `nft`.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "bounded::list::<_, _, ENFORCERS_MAX>")]
     pub enforcers: Vec<String>,
     /// What is wrong.
-    #[n(7)]
+    #[cbor(n(7), decode_with = "bounded::list::<_, _, STATUS_DIAGNOSTICS_MAX>")]
     pub diagnostics: Vec<Diagnostic>,
 }
 

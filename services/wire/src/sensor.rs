@@ -4,10 +4,16 @@ use std::net::IpAddr;
 
 use minicbor::{Decode, Encode};
 
-use crate::event::Diagnostic;
+use crate::{
+    bounded,
+    event::{Diagnostic, STATUS_DIAGNOSTICS_MAX},
+    site::INTERFACES_MAX,
+};
 
 /// Most flows in one [`Status`].
 pub const FLOWS_MAX: usize = 64;
+/// Most counters in one [`Status`].
+pub const COUNTERS_MAX: usize = 128;
 
 /// To the sensor.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -52,16 +58,16 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Status {
     /// One per interface.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "bounded::list::<_, _, INTERFACES_MAX>")]
     pub interfaces: Vec<Interface>,
     /// Named counters of the eBPF programs and of the core, losses included, since the start.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "bounded::list::<_, _, COUNTERS_MAX>")]
     pub counters: Vec<Counter>,
     /// Most active flows now, at most [`FLOWS_MAX`].
-    #[n(2)]
+    #[cbor(n(2), decode_with = "bounded::list::<_, _, FLOWS_MAX>")]
     pub flows: Vec<Flow>,
     /// What is wrong.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "bounded::list::<_, _, STATUS_DIAGNOSTICS_MAX>")]
     pub diagnostics: Vec<Diagnostic>,
 }
 

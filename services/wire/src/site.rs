@@ -84,7 +84,8 @@ pub struct Site {
 pub struct Node {
     /// Shown on every screen; empty: `hp-` and four digits of the first hardware address.
     pub name: String,
-    /// Resolvers, protected from being blocked (those that DHCP names are added).
+    /// Resolvers, protected from being blocked. Those that DHCP names are not known to the box yet:
+    /// name them here, unless the gateway is the resolver.
     pub resolvers: Vec<IpAddr>,
 }
 

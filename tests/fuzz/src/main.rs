@@ -84,18 +84,23 @@ fn main() -> ExitCode {
         return replay(*target, input);
     }
     watch();
-    let share = Duration::from_secs(arguments.seconds) / u32::try_from(targets.len()).unwrap_or(1);
-    for target in targets {
+    let (all, seed) = (targets.len(), arguments.seed);
+    match arguments.iterations {
+        Some(most) => println!("{all} targets, {most} iterations each, seed {seed}"),
+        None => println!("{all} targets, {} s together, seed {seed}", arguments.seconds),
+    }
+    let end = Instant::now() + Duration::from_secs(arguments.seconds);
+    for (at, target) in targets.into_iter().enumerate() {
+        // Of what is left: a target that took longer takes it from those after it.
+        let left = u32::try_from(all - at).unwrap_or(1);
+        let share = end.saturating_duration_since(Instant::now()) / left;
+        let place = format!("[{:>2}/{all}] {:<17}", at + 1, target.name);
         match run(target, &arguments, share) {
-            Ok((iterations, kept)) => println!(
-                "{:<17} {iterations:>9} iterations  {kept:>3} inputs kept  seed {}  ok",
-                target.name, arguments.seed
-            ),
-            Err(failure) => {
-                println!(
-                    "{:<17} FAILED at iteration {}, seed {}: {}",
-                    target.name, failure.iteration, arguments.seed, failure.what
-                );
+            Ok((iterations, kept)) => {
+                println!("{place} {iterations:>9} iterations  {kept:>3} inputs kept  ok");
+            }
+            Err(Failure { iteration, what }) => {
+                println!("{place} FAILED at iteration {iteration}, seed {seed}: {what}");
                 return ExitCode::FAILURE;
             }
         }

@@ -10,6 +10,10 @@ use hookprobe_evidence::{
     pcr::PcrIndex,
     uki,
 };
+use hookprobe_ledger::{
+    Epoch,
+    store::{FORMAT, State, rows, witness},
+};
 use hookprobe_wire::{
     Block, Diagnostic, Event, EventType, Hash, NodeId, Seq, Severity,
     block::{self, Header, Signature},
@@ -100,7 +104,7 @@ fn record(event: &Event) -> Record {
         version: block::BLOCK_VERSION,
         node_identity: NodeId::new([9; 32]),
         epoch: 1,
-        seq: Seq(3),
+        seq: Seq(0),
         prev_hash: Hash::zero(),
         timestamp_ns: 1_700_000_000_000_000_000,
         event_type: event.event_type(),
@@ -145,7 +149,12 @@ pub(crate) fn control_replies() -> Vec<Vec<u8>> {
         measured: control::Measured {
             level: "T".into(),
             level_text: "software TPM".into(),
-            pcrs: Vec::new(),
+            pcrs: vec![control::PcrValue {
+                bank: "sha256".into(),
+                index: 13,
+                value: "ab".repeat(32),
+                predicted: String::new(),
+            }],
             divergence: String::new(),
             measure_us: 8,
             commands: 9,
@@ -157,7 +166,13 @@ pub(crate) fn control_replies() -> Vec<Vec<u8>> {
     };
     framed(&[
         control::Reply::Status(status),
-        control::Reply::Log(Vec::new()),
+        control::Reply::Log(vec![control::LogLine {
+            number: 1,
+            time_s: 2,
+            source: "init".into(),
+            severity: Severity::Info,
+            text: "boot.phase".into(),
+        }]),
         control::Reply::Error { code: "HP-XX-000".into(), reason: "no".into() },
     ])
 }
@@ -209,6 +224,35 @@ pub(crate) fn ledger_records() -> Vec<Vec<u8>> {
     erased.payload = None;
     records.extend([lying, erased]);
     framed(&records)
+}
+
+/// Kinds of [`ledger_rows`].
+pub(crate) const ROW_KINDS: u8 = 5;
+
+/// One row of each kind, the kind in front.
+pub(crate) fn ledger_rows() -> Vec<Vec<u8>> {
+    let record = record(&events()[2]);
+    let node = record.block.header.node_identity;
+    let state = State {
+        format: FORMAT,
+        epoch: 1,
+        node,
+        first: Seq(0),
+        length: 5,
+        hash: record.hash,
+        timestamp_ns: u64::MAX,
+        peaks: vec![hash(1), hash(2)],
+    };
+    let seen = witness::Seen { epoch: 1, length: 5, hash: record.hash };
+    let payload = record.payload.as_ref().map(rows::from_payload).unwrap_or_default();
+    let all = [
+        rows::from_block(&record.block),
+        payload,
+        rows::from_state(&state),
+        rows::from_epoch(&Epoch { number: 1, node, first: Seq(0) }).to_vec(),
+        witness::to_slot(&seen),
+    ];
+    (0..ROW_KINDS).zip(all).map(|(kind, row)| [&[kind], row.as_slice()].concat()).collect()
 }
 
 pub(crate) fn sensor_requests() -> Vec<Vec<u8>> {

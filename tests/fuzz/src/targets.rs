@@ -10,9 +10,14 @@ use hookprobe_init::{
     modules::index::Index,
     tpm::{Tpm, TpmError, Transport},
 };
+use hookprobe_ledger::{
+    Epoch,
+    store::{StoreError, rows, witness},
+    verify::verify,
+};
 use hookprobe_sensor::replay::{self, Replay};
 use hookprobe_wire::{
-    control,
+    Seq, control,
     frame::{self, HEADER_BYTES},
     ledger, response, sensor,
     site::Site,
@@ -29,6 +34,13 @@ pub const TARGETS: &[Target] = &[
     frames("ledger-request", messages::<ledger::Request>, seeds::ledger_requests),
     frames("ledger-reply", messages::<ledger::Reply>, seeds::ledger_replies),
     frames("ledger-record", ledger_record, seeds::ledger_records),
+    Target {
+        name: "ledger-row",
+        run: ledger_row,
+        seeds: seeds::ledger_rows,
+        repair: |_| {},
+        dictionary: &[&[0x82], &[0x88, 1], &[0x58, 0x20], &[0x18, 1], &[0x9f], b"hp.witness.v1"],
+    },
     frames("sensor-request", messages::<sensor::Request>, seeds::sensor_requests),
     frames("sensor-reply", messages::<sensor::Reply>, seeds::sensor_replies),
     frames("response-request", messages::<response::Request>, seeds::response_requests),
@@ -189,6 +201,12 @@ where
 fn ledger_record(bytes: &[u8]) -> Outcome {
     let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
     let record = frame::decode_body::<ledger::Record>(body);
+    if let Ok(record) = &record {
+        let header = &record.block.header;
+        let epoch = Epoch { number: header.epoch, node: header.node_identity, first: Seq(0) };
+        // Nobody here has the key.
+        assert!(verify(&[epoch], [record], None).is_err(), "a forged block verifies");
+    }
     if let Ok(record) = &record
         && let Some(event) = record.event()
     {
@@ -199,6 +217,43 @@ fn ledger_record(bytes: &[u8]) -> Outcome {
         return Outcome::of(&format!("event {:?}", event.event_type()));
     }
     outcome(&record.map(|_| "no event"))
+}
+
+/// The rows of the ledger's tables and its witness, the kind in the first byte: what is accepted is
+/// written back as the same bytes.
+fn ledger_row(bytes: &[u8]) -> Outcome {
+    let Some((kind, row)) = bytes.split_first() else {
+        return Outcome::of("empty");
+    };
+    let written = match kind % seeds::ROW_KINDS {
+        0 => rows::block(row).map(|block| rows::from_block(&block)),
+        1 => rows::payload(row).map(|payload| rows::from_payload(&payload)),
+        2 => rows::state(row).map(|state| {
+            if let Ok(lane) = state.lane() {
+                assert_eq!(lane.tip.next().0, state.length);
+                assert_eq!(hookprobe_ledger::store::State::of(&lane), state);
+            }
+            rows::from_state(&state)
+        }),
+        3 => row.try_into().map_or_else(
+            |_| Err(StoreError::Damaged("length".into())),
+            |row| rows::epoch(1, row).map(|epoch| rows::from_epoch(&epoch).to_vec()),
+        ),
+        _ => {
+            let seen = row.first_chunk().and_then(witness::from_slot);
+            if let Some(seen) = seen {
+                assert_eq!(
+                    witness::to_slot(&seen).first_chunk().and_then(witness::from_slot),
+                    Some(seen)
+                );
+            }
+            return Outcome::of(if seen.is_some() { "witness" } else { "no witness" });
+        }
+    };
+    if let Ok(written) = &written {
+        assert_eq!(written, row, "kept in another encoding");
+    }
+    Outcome::of(&format!("{kind} {:?}", written.map(|_| ())))
 }
 
 fn site(bytes: &[u8]) -> Outcome {

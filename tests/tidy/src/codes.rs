@@ -13,16 +13,6 @@ pub const LIST: &str = "tests/tidy/codes.tsv";
 /// What it starts with.
 const HEADER: &str = "code\tcrate\n";
 
-/// Codes with texts in two files, and why that is still one meaning.
-const SHARED: [(&str, &str); 2] = [
-    (
-        "HP-MB-004",
-        "a file of a service is not what it should be: as the verifier (against the manifest) and \
-         as PID 1 (against the boot) see it",
-    ),
-    ("HP-LD-022", "the ledger's file is damaged: as the service and as the offline check see it"),
-];
-
 /// `HP-`, two capital letters, `-`, three digits.
 const CODE_BYTES: usize = 9;
 
@@ -87,7 +77,7 @@ fn uses(tree: &Tree) -> BTreeMap<String, Uses> {
 }
 
 /// The list as it should be: a code belongs to the crate that defines it, else to the one that
-/// names it. Several, joined by `,`, are refused by [`check`] unless they are in [`SHARED`].
+/// names it. Several, joined by `,`, are refused by [`check`].
 #[must_use]
 pub fn list(tree: &Tree) -> String {
     let mut out = String::from(HEADER);
@@ -105,8 +95,7 @@ pub fn list(tree: &Tree) -> String {
 pub fn check(tree: &Tree, listed: &str) -> Vec<String> {
     let mut out = Vec::new();
     for (code, uses) in uses(tree) {
-        let shared = SHARED.iter().any(|(known, _)| *known == code);
-        if uses.files.len() > 1 && !shared {
+        if uses.files.len() > 1 {
             let files: Vec<_> = uses.files.into_iter().collect();
             out.push(format!(
                 "{code}: has texts in {}; one code, one meaning",

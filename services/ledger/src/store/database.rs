@@ -1,9 +1,9 @@
 //! The store over redb.
 //!
 //! ```text
-//! blocks    seq -> CBOR(Block)                 payloads  seq -> salt(16) || payload
-//! requests  seq -> request id(16)              epochs    number -> node(32) || first seq, u64 LE
-//! state     "state" -> CBOR(State)
+//! blocks    seq -> block          payloads  seq -> payload        (bytes: see [`super::rows`])
+//! requests  seq -> request id     epochs    number -> epoch
+//! state     "state" -> state
 //! ```
 //!
 //! Every write is one transaction with two-phase commit and the allocator state saved
@@ -21,17 +21,18 @@ use std::{
 };
 
 use hookprobe_wire::{
-    Block, Hash, NodeId, Seq,
-    block::SALT_BYTES,
-    frame::decode_body,
-    ledger::{Payload, Record, RequestId},
+    Hash, Seq,
+    ledger::{Record, RequestId},
 };
 use redb::{
     Builder, CommitError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
     StorageBackend, StorageError, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
-use super::{CHUNK_BLOCKS_MAX, CHUNK_BYTES_MAX, Entry, FORMAT, State, Store, StoreError, guard};
+use super::{
+    CHUNK_BLOCKS_MAX, CHUNK_BYTES_MAX, Entry, State, Store, StoreError, guard,
+    rows::{self, EPOCH_BYTES},
+};
 use crate::{
     appender::REQUESTS_MAX,
     chain::{Epoch, Lane},
@@ -40,7 +41,7 @@ use crate::{
 const BLOCKS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("blocks");
 const PAYLOADS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("payloads");
 const REQUESTS: TableDefinition<'static, u64, &[u8; 16]> = TableDefinition::new("requests");
-const EPOCHS: TableDefinition<'static, u64, &[u8; 40]> = TableDefinition::new("epochs");
+const EPOCHS: TableDefinition<'static, u64, &[u8; EPOCH_BYTES]> = TableDefinition::new("epochs");
 const STATE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("state");
 const STATE_ROW: &str = "state";
 
@@ -180,15 +181,7 @@ impl Store for Database {
             let Some(row) = table.get(STATE_ROW).map_err(storage_error)? else {
                 return Ok(None);
             };
-            // The first field of any version is its number.
-            let mut decoder = minicbor::Decoder::new(row.value());
-            let format = decoder.array().and_then(|_| decoder.u64());
-            match format {
-                Ok(FORMAT) => {}
-                Ok(newer) if newer > FORMAT => return Err(StoreError::Newer(newer)),
-                Ok(_) | Err(_) => return Err(StoreError::Damaged("state: no format".into())),
-            }
-            exact::<State>(row.value(), "state").map(Some)
+            rows::state(row.value()).map(Some)
         })
     }
 
@@ -200,13 +193,7 @@ impl Store for Database {
             let mut epochs = Vec::new();
             for row in table.iter().map_err(storage_error)? {
                 let (number, value) = row.map_err(storage_error)?;
-                let (node, first) = value.value().split_at(32);
-                let node: [u8; 32] = array(node)?;
-                epochs.push(Epoch {
-                    number: number.value(),
-                    node: NodeId::new(node),
-                    first: Seq(u64::from_le_bytes(array(first)?)),
-                });
+                epochs.push(rows::epoch(number.value(), value.value())?);
             }
             Ok(epochs)
         })
@@ -227,7 +214,7 @@ impl Store for Database {
                 let Some(block) = blocks.get(seq).map_err(storage_error)? else {
                     return Err(StoreError::Damaged(format!("request of block {seq}: no block")));
                 };
-                let block: Block = exact(block.value(), "block")?;
+                let block = rows::block(block.value())?;
                 found.push((RequestId((*id.value()).into()), Seq(seq), block.hash()));
             }
             Ok(found)
@@ -247,8 +234,8 @@ impl Store for Database {
             for row in blocks.range(from.0..).map_err(storage_error)? {
                 let (seq, block) = row.map_err(storage_error)?;
                 let payload = payloads.get(seq.value()).map_err(storage_error)?;
-                let payload = payload.map(|row| payload_of(row.value())).transpose()?;
-                let block: Block = exact(block.value(), "block").map_err(|error| {
+                let payload = payload.map(|row| rows::payload(row.value())).transpose()?;
+                let block = rows::block(block.value()).map_err(|error| {
                     StoreError::Damaged(format!("block {}: {error}", seq.value()))
                 })?;
                 bytes += payload.as_ref().map_or(0, |payload| payload.bytes.len());
@@ -263,10 +250,7 @@ impl Store for Database {
 
     fn begin_epoch(&self, lane: &Lane) -> Result<(), StoreError> {
         self.write_with(|transaction| {
-            let mut row = [0; 40];
-            let (node, first) = row.split_at_mut(32);
-            node.copy_from_slice(lane.epoch.node.as_bytes());
-            first.copy_from_slice(&lane.epoch.first.0.to_le_bytes());
+            let row = rows::from_epoch(&lane.epoch);
             let mut epochs = transaction.open_table(EPOCHS).map_err(table_error)?;
             epochs.insert(lane.epoch.number, &row).map_err(storage_error)?;
             put_state(transaction, lane)
@@ -280,12 +264,11 @@ impl Store for Database {
             let mut requests = transaction.open_table(REQUESTS).map_err(table_error)?;
             for entry in entries {
                 let seq = entry.record.block.header.seq.0;
-                let block = to_cbor(&entry.record.block);
+                let block = rows::from_block(&entry.record.block);
                 blocks.insert(seq, block.as_slice()).map_err(storage_error)?;
                 if let Some(payload) = &entry.record.payload {
-                    let mut value = payload.salt.to_vec();
-                    value.extend_from_slice(&payload.bytes);
-                    payloads.insert(seq, value.as_slice()).map_err(storage_error)?;
+                    let payload = rows::from_payload(payload);
+                    payloads.insert(seq, payload.as_slice()).map_err(storage_error)?;
                 }
                 requests.insert(seq, &*entry.id.0).map_err(storage_error)?;
                 if let Some(oldest) = seq.checked_sub(REQUESTS_MAX) {
@@ -309,44 +292,10 @@ impl Store for Database {
 }
 
 fn put_state(transaction: &WriteTransaction, lane: &Lane) -> Result<(), StoreError> {
-    let row = to_cbor(&State::of(lane));
+    let row = rows::from_state(&State::of(lane));
     let mut state = transaction.open_table(STATE).map_err(table_error)?;
     state.insert(STATE_ROW, row.as_slice()).map_err(storage_error)?;
     Ok(())
-}
-
-fn to_cbor<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
-    let mut out = Vec::new();
-    // Into a Vec with infallible field encoders: there is no error to have.
-    let _ = minicbor::encode(value, &mut out);
-    out
-}
-
-/// Decodes a value that must encode to the same bytes again.
-fn exact<T>(bytes: &[u8], what: &str) -> Result<T, StoreError>
-where
-    T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
-{
-    let value: T = decode_body(bytes)
-        .map_err(|error| StoreError::Damaged(format!("{what}: does not decode: {error}")))?;
-    if to_cbor(&value) == bytes {
-        Ok(value)
-    } else {
-        Err(StoreError::Damaged(format!("{what}: not in its own encoding")))
-    }
-}
-
-fn payload_of(bytes: &[u8]) -> Result<Payload, StoreError> {
-    let (salt, bytes) = bytes
-        .split_first_chunk::<SALT_BYTES>()
-        .ok_or_else(|| StoreError::Damaged(format!("payload: {} bytes", bytes.len())))?;
-    Ok(Payload { salt: (*salt).into(), bytes: bytes.to_vec().into() })
-}
-
-fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], StoreError> {
-    bytes
-        .try_into()
-        .map_err(|_| StoreError::Damaged(format!("{} bytes, expected {N}", bytes.len())))
 }
 
 fn closed() -> StoreError {

@@ -22,7 +22,8 @@ use sha2::{Digest, Sha256};
 
 const MAGIC: &[u8; 16] = b"hp.witness.v1\0\0\0";
 const BODY_BYTES: usize = 64;
-const SLOT_BYTES: usize = 128;
+/// Bytes of one slot.
+pub const SLOT_BYTES: usize = 128;
 
 /// What was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +66,7 @@ impl Witness {
     /// # Errors
     /// Those of the file system.
     pub fn note(&mut self, seen: &Seen, sync: bool) -> io::Result<()> {
-        let mut slot = Vec::with_capacity(SLOT_BYTES);
-        slot.extend_from_slice(MAGIC);
-        slot.extend_from_slice(&seen.epoch.to_le_bytes());
-        slot.extend_from_slice(&seen.length.to_le_bytes());
-        slot.extend_from_slice(seen.hash.as_bytes());
-        let sum = Sha256::digest(&slot);
-        slot.extend_from_slice(&sum);
-        slot.resize(SLOT_BYTES, 0);
-        self.file.write_all_at(&slot, offset(self.slot))?;
+        self.file.write_all_at(&to_slot(seen), offset(self.slot))?;
         self.slot = !self.slot;
         if sync {
             self.file.sync_all()?;
@@ -111,10 +104,26 @@ fn read_slot(file: &File, second: bool) -> io::Result<Option<Seen>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
-    Ok(parse(&slot))
+    Ok(from_slot(&slot))
 }
 
-fn parse(slot: &[u8; SLOT_BYTES]) -> Option<Seen> {
+/// What was seen, as it stands in a slot.
+#[must_use]
+pub fn to_slot(seen: &Seen) -> Vec<u8> {
+    let mut slot = Vec::with_capacity(SLOT_BYTES);
+    slot.extend_from_slice(MAGIC);
+    slot.extend_from_slice(&seen.epoch.to_le_bytes());
+    slot.extend_from_slice(&seen.length.to_le_bytes());
+    slot.extend_from_slice(seen.hash.as_bytes());
+    let sum = Sha256::digest(&slot);
+    slot.extend_from_slice(&sum);
+    slot.resize(SLOT_BYTES, 0);
+    slot
+}
+
+/// What stands in a slot; `None` when it is not whole.
+#[must_use]
+pub fn from_slot(slot: &[u8; SLOT_BYTES]) -> Option<Seen> {
     let (body, rest) = slot.split_first_chunk::<BODY_BYTES>()?;
     let (magic, fields) = body.split_first_chunk::<16>()?;
     let (epoch, fields) = fields.split_first_chunk::<8>()?;

@@ -1,0 +1,227 @@
+//! One value of every message, with its optional parts.
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hookprobe_wire::{
+    Block, Diagnostic, Event, EventType, Hash, NodeId, Seq, Severity,
+    block::{BLOCK_VERSION, Header, Signature},
+    control, event,
+    ledger::{self, Payload, Record, RequestId},
+    response, sensor,
+};
+
+pub(crate) const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 20, 0, 77));
+pub(crate) const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77));
+
+pub(crate) fn hash(byte: u8) -> Hash {
+    Hash::new([byte; 32])
+}
+
+pub(crate) fn id() -> RequestId {
+    RequestId([0xaa; 16].into())
+}
+
+pub(crate) fn diagnostic() -> Diagnostic {
+    Diagnostic {
+        code: "C".into(),
+        severity: Severity::Warn,
+        object: "o".into(),
+        cause: "w".into(),
+        remedy: "r".into(),
+    }
+}
+
+pub(crate) fn boot(diagnostics: usize) -> Event {
+    Event::Boot(event::Boot {
+        version: "0".into(),
+        boot_id: "b".into(),
+        level: "T".into(),
+        pcr13: Some(hash(13)),
+        diagnostics: vec![diagnostic(); diagnostics],
+    })
+}
+
+pub(crate) fn alert(evidence: usize) -> Event {
+    Event::Alert(event::Alert {
+        detector: "d".into(),
+        severity: Severity::Critical,
+        source: V6,
+        interface: "e".into(),
+        summary: "s".into(),
+        evidence: vec![event::Evidence { name: "n".into(), value: 9 }; evidence],
+        first_ns: 1,
+        decided_ns: u64::MAX,
+        drill: true,
+    })
+}
+
+pub(crate) fn mitigation(enforcers: usize) -> Event {
+    Event::Mitigation(event::Mitigation {
+        cause: hash(1),
+        action: event::Action::BlockSource,
+        subject: V4,
+        mode: event::Mode::Autonomous,
+        expires_ns: 2,
+        enforced_by: vec!["xdp".into(); enforcers],
+        reason: "r".into(),
+    })
+}
+
+pub(crate) fn other_events() -> [Event; 3] {
+    [
+        Event::Service(event::ServiceChange {
+            service: "s".into(),
+            change: "exited".into(),
+            detail: "d".into(),
+        }),
+        Event::Lift(event::Lift {
+            cause: hash(2),
+            subject: V4,
+            reason: "expired".into(),
+            packets_dropped: 7,
+        }),
+        Event::Refusal(event::Refusal {
+            cause: hash(3),
+            subject: V6,
+            code: "C".into(),
+            reason: "r".into(),
+        }),
+    ]
+}
+
+pub(crate) fn record(signatures: usize) -> Record {
+    let header = Header {
+        version: BLOCK_VERSION,
+        node_identity: NodeId::new([9; 32]),
+        epoch: 1,
+        seq: Seq(3),
+        prev_hash: Hash::zero(),
+        timestamp_ns: 1_700_000_000_000_000_000,
+        event_type: EventType::Alert,
+        payload_hash: hash(4),
+    };
+    let signature = Signature { signer: header.node_identity, bytes: [5; 64].into() };
+    Record {
+        hash: hash(6),
+        block: Block { header, signatures: vec![signature; signatures] },
+        payload: Some(Payload { salt: [7; 16].into(), bytes: vec![1, 2].into() }),
+    }
+}
+
+pub(crate) fn head() -> ledger::Head {
+    ledger::Head {
+        node: NodeId::new([9; 32]),
+        epoch: 1,
+        length: 2,
+        hash: hash(2),
+        root: hash(3),
+        verified_at_start: 4,
+        volatile: false,
+        queue: 5,
+        rejected: 6,
+    }
+}
+
+/// A status of PID 1 whose lists have so many elements, in the order of its fields.
+pub(crate) fn control_status(
+    [phases, services, pcrs, addresses, diagnostics]: [usize; 5],
+) -> control::Reply {
+    let service = control::Service {
+        name: "s".into(),
+        state: control::ServiceState::Backoff,
+        pid: 4,
+        restarts: 5,
+        up_ms: 6,
+        rss_kib: 7,
+        digest: "ab".into(),
+        verdict: "match".into(),
+        last_exit: "x".into(),
+    };
+    let pcr = control::PcrValue {
+        bank: "sha256".into(),
+        index: 13,
+        value: "cd".into(),
+        predicted: String::new(),
+    };
+    control::Reply::Status(control::Status {
+        name: "n".into(),
+        version: "0".into(),
+        uptime_ms: 1,
+        time_s: 2,
+        ready: true,
+        phases: vec![control::Phase { name: "tpm".into(), ok: true, us: 3 }; phases],
+        services: vec![service; services],
+        measured: control::Measured {
+            level: "T".into(),
+            level_text: "t".into(),
+            pcrs: vec![pcr; pcrs],
+            divergence: String::new(),
+            measure_us: 8,
+            commands: 9,
+        },
+        addresses: vec!["a".into(); addresses],
+        diagnostics: vec![diagnostic(); diagnostics],
+        rss_kib: 10,
+        memory_kib: (11, 12),
+    })
+}
+
+pub(crate) fn log(lines: usize) -> control::Reply {
+    let line = control::LogLine {
+        number: 1,
+        time_s: 2,
+        source: "init".into(),
+        severity: Severity::Info,
+        text: "t".into(),
+    };
+    control::Reply::Log(vec![line; lines])
+}
+
+/// As [`control_status`], for the sensor.
+pub(crate) fn sensor_status(
+    [interfaces, counters, flows, diagnostics]: [usize; 4],
+) -> sensor::Reply {
+    let flow = sensor::Flow {
+        source: V4,
+        destination: V6,
+        protocol: 6,
+        source_port: 40_000,
+        destination_port: 443,
+        packets: 2,
+        bytes: 3,
+        idle_ms: 4,
+    };
+    let interface = sensor::Interface { name: "e".into(), xdp_mode: "generic".into() };
+    sensor::Reply::Status(sensor::Status {
+        interfaces: vec![interface; interfaces],
+        counters: vec![sensor::Counter { name: "packets".into(), value: 1 }; counters],
+        flows: vec![flow; flows],
+        diagnostics: vec![diagnostic(); diagnostics],
+    })
+}
+
+/// As [`control_status`], for the response.
+pub(crate) fn response_status(
+    [active, protected, enforcers, diagnostics]: [usize; 4],
+) -> response::Reply {
+    let one = response::Active {
+        hash: hash(1),
+        cause: hash(2),
+        subject: V4,
+        action: event::Action::BlockSource,
+        remaining_ms: 3,
+        packets_dropped: 4,
+    };
+    let kept = response::Protected { address: V4, prefix: 32, why: "self".into() };
+    response::Reply::Status(response::Status {
+        mode: event::Mode::Observe,
+        active: vec![one; active],
+        active_total: 5,
+        protected: vec![kept; protected],
+        refused: 6,
+        lifted: 7,
+        enforcers: vec!["nft".into(); enforcers],
+        diagnostics: vec![diagnostic(); diagnostics],
+    })
+}
