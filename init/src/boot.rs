@@ -218,6 +218,8 @@ impl Boot {
     pub fn done(&mut self, name: &str, ok: bool, start_us: u64) {
         let us = clock::monotonic_us().saturating_sub(start_us);
         self.log.say(Severity::Info, &format!("phase name={name} ok={ok} us={us}"));
+        let word = if ok { "[ OK ]" } else { "[WARN]" };
+        self.log.show(&format!("{word} {name:9} {:>8} ms", us / 1000));
         self.phases.push(Timed { name: name.into(), ok, us });
     }
 

@@ -11,7 +11,7 @@ use std::{
 use rustix::system::{RebootCommand, reboot};
 
 /// Where the screen is shown: the kernel's console and the screen of the box.
-const CONSOLES: [&str; 2] = ["/dev/console", "/dev/tty1"];
+pub const CONSOLES: [&str; 2] = ["/dev/console", "/dev/tty1"];
 /// How often it is shown again, for a terminal that was connected later.
 const REPEAT: Duration = Duration::from_secs(60);
 

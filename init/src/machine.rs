@@ -253,6 +253,8 @@ impl Machine {
         }
         self.open_sockets();
         self.ledger.outbox.push(self.boot_event());
+        self.boot.log.show("starting services; the console follows");
+        self.boot.log.leave_screens();
         self.feed(Event::Begin);
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use hookprobe_wire::{Severity, control::LogLine};
 
-use crate::{clock, limits::LOG_PORT_BYTES_MAX, log::Ring};
+use crate::{clock, emergency::CONSOLES, limits::LOG_PORT_BYTES_MAX, log::Ring};
 
 /// Name of the port of the hypervisor.
 const PORT_NAME: &str = "hookprobe.log";
@@ -21,6 +21,8 @@ pub struct Log {
     /// Kept lines.
     pub ring: Ring,
     kernel: Option<File>,
+    /// Screens that show the boot until a console takes them.
+    screens: Vec<File>,
     port: Port,
 }
 
@@ -31,6 +33,7 @@ impl Log {
         Self {
             ring: Ring::default(),
             kernel: OpenOptions::new().write(true).open("/dev/kmsg").ok(),
+            screens: CONSOLES.iter().filter_map(|path| screen(path).ok()).collect(),
             port: Port::default(),
         }
     }
@@ -57,6 +60,18 @@ impl Log {
         self.port.push(up_ms, line);
     }
 
+    /// Shows a line to whoever watches the box start; what the terminal does not take is lost.
+    pub fn show(&mut self, text: &str) {
+        for screen in &mut self.screens {
+            let _ = write!(screen, "{text}\r\n");
+        }
+    }
+
+    /// The services begin: the screens are theirs from now on.
+    pub fn leave_screens(&mut self) {
+        self.screens.clear();
+    }
+
     /// Ends the copies in the kernel's log: the screen belongs to the console from now on.
     pub fn leave_kernel(&mut self) {
         self.kernel = None;
@@ -81,6 +96,12 @@ impl Log {
     pub fn flush(&mut self) {
         self.port.flush();
     }
+}
+
+fn screen(path: &str) -> std::io::Result<File> {
+    // O_NOCTTY: PID 1 never has a controlling terminal.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
 
 /// The device of the port with our name.

@@ -97,6 +97,7 @@ pub fn run() -> Result<Infallible, Stage1Error> {
         mount::make(entry).map_err(Stage1Error::Early)?;
     }
     console();
+    println!("\r\nHookProbe OS: the kernel runs, the root is being mounted\r");
     let list = fs::read_to_string(MODULE_LIST).map_err(Stage1Error::List)?;
     load_modules(&list)?;
     let _ = fs::create_dir(ROOT);

@@ -1,10 +1,12 @@
-//! Records and map keys shared by the eBPF programs and user space.
+//! Records, map keys and the packet parser shared by the eBPF programs and user space.
 //!
 //! Everything is `repr(C)`, without padding, in native byte order unless a field says otherwise.
 //! Nothing here may allocate, panic or depend on anything: the same source is compiled for
 //! `bpfel-unknown-none` and for the box. Addresses are always 16 bytes: IPv4 as `::ffff:a.b.c.d`.
 
 #![cfg_attr(not(feature = "user"), no_std)]
+
+pub mod parse;
 
 /// Where the maps below are pinned, by their names.
 pub const PIN_DIR: &str = "/sys/fs/bpf/hookprobe";

@@ -10,45 +10,23 @@ use aya_ebpf::{
     helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     programs::{TcContext, XdpContext},
 };
+use hookprobe_abi::parse::{ETHERNET, Packet};
 
-/// Length of an Ethernet header.
-pub const ETHERNET: usize = 14;
 /// Where TCP starts when there is neither VLAN tag nor IPv4 option.
 const AFTER_IPV4: usize = ETHERNET + 20;
 /// Where TCP starts when there is neither VLAN tag nor IPv6 extension header.
 const AFTER_IPV6: usize = ETHERNET + 40;
 
-/// A packet that can be read.
-pub trait Frame {
+/// A packet on its way through the kernel.
+pub trait Frame: Packet {
     /// First byte of the linear part.
     fn data(&self) -> usize;
     /// First byte after the linear part.
     fn data_end(&self) -> usize;
-    /// Length of the packet, fragments of a large buffer included.
-    fn bytes(&self) -> u32;
     /// Packets on the wire that this buffer stands for (segmentation offload).
     fn segments(&self) -> u32;
     /// Interface index.
     fn interface(&self) -> u32;
-    /// Copies `N` bytes at `offset` with the kernel's own bounds check.
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
-
-    /// `N` bytes at `offset`, `None` when the packet ends before.
-    #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        // Trap: `data + variable` loses the bound in the verifier, so only constants are added.
-        let direct = match offset {
-            0 => self.direct::<0, N>(),
-            ETHERNET => self.direct::<ETHERNET, N>(),
-            AFTER_IPV4 => self.direct::<AFTER_IPV4, N>(),
-            AFTER_IPV6 => self.direct::<AFTER_IPV6, N>(),
-            _ => None,
-        };
-        match direct {
-            Some(bytes) => Some(bytes),
-            None => self.load(offset),
-        }
-    }
 
     /// `N` bytes at the constant `OFFSET` of the linear part.
     #[inline(always)]
@@ -63,21 +41,65 @@ pub trait Frame {
     }
 }
 
-impl Frame for XdpContext {
+/// A packet that comes in.
+pub struct Ingress(pub XdpContext);
+
+/// A packet that goes out.
+pub struct Egress(pub TcContext);
+
+/// `N` bytes at `offset`: in place where most packets have them, else by the kernel's helper.
+#[inline(always)]
+fn direct_or_load<F: Frame, const N: usize>(frame: &F, offset: usize) -> Option<[u8; N]> {
+    // Trap: `data + variable` loses the bound in the verifier, so only constants are added.
+    let direct = match offset {
+        0 => frame.direct::<0, N>(),
+        ETHERNET => frame.direct::<ETHERNET, N>(),
+        AFTER_IPV4 => frame.direct::<AFTER_IPV4, N>(),
+        AFTER_IPV6 => frame.direct::<AFTER_IPV6, N>(),
+        _ => None,
+    };
+    match direct {
+        Some(bytes) => Some(bytes),
+        None => frame.load(offset),
+    }
+}
+
+impl Packet for Ingress {
+    #[inline(always)]
+    fn bytes(&self) -> u32 {
+        // SAFETY: the context is the one that the kernel gave to this run.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as u32 }
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper writes exactly N bytes into a buffer of N bytes, or fails.
+        let failed = unsafe {
+            bpf_xdp_load_bytes(self.0.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32)
+        };
+        if failed != 0 {
+            return None;
+        }
+        // SAFETY: the helper wrote all of it.
+        Some(unsafe { bytes.assume_init() })
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        direct_or_load(self, offset)
+    }
+}
+
+impl Frame for Ingress {
     #[inline(always)]
     fn data(&self) -> usize {
-        XdpContext::data(self)
+        self.0.data()
     }
 
     #[inline(always)]
     fn data_end(&self) -> usize {
-        XdpContext::data_end(self)
-    }
-
-    #[inline(always)]
-    fn bytes(&self) -> u32 {
-        // SAFETY: the context is the one that the kernel gave to this run.
-        unsafe { bpf_xdp_get_buff_len(self.ctx) as u32 }
+        self.0.data_end()
     }
 
     #[inline(always)]
@@ -87,7 +109,14 @@ impl Frame for XdpContext {
 
     #[inline(always)]
     fn interface(&self) -> u32 {
-        self.ingress_ifindex() as u32
+        self.0.ingress_ifindex() as u32
+    }
+}
+
+impl Packet for Egress {
+    #[inline(always)]
+    fn bytes(&self) -> u32 {
+        self.0.len()
     }
 
     #[inline(always)]
@@ -95,7 +124,7 @@ impl Frame for XdpContext {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes exactly N bytes into a buffer of N bytes, or fails.
         let failed = unsafe {
-            bpf_xdp_load_bytes(self.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32)
+            bpf_skb_load_bytes(self.0.as_ptr(), offset as u32, bytes.as_mut_ptr().cast(), N as u32)
         };
         if failed != 0 {
             return None;
@@ -103,48 +132,34 @@ impl Frame for XdpContext {
         // SAFETY: the helper wrote all of it.
         Some(unsafe { bytes.assume_init() })
     }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        direct_or_load(self, offset)
+    }
 }
 
-impl Frame for TcContext {
+impl Frame for Egress {
     #[inline(always)]
     fn data(&self) -> usize {
-        TcContext::data(self)
+        self.0.data()
     }
 
     #[inline(always)]
     fn data_end(&self) -> usize {
-        TcContext::data_end(self)
-    }
-
-    #[inline(always)]
-    fn bytes(&self) -> u32 {
-        self.len()
+        self.0.data_end()
     }
 
     #[inline(always)]
     fn segments(&self) -> u32 {
         // SAFETY: the context is the one that the kernel gave to this run.
-        let segments = unsafe { (*self.skb.skb).gso_segs };
+        let segments = unsafe { (*self.0.skb.skb).gso_segs };
         if segments == 0 { 1 } else { segments }
     }
 
     #[inline(always)]
     fn interface(&self) -> u32 {
         // SAFETY: as above.
-        unsafe { (*self.skb.skb).ifindex }
-    }
-
-    #[inline(always)]
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
-        // SAFETY: the helper writes exactly N bytes into a buffer of N bytes, or fails.
-        let failed = unsafe {
-            bpf_skb_load_bytes(self.as_ptr(), offset as u32, bytes.as_mut_ptr().cast(), N as u32)
-        };
-        if failed != 0 {
-            return None;
-        }
-        // SAFETY: the helper wrote all of it.
-        Some(unsafe { bytes.assume_init() })
+        unsafe { (*self.0.skb.skb).ifindex }
     }
 }

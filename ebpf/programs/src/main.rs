@@ -13,7 +13,6 @@
 
 mod frame;
 mod maps;
-mod parse;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
@@ -21,12 +20,14 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use hookprobe_abi::{Counter, FLAG_EGRESS, Record, kind};
+use hookprobe_abi::{
+    Counter, FLAG_EGRESS, Record, kind,
+    parse::{self, Ip, Network, Packet as _, Transport},
+};
 
 use crate::{
-    frame::Frame,
+    frame::{Egress, Frame, Ingress},
     maps::{Verdict, count, count_by, observe_flow, send, verdict},
-    parse::{Ip, Network, Transport},
 };
 
 /// Let later programs on the hook decide (`TCX_NEXT`, `TC_ACT_UNSPEC`).
@@ -35,6 +36,7 @@ const TC_NEXT: i32 = -1;
 /// What comes in.
 #[xdp(frags)]
 pub fn hookprobe_ingress(ctx: XdpContext) -> u32 {
+    let ctx = Ingress(ctx);
     count(Counter::Packets);
     count_by(Counter::Bytes, u64::from(ctx.bytes()));
     let ip = match parse::network(&ctx) {
@@ -77,6 +79,7 @@ pub fn hookprobe_ingress(ctx: XdpContext) -> u32 {
 /// What the box sends; what it forwards passes here too, after it was seen on its way in.
 #[classifier]
 pub fn hookprobe_egress(ctx: TcContext) -> i32 {
+    let ctx = Egress(ctx);
     count_by(Counter::EgressPackets, u64::from(ctx.segments()));
     count_by(Counter::EgressBytes, u64::from(ctx.bytes()));
     if let Network::Ip(ip) = parse::network(&ctx)

@@ -9,12 +9,10 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use hookprobe_abi::{
     Address, BLOCK_ENTRIES_MAX, BlockEntry, COUNTERS as COUNTER_COUNT, Counter, FLOW_ENTRIES_MAX,
     FlowKey, FlowStat, PROTECTED_ENTRIES_MAX, RECORDS_BYTES, Record,
-};
-
-use crate::{
-    frame::Frame,
     parse::{Ip, Transport},
 };
+
+use crate::frame::Frame;
 
 #[map]
 static BLOCK: HashMap<Address, BlockEntry> = HashMap::with_max_entries(BLOCK_ENTRIES_MAX, 0);

@@ -256,3 +256,71 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use hookprobe_wire::{Hash, NodeId};
+
+    use super::*;
+
+    fn head(epoch: u64, length: u64) -> ledger::Reply {
+        ledger::Reply::Head(ledger::Head {
+            node: NodeId::new([1; 32]),
+            epoch,
+            length,
+            hash: Hash::zero(),
+            root: Hash::zero(),
+            verified_at_start: 0,
+            volatile: false,
+            queue: 0,
+            rejected: 0,
+        })
+    }
+
+    fn ask(peer: &mut (UnixStream, Decoder)) -> ledger::Request {
+        loop {
+            if let Some(request) = peer.1.next().unwrap() {
+                return request;
+            }
+            let mut bytes = [0; 256];
+            let count = peer.0.read(&mut bytes).unwrap();
+            assert!(count > 0, "closed");
+            peer.1.feed(&bytes[..count]);
+        }
+    }
+
+    fn say(peer: &mut (UnixStream, Decoder), reply: &ledger::Reply) {
+        peer.0.write_all(&frame::to_vec(reply).unwrap()).unwrap();
+    }
+
+    /// The ledger set a damaged database aside: its blocks begin again at 0.
+    #[test]
+    fn a_shorter_lane_is_followed_from_its_own_head() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("ledger.sock")).unwrap();
+        let mut sources = Sources::new(folder.path());
+        sources.links.retain(|link| link.source == Source::Blocks);
+        let (mut now_ms, mut out) = (0, Vec::new());
+        let mut turn = |sources: &mut Sources| {
+            now_ms += RETRY_MS_MAX;
+            sources.turn(now_ms, 0, &mut out);
+            std::mem::take(&mut out)
+        };
+        for (epoch, length, follow) in [(0, 900, 400), (1, 3, 0)] {
+            turn(&mut sources);
+            let mut peer = (listener.accept().unwrap().0, Decoder::new());
+            assert_eq!(ask(&mut peer), ledger::Request::Head);
+            say(&mut peer, &head(epoch, length));
+            turn(&mut sources);
+            assert_eq!(ask(&mut peer), ledger::Request::Follow { from: Seq(follow) });
+            let (code, reason) = ("HP-LD-013".to_owned(), "behind the head".to_owned());
+            say(&mut peer, &ledger::Reply::Error { code, reason });
+            drop(peer);
+            let events = turn(&mut sources);
+            assert!(matches!(events[0], Event::Blocks(ledger::Reply::Error { .. })), "{events:?}");
+            assert!(matches!(events[1], Event::Disconnected(Source::Blocks, _)), "{events:?}");
+        }
+    }
+}

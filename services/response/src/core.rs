@@ -49,11 +49,14 @@ pub const MS: u64 = 1_000_000;
 /// Half of the two seconds that are promised, so that one late turn keeps the promise.
 pub const REFRESH_MS: u64 = 1000;
 /// Pause before an enforcement, a release or an append is tried again: long enough not to spin on a
-/// permanent fault, short against the shortest block of one second's users (ten minutes).
+/// permanent fault, short against a block of the default ten minutes.
 pub const RETRY_MS: u64 = 1000;
 /// How much longer the kernel keeps an entry than its block lasts, so that its counter can be read
 /// at the end; when this process is dead, a block ends this much late.
 pub const KERNEL_GRACE_MS: u64 = 1000;
+/// A block that ends this soon is no answer to a new alert any more: its packets may pass already,
+/// because an entry that an enforcer took over may end 2.5 s early. The alert waits for the end.
+pub const ENDING_MS: u64 = 3000;
 /// Most new blocks in [`RATE_WINDOW_MS`]: a spoofed flood can't fill the table in one go.
 pub const RATE_BLOCKS_MAX: usize = 120;
 /// Window of [`RATE_BLOCKS_MAX`].
@@ -272,6 +275,7 @@ struct Waiting {
 enum Stuck {
     Unprotected,
     NoEnforcer,
+    Ending,
 }
 
 /// Where the lane was left.

@@ -19,6 +19,7 @@ pub mod enforce;
 pub mod engine;
 mod handover;
 mod link;
+pub mod log;
 pub mod netlink;
 mod notify;
 mod peer;

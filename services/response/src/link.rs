@@ -66,16 +66,32 @@ impl Link {
     }
 }
 
+/// Code with which the ledger closes what asked nothing for an hour: on a quiet box, the connection
+/// for appends.
+const IDLE: &str = hookprobe_wire::ledger::IDLE_CODE;
+
+/// Why the ledger ended the link.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Nothing was to be appended for long. No trouble.
+    Idle,
+    /// It says what it does not like. After HP-LD-013 (the lane is shorter than what was followed:
+    /// the ledger set a damaged one aside) the next link begins with the new head, and the core
+    /// reads that lane from its first block.
+    Refused(String),
+}
+
 /// What the core is told about a reply; an error of the ledger ends the link.
-pub(crate) fn input(reply: Reply) -> Result<Input, String> {
+pub(crate) fn input(reply: Reply) -> Result<Input, Ended> {
     match reply {
         Reply::Appended { id, seq, hash } => Ok(Input::Appended { id, seq, hash }),
         Reply::Rejected { id, code, reason } => Ok(Input::Rejected { id, code, reason }),
         Reply::Block(record) => Ok(Input::Record(Box::new(record))),
         Reply::CaughtUp { .. } => Ok(Input::CaughtUp),
         Reply::Head(head) => Ok(Input::Head(head)),
+        Reply::Error { code, .. } if code == IDLE => Err(Ended::Idle),
         Reply::Error { code, reason } => {
-            Err(hookprobe_wire::text::escape(&format!("{code} {reason}"), 200))
+            Err(Ended::Refused(hookprobe_wire::text::escape(&format!("{code} {reason}"), 200)))
         }
     }
 }
@@ -103,5 +119,19 @@ impl Retry {
 
     pub(crate) fn worked(&mut self) {
         self.pause_ms = RETRY_MS_MIN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_of_silence_is_no_trouble_and_everything_else_is() {
+        let said = |code: &str| {
+            input(Reply::Error { code: code.into(), reason: "why\nnot".into() }).unwrap_err()
+        };
+        assert_eq!(said("HP-LD-015"), Ended::Idle);
+        assert_eq!(said("HP-LD-013"), Ended::Refused("HP-LD-013 why\\u{a}not".into()));
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hookprobe_response::{serve, sources::RESOLVERS_FILE};
+use hookprobe_response::{log, serve, sources::RESOLVERS_FILE};
 
 /// Answers alerts of the ledger by blocking their source for a while.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ enum Command {
         /// Site configuration.
         #[arg(long, value_name = "PATH", default_value = hookprobe_wire::SITE_FILE)]
         site: PathBuf,
-        /// Resolvers that DHCP named, one address a line.
+        /// Resolvers to protect besides those of the site configuration, one address a line.
         #[arg(long, value_name = "PATH", default_value = RESOLVERS_FILE)]
         resolvers: PathBuf,
         /// Directory of the sensor's pinned maps.
@@ -37,12 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Command::Serve { ledger, site, resolvers, pin_dir, socket } = Arguments::parse().command;
-    tracing_subscriber::fmt()
-        .without_time()
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    log::init();
     match serve::run(serve::Options { ledger, site, resolvers, pin_dir, socket }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

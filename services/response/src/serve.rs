@@ -30,7 +30,7 @@ use crate::{
     enforce::{nft::Nft, xdp::Xdp},
     engine::{Action, Clock, Engine},
     handover,
-    link::{self, Link, Retry},
+    link::{self, Ended, Link, Retry},
     notify::Notify,
     peer::PeerError,
     sources::Live,
@@ -40,6 +40,8 @@ use crate::{
 const TICK_MS: u64 = 100;
 /// A quarter of the twenty seconds after which PID 1 restarts a silent service.
 const WATCHDOG_MS: u64 = 5000;
+/// Pause after the kernel refused to accept a client: no busy loop while descriptors are short.
+const ACCEPT_PAUSE_MS: u64 = 1000;
 /// Longest wait for the ledger before PID 1 is told that the service runs, degraded: other services
 /// must not wait for it for ever.
 const READY_MS_MAX: u64 = 10_000;
@@ -51,7 +53,7 @@ pub struct Options {
     pub ledger: PathBuf,
     /// The site configuration.
     pub site: PathBuf,
-    /// Resolvers that DHCP named.
+    /// Resolvers besides those of the site configuration.
     pub resolvers: PathBuf,
     /// The sensor's pinned maps.
     pub pin_dir: PathBuf,
@@ -102,6 +104,7 @@ struct Service {
     started: Instant,
     ready: bool,
     watchdog: Instant,
+    accept_due: Instant,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -181,6 +184,7 @@ impl Service {
             started: Instant::now(),
             ready: false,
             watchdog: Instant::now(),
+            accept_due: Instant::now(),
         }
     }
 
@@ -196,13 +200,13 @@ impl Service {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = tick.tick() => self.on_tick().await,
-                reply = next(&mut self.link) => match reply.map_err(|e| e.to_string()).and_then(link::input) {
-                    Ok(input) => self.feed(input),
-                    Err(why) => self.disconnect(&why),
-                },
-                accepted = listener.accept() => match accepted {
+                reply = next(&mut self.link) => self.on_reply(reply),
+                accepted = listener.accept(), if Instant::now() >= self.accept_due => match accepted {
                     Ok((stream, _)) => self.clients.add(stream),
-                    Err(error) => tracing::warn!(%error, "accept failed"),
+                    Err(error) => {
+                        self.accept_due = Instant::now() + Duration::from_millis(ACCEPT_PAUSE_MS);
+                        tracing::warn!(%error, "accept failed");
+                    }
                 },
                 (client, Request::Status) = self.clients.next() => {
                     let mut status = self.engine.status();
@@ -214,6 +218,18 @@ impl Service {
         self.notify.say("STOPPING=1");
         tracing::info!("stopping; blocks in force stay until they end");
         Ok(())
+    }
+
+    fn on_reply(&mut self, reply: Result<hookprobe_wire::ledger::Reply, PeerError>) {
+        match reply.map(link::input) {
+            Ok(Ok(input)) => self.feed(input),
+            Ok(Err(Ended::Idle)) => {
+                tracing::info!("ledger: quiet connection is renewed");
+                self.hang_up();
+            }
+            Ok(Err(Ended::Refused(why))) => self.disconnect(&why),
+            Err(error) => self.disconnect(&error.to_string()),
+        }
     }
 
     async fn on_tick(&mut self) {
@@ -287,9 +303,13 @@ impl Service {
     }
 
     fn disconnect(&mut self, why: &str) {
+        tracing::warn!(why, "HP-RS-001 ledger: connection lost; it is tried again");
+        self.hang_up();
+    }
+
+    fn hang_up(&mut self) {
         self.link = None;
         self.retry.failed();
-        tracing::warn!(why, "HP-RS-001 ledger: connection lost; it is tried again");
         let mut actions = Vec::new();
         // Yields nothing that needs the link.
         self.engine.feed(Input::Disconnected, &mut actions);

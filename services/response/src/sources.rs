@@ -1,8 +1,8 @@
 //! Where the protected set comes from: site configuration, interface addresses, default routes and
-//! the resolvers that DHCP named. Read anew every time; nothing is remembered but the sockets.
+//! a file of resolvers. Read anew every time; nothing is remembered but the sockets.
 //!
 //! What must never happen here: a source that can't be read is taken for an empty one. Only a
-//! missing resolver file is no error: without DHCP there is none. Called by [`crate::engine`].
+//! missing resolver file is no error: nothing has to write it. Called by [`crate::engine`].
 
 use std::{
     io::{ErrorKind, Read},
@@ -21,7 +21,9 @@ use crate::{
     protected::{ADDRESSES_MAX, ProtectedSet, Why},
 };
 
-/// Resolvers that DHCP named, one address a line; written by the DHCP client.
+/// Resolvers that were learned at run time, one address a line. Nothing in the image writes it yet:
+/// the DHCP client runs without hooks. Where the gateway answers DNS, as in most homes, it is
+/// protected as the gateway; others stand in `node.resolvers` of the site configuration.
 pub const RESOLVERS_FILE: &str = "/run/hookprobe/resolvers";
 /// Longest resolver file that is read: about a hundred addresses.
 const RESOLVERS_BYTES_MAX: u64 = 4096;

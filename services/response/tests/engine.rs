@@ -4,7 +4,7 @@
 
 mod fake;
 
-use fake::{S, World, lifts, mitigations, refusals};
+use fake::{Ledger, S, World, lifts, mitigations, refusals};
 use hookprobe_response::{core::RATE_BLOCKS_MAX, protected::Why};
 use hookprobe_wire::{
     Severity,
@@ -376,6 +376,51 @@ fn an_expiry_before_the_acknowledgement_is_lifted_after_it() {
     world.ledger.refuses = false;
     world.pass(2 * S);
     assert_eq!((mitigations(&world).len(), lifts(&world).len()), (1, 1));
+}
+
+#[test]
+fn a_scan_that_outlives_its_block_is_blocked_again() {
+    let mut world = World::new(Mode::Autonomous);
+    world.alert("10.0.0.66");
+    // The kernel's entry is over, the next turn has not come, and the sensor is fast.
+    world.time.pass(600 * S + S / 20);
+    let cause = world.alert("10.0.0.66");
+    world.pass(2 * S);
+    assert_eq!(refusals(&world), []);
+    assert_eq!(lifts(&world).len(), 1);
+    assert_eq!(mitigations(&world).pop().unwrap().cause, cause);
+    assert_eq!(World::dropped(&world.xdp), ["10.0.0.66"]);
+    // While it is in force, once is enough.
+    world.alert("10.0.0.66");
+    world.pass(2 * S);
+    assert_eq!(refusals(&world).pop().unwrap().code, "HP-RS-020");
+}
+
+#[test]
+fn a_ledger_that_was_set_aside_begins_again() {
+    let mut world = World::new(Mode::Autonomous);
+    world.alert("10.0.0.66");
+    world.alert("10.0.0.67");
+    world.ledger = Ledger::of_epoch(1);
+    world.connect();
+    world.pass(2 * S);
+    assert_eq!(World::dropped(&world.xdp), Vec::<String>::new(), "nothing says why any more");
+    assert_eq!(world.written(), [], "a lift would name a block that is not in this lane");
+    let cause = world.alert("10.0.0.66");
+    assert_eq!(World::dropped(&world.nft), ["10.0.0.66"]);
+    assert_eq!(mitigations(&world).pop().unwrap().cause, cause);
+    assert_eq!(world.engine.status().diagnostics, []);
+}
+
+#[test]
+fn the_remedy_of_mode_observe_is_a_mode_that_exists() {
+    use hookprobe_wire::site::Site;
+    let mut world = World::new(Mode::Observe);
+    world.alert("10.0.0.66");
+    let diagnostics = world.engine.status().diagnostics;
+    let mode = diagnostics[0].remedy.rsplit(' ').next().unwrap();
+    let site = format!("[response]\nmode = \"{mode}\"\n");
+    assert_eq!(Site::parse(site.as_bytes()).unwrap().response.mode, Mode::Autonomous);
 }
 
 #[test]

@@ -91,7 +91,16 @@ fn play_ledger(path: &Path) -> Arc<Mutex<Ledger>> {
 fn follow(stream: &mut UnixStream, ledger: &Mutex<Ledger>, Seq(mut next): Seq) -> Option<()> {
     let mut caught_up = false;
     loop {
-        let record = ledger.lock().unwrap().records.get(usize::try_from(next).unwrap()).cloned();
+        let (record, length) = {
+            let ledger = ledger.lock().unwrap();
+            let record = ledger.records.get(usize::try_from(next).unwrap()).cloned();
+            (record, ledger.head().length)
+        };
+        if next > length {
+            let reason = format!("follow: block {next} is behind the head {length}");
+            send(stream, &Reply::Error { code: "HP-LD-013".into(), reason })?;
+            return None;
+        }
         if let Some(record) = record {
             send(stream, &Reply::Block(record))?;
             next += 1;
@@ -246,6 +255,15 @@ fn from_alert_to_lift_as_an_unprivileged_user() {
         assert!(line.ends_with("subject=10.77.0.2 reason=expired packets_dropped=0"), "{line}");
         assert!(!run("nft", &["list", "set", "inet", "hookprobe", "block4"]).contains("10.77.0.2"));
         assert_eq!(ledger.lock().unwrap().records.len(), 5 + 1 + 4 + 1);
+
+        // The ledger sets its database aside and begins another lane.
+        *ledger.lock().unwrap() = Ledger::of_epoch(1);
+        let line = service.line("HP-LD-013");
+        assert!(line.starts_with("WARN HP-RS-001 ledger: "), "{line}");
+        service.line("ledger followed to its present");
+        alert(&ledger, "10.77.0.2");
+        let line = service.line("mitigation seq=");
+        assert!(line.starts_with("INFO mitigation seq=1 "), "{line}");
         service.stop();
     });
 }

@@ -215,6 +215,24 @@ fn own_scan_and_its_broken_off_copies() {
     }
 }
 
+/// Found by `cargo fuzz-loop --target capture`: a hop-by-hop header says that another header
+/// follows, and the packet ends there.
+#[test]
+fn ipv6_extension_header_that_is_cut_off_is_malformed() {
+    let hex = concat!(
+        "d4c3b2a1020004000000000000000000ffff000001000000",
+        "01000000000000003e0000003e000000",
+        "02000000000102000000000986dd",
+        "6000000000080040000000000000000000000000000000000000000000000000000000000000000",
+        "13c00010400000000",
+    );
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+    let (summary, result) = replay_bytes(&bytes);
+    assert_eq!(result, Ok(()));
+    assert_eq!((summary.packets, summary.malformed, summary.records), (1, 1, 0));
+}
+
 #[test]
 fn lengths_that_lie_are_an_error() {
     let mut file = scan();

@@ -295,7 +295,17 @@ fn frames() -> Vec<Vec<u8>> {
     extended[20] = 0;
     extended[19] += 16;
     extended.splice(54..54, [60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0]);
+    for cut in 54..extended.len() {
+        let mut short = extended[..cut].to_vec();
+        short[19] = u8::try_from(cut - 54).unwrap();
+        frames.push(short);
+    }
     frames.push(extended);
+    // "Unreachable" that does not say about what.
+    let mut out = Vec::new();
+    let builder = PacketBuilder::ethernet2(MAC, MAC).ipv4(B, A, 64);
+    builder.write(&mut out, etherparse::IpNumber(1), &[3, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    frames.push(out);
     // A first fragment has ports, a later one has none.
     for offset in [0, 1] {
         let mut fragment = syn();
@@ -306,23 +316,41 @@ fn frames() -> Vec<Vec<u8>> {
     frames
 }
 
+/// Each frame with one byte changed, at places and to values that are the same in every run.
+fn damaged(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut out = Vec::new();
+    for frame in frames.iter().cycle().take(2000) {
+        let mut frame = frame.clone();
+        let at = next(frame.len());
+        frame[at] = u8::try_from(next(256)).unwrap();
+        out.push(frame);
+    }
+    out
+}
+
 #[test]
 fn kernel_and_replay_make_the_same_records() {
     let Some(mut kernel) = Kernel::new() else { return };
-    for frame in frames() {
+    let whole = frames();
+    for frame in whole.iter().chain(&damaged(&whole)) {
         // A new table each time would be slow; a new flow is needed each time.
         let keys: Vec<FlowKey> = kernel.maps.flows.keys().filter_map(Result::ok).collect();
         for key in keys {
             kernel.maps.flows.remove(&key).unwrap();
         }
-        kernel.ingress(&frame);
+        kernel.ingress(frame);
         let told = kernel.take_records();
         let packet = Packet {
             time_ns: 0,
             interface: 0,
             link: Linktype::ETHERNET,
             wire_bytes: u32::try_from(frame.len()).unwrap(),
-            data: &frame,
+            data: frame,
         };
         let replayed = match packet::parse(&packet) {
             Parsed::Ip(observed) => observed.record.or(observed.first_of_flow(&packet)),

@@ -123,12 +123,14 @@ pub fn folder(tree: &Tree, name: &str) -> PathBuf {
 /// Any [`Error`].
 pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf> {
     let dir = folder(tree, &options.name);
-    if options.keep && dir.join("disk.img").exists() {
+    let disk = dir.join("disk.img");
+    if options.keep && disk.exists() {
+        // The state stays, the blob is today's.
+        esp_put(&disk, options.uki.as_ref().unwrap_or(&image.uki()), "EFI/BOOT/BOOTX64.EFI")?;
         return Ok(dir);
     }
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).map_err(at(&dir))?;
-    let disk = dir.join("disk.img");
     shell::output(Command::new("cp").arg("--sparse=always").arg(image.disk()).arg(&disk))?;
     let vars = dir.join("vars.fd");
     fs::copy(OVMF_VARS, &vars).map_err(at(OVMF_VARS))?;

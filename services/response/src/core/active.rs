@@ -77,6 +77,12 @@ impl Active {
         }
     }
 
+    /// Whether it is not on its way out.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.holds() || self.state == State::Suggested
+    }
+
     /// Whether it is, or would be, a block: what counts for the cap and for people.
     #[must_use]
     pub fn is_block(&self) -> bool {

@@ -11,8 +11,8 @@ use hookprobe_wire::{
 };
 
 use super::{
-    ANSWER, Active, Core, Effect, KERNEL_GRACE_MS, LIFT, MS, Note, RATE_BLOCKS_MAX, RATE_WINDOW_MS,
-    REFRESH_MS, RETRY_MS, State, Stuck, WAITING_MAX, Waiting, request_id,
+    ANSWER, Active, Core, ENDING_MS, Effect, KERNEL_GRACE_MS, LIFT, MS, Note, RATE_BLOCKS_MAX,
+    RATE_WINDOW_MS, REFRESH_MS, RETRY_MS, State, Stuck, WAITING_MAX, Waiting, request_id,
 };
 use crate::{Now, protected::ProtectedSet};
 
@@ -216,6 +216,9 @@ impl Core {
                     "HP-RS-024",
                     "the protected set could not be read in time".into(),
                 ),
+                Some(Stuck::Ending) => {
+                    Verdict::Refuse("HP-RS-020", "the block before did not end in time".into())
+                }
                 None => {
                     self.counters.too_late += 1;
                     Verdict::Nothing
@@ -250,7 +253,11 @@ impl Core {
         if let Some(active) = self.active.get(&waiting.subject)
             && (active.is_block() || !blocks)
         {
-            let left_s = active.expires_boot_ns.saturating_sub(now.boot_ns) / (1000 * MS);
+            let left_ns = active.expires_boot_ns.saturating_sub(now.boot_ns);
+            if left_ns <= ENDING_MS * MS || !active.is_current() {
+                return Some(Verdict::Wait(Stuck::Ending));
+            }
+            let left_s = left_ns / (1000 * MS);
             let reason = format!("answered already, for another {left_s} s");
             return Some(Verdict::Refuse("HP-RS-020", reason));
         }

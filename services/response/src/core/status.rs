@@ -126,7 +126,7 @@ impl Core {
         });
         let observed = observed.then(|| {
             let cause = format!("{} alerts would have led to a block", counters.would_block);
-            let remedy = "set response.mode in hookprobe.toml to block";
+            let remedy = "set response.mode in hookprobe.toml to autonomous";
             diagnostic("HP-RS-009", Severity::Info, "mode observe", cause, remedy)
         });
         [ledger, rejected, protected, lane, lost, observed].into_iter().flatten().collect()

@@ -112,18 +112,24 @@ impl Sources for Protection {
 pub(crate) struct Ledger {
     pub(crate) records: Vec<Record>,
     names: BTreeMap<RequestId, (Seq, Hash)>,
+    /// Lane: another one after a damaged one was set aside.
+    pub(crate) epoch: u64,
     /// Answers appends with a rejection.
     pub(crate) refuses: bool,
 }
 
 impl Ledger {
+    pub(crate) fn of_epoch(epoch: u64) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
     pub(crate) fn append(&mut self, event: &Event, timestamp_ns: u64) -> (Seq, Hash) {
         let salt = [9; SALT_BYTES];
         let bytes = event.to_cbor();
         let header = Header {
             version: BLOCK_VERSION,
             node_identity: NodeId::new([1; 32]),
-            epoch: 1,
+            epoch: self.epoch,
             seq: Seq(self.records.len() as u64),
             prev_hash: self.records.last().map_or_else(Hash::zero, |record| record.hash),
             timestamp_ns,
@@ -141,7 +147,7 @@ impl Ledger {
     pub(crate) fn head(&self) -> Head {
         Head {
             node: NodeId::new([1; 32]),
-            epoch: 1,
+            epoch: self.epoch,
             length: self.records.len() as u64,
             hash: self.records.last().map_or_else(Hash::zero, |record| record.hash),
             root: Hash::zero(),

@@ -7,11 +7,21 @@
 //!
 //! Two things are not in the paper. The walk alone would convict after four closed ports of one
 //! server, which a misconfigured client reaches too: see [`Limits::hosts_min`]. And a decided
-//! source is quiet until it was quiet itself: one incident, one alert.
+//! source is quiet until it was quiet itself or [`Limits::told_ns_max`] is over: one incident, one
+//! alert.
 //!
 //! What it can't know: whether a source address is forged. Somebody on the same network can make
 //! another host look like a scanner; `response` keeps the hosts that matter from being blocked.
-//! A host that loses its uplink while it opens connections to four new hosts looks like one too.
+//! And these look like a scanner without being one:
+//! - a host that loses its uplink, or has an IPv6 address without a way out, while it opens
+//!   connections to four new hosts;
+//! - a client of a peer-to-peer network: most peers that it is told of are gone by the time it
+//!   tries them. Name it an administrator, or leave the mode at observe or suggest;
+//! - everybody, when the box sees one direction only (a tap or mirror port of one side, answers
+//!   that come in on an interface that is not watched): no answer ever comes. Mirror both.
+//!
+//! UDP is not judged: multicast discovery (mDNS, SSDP, DHCP) is never a failed contact, and a UDP
+//! scan is never found.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,19 +36,28 @@ use super::{
 
 /// Name in alerts.
 pub const DETECTOR: &str = "scan.trw";
+/// Counter of alerts held back by [`Limits::alerts_per_minute_max`].
+pub const HELD_BACK: &str = "scan_held_back";
 
 const TCP: u8 = 6;
 const SECOND_NS: TimeNs = 1_000_000_000;
+const MINUTE_NS: TimeNs = 60 * SECOND_NS;
 
 /// Every number that bounds or tunes the detector.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How long an answer may take. 3 s: three first retransmissions of a lost SYN-ACK fit (RFC
-    /// 6298 starts at 1 s), and no path on Earth takes longer.
+    /// How long an answer may take. 3 s: the first retransmission of a lost SYN or SYN-ACK comes
+    /// after 1 s (RFC 6298, section 2) and its answer fits, whatever the path.
     pub answer_ns_max: TimeNs,
     /// How long a source must make no new contact to be forgotten, and an alerted one to be
     /// alerted again. 10 min: twice the slowest pause of common scanners (5 min).
     pub quiet_ns_min: TimeNs,
+    /// How long an incident may go on until it is told again. 1 h: a block that was refused, not
+    /// seen here (nft alone) or over gets its second chance, and a scan of a day is 24 alerts.
+    pub told_ns_max: TimeNs,
+    /// Alerts in a minute; more are held back, counted, and decided at the next contact. 120: as
+    /// many as `response` blocks. Forged sources must not fill the disk of the ledger.
+    pub alerts_per_minute_max: usize,
     /// How long after the first dropped packet a passed one still belongs to the time before the
     /// block. 1 s: records of two CPUs are never further apart.
     pub block_settle_ns: TimeNs,
@@ -65,6 +84,8 @@ impl Default for Limits {
         Self {
             answer_ns_max: 3 * SECOND_NS,
             quiet_ns_min: 600 * SECOND_NS,
+            told_ns_max: 3600 * SECOND_NS,
+            alerts_per_minute_max: 120,
             block_settle_ns: SECOND_NS,
             hosts_min: 4,
             failures_min: 8,
@@ -154,8 +175,8 @@ impl Tally {
 enum State {
     /// Not decided.
     Watched(Tally),
-    /// Decided and told; `dropped_ns`: since when its packets are dropped.
-    Alerted { dropped_ns: Option<TimeNs> },
+    /// Decided and told at `told_ns`; `dropped_ns`: since when its packets are dropped.
+    Alerted { told_ns: TimeNs, dropped_ns: Option<TimeNs> },
 }
 
 #[derive(Debug, Clone)]
@@ -174,6 +195,7 @@ struct Counts {
     saturated: u64,
     benign: u64,
     alerts: u64,
+    held_back: u64,
     pending_evicted: u64,
     newcomers_evicted: u64,
     sources_evicted: u64,
@@ -189,6 +211,8 @@ pub struct ScanDetector {
     waiting: BTreeMap<Address, u32>,
     newcomers: Table<Address, Source>,
     sources: Table<Address, Source>,
+    /// When alerts were made, at most [`Limits::alerts_per_minute_max`].
+    told: VecDeque<TimeNs>,
     counts: Counts,
 }
 
@@ -220,6 +244,7 @@ impl Detector for ScanDetector {
             ("scan_saturated", self.counts.saturated),
             ("scan_benign", self.counts.benign),
             ("scan_alerts", self.counts.alerts),
+            (HELD_BACK, self.counts.held_back),
             ("scan_pending", gauge(self.pending.len())),
             ("scan_sources", gauge(self.newcomers.len() + self.sources.len())),
             ("scan_pending_evicted", self.counts.pending_evicted),
@@ -240,6 +265,7 @@ impl ScanDetector {
             waiting: BTreeMap::new(),
             newcomers: Table::new(limits.newcomers_max),
             sources: Table::new(limits.sources_max),
+            told: VecDeque::new(),
             counts: Counts::default(),
         }
     }
@@ -315,13 +341,15 @@ impl ScanDetector {
         let Some(source) = self.sources.get_mut(address) else {
             return false;
         };
-        let State::Alerted { dropped_ns } = source.state else {
+        let State::Alerted { told_ns, dropped_ns } = source.state else {
             return false;
         };
         let settle_ns = self.limits.block_settle_ns;
-        if dropped_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > settle_ns) {
+        let passes_again =
+            dropped_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > settle_ns);
+        if passes_again || now_ns.saturating_sub(told_ns) >= self.limits.told_ns_max {
             // It was blocked and now its packets pass: the block is over and this is the next
-            // incident.
+            // incident. So it is when the last one is long ago.
             self.sources.remove(address);
             return false;
         }
@@ -356,7 +384,7 @@ impl ScanDetector {
     /// The first packet of a source that a block entry dropped.
     fn dropped(&mut self, now_ns: TimeNs, record: &Record) {
         if let Some(source) = self.sources.get_mut(&record.source)
-            && let State::Alerted { dropped_ns } = &mut source.state
+            && let State::Alerted { dropped_ns, .. } = &mut source.state
         {
             *dropped_ns = Some(now_ns);
         }
@@ -372,6 +400,7 @@ impl ScanDetector {
         out: &mut Vec<Effect>,
     ) {
         let limits = self.limits;
+        let may_tell = self.may_tell(now_ns);
         self.admit(&contact.source, now_ns);
         let source = match self.sources.touch(&contact.source) {
             Some(source) => source,
@@ -395,13 +424,25 @@ impl ScanDetector {
                 *tally = Tally::default();
                 self.counts.benign += 1;
             }
+            Decision::Scanner if !may_tell => self.counts.held_back += 1,
             Decision::Scanner => {
                 out.push(Effect::Alert(tally.finding(contact, attempt, now_ns)));
                 self.counts.alerts += 1;
-                source.state = State::Alerted { dropped_ns: None };
+                self.told.push_back(now_ns);
+                source.state = State::Alerted { told_ns: now_ns, dropped_ns: None };
                 source.contacts = Recent::default();
             }
         }
+    }
+
+    /// Whether there is room for one more alert in the last minute.
+    fn may_tell(&mut self, now_ns: TimeNs) -> bool {
+        while let Some(told_ns) = self.told.front()
+            && now_ns.saturating_sub(*told_ns) >= MINUTE_NS
+        {
+            self.told.pop_front();
+        }
+        self.told.len() < self.limits.alerts_per_minute_max
     }
 
     /// Makes sure that the source has a place: a new one among the newcomers, one that is there

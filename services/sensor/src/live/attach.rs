@@ -140,9 +140,8 @@ impl Attachments {
                     remedy: "plug it in or correct its name in hookprobe.toml".into(),
                 });
             } else if let Some(cause) = &watched.trouble {
-                let code = if watched.ingress.is_some() { "HP-SN-014" } else { "HP-SN-012" };
                 diagnostics.push(Diagnostic {
-                    code: code.into(),
+                    code: watched.trouble_code().into(),
                     severity: Severity::Warn,
                     object: name.clone(),
                     cause: cause.clone(),
@@ -181,10 +180,16 @@ impl Watched {
         }
         if trouble != self.trouble {
             if let Some(cause) = &trouble {
-                warn!("HP-SN-012 {name}: {cause}; tried again each second");
+                warn!("{} {name}: {cause}; tried again each second", self.trouble_code());
             }
             self.trouble = trouble;
         }
+    }
+
+    /// Without ingress nothing is seen and nothing dropped; without egress answers of the box
+    /// itself are missing.
+    fn trouble_code(&self) -> &'static str {
+        if self.ingress.is_some() { "HP-SN-014" } else { "HP-SN-012" }
     }
 
     /// Forgets links of an interface that is gone; the kernel has undone them already.

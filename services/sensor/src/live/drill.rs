@@ -24,6 +24,8 @@ const PAUSE_NS_MIN: TimeNs = 30_000_000_000;
 const GRACE_NS: TimeNs = 5_000_000_000;
 /// TEST-NET-2, sources; the last byte changes with each drill so that each is a new incident.
 const SOURCE_NET: [u8; 3] = [198, 51, 100];
+/// Sources in it, 1 to 120: drills of an hour, and [`Drill::start`] can't overflow.
+const HOSTS: u8 = 120;
 /// In TEST-NET-1, destination.
 const DESTINATION: [u8; 4] = [192, 0, 2, 1];
 
@@ -63,11 +65,15 @@ struct Running {
 }
 
 impl Drill {
-    /// Begins a drill; its first frames, to be run at once.
+    /// Begins a drill from a source that is not blocked; its first frames, to be run at once.
     ///
     /// # Errors
-    /// A sentence for people when one runs or ran just now.
-    pub fn start(&mut self, now_ns: TimeNs) -> Result<Vec<Vec<u8>>, String> {
+    /// A sentence for people when one runs or ran just now, or when every source is blocked.
+    pub fn start(
+        &mut self,
+        now_ns: TimeNs,
+        is_blocked: impl Fn(&Address) -> bool,
+    ) -> Result<Vec<Vec<u8>>, String> {
         if self.running.is_some() {
             return Err("HP-SN-050 drill: one is running; wait for its result".into());
         }
@@ -81,10 +87,15 @@ impl Drill {
             }
         }
         let [a, b, c] = SOURCE_NET;
-        // 1 to 254.
-        let host = self.count % 254 + 1;
-        self.count = self.count.wrapping_add(1);
-        let mut running = Running { source: [a, b, c, host], began_ns: now_ns, next_port: 1 };
+        let mut running = (0..HOSTS)
+            .map(|step| (self.count + step) % HOSTS)
+            .map(|host| (host, Running::from([a, b, c, host + 1], now_ns)))
+            .find(|(_, running)| !is_blocked(&running.address()))
+            .map(|(host, running)| {
+                self.count = (host + 1) % HOSTS;
+                running
+            })
+            .ok_or("HP-SN-052 drill: every source of it is blocked; wait for a block to end")?;
         let frames = (0..BURST_FRAMES).map(|_| running.frame()).collect();
         self.running = Some(running);
         Ok(frames)
@@ -123,6 +134,10 @@ impl Drill {
 }
 
 impl Running {
+    fn from(source: [u8; 4], began_ns: TimeNs) -> Self {
+        Self { source, began_ns, next_port: 1 }
+    }
+
     fn address(&self) -> Address {
         from_ip(IpAddr::V4(Ipv4Addr::from(self.source)))
     }
@@ -148,13 +163,26 @@ mod tests {
 
     const SECOND: TimeNs = 1_000_000_000;
 
+    fn free(_: &Address) -> bool {
+        false
+    }
+
+    #[test]
+    fn a_source_that_is_still_blocked_is_not_used() {
+        let first = from_ip("198.51.100.1".parse().unwrap());
+        let frames = Drill::default().start(0, |source| *source == first).unwrap();
+        assert_eq!(&frames[0][26..30], &[198, 51, 100, 2]);
+        let refusal = Drill::default().start(0, |_| true).unwrap_err();
+        assert!(refusal.starts_with("HP-SN-052"), "{refusal}");
+    }
+
     #[test]
     fn ends_with_the_first_drop() {
         let mut drill = Drill::default();
-        let frames = drill.start(SECOND).unwrap();
+        let frames = drill.start(SECOND, free).unwrap();
         assert_eq!(frames.len(), 24);
         assert!(frames.iter().all(|frame| frame.len() == 54));
-        assert!(drill.start(SECOND).is_err(), "one at a time");
+        assert!(drill.start(SECOND, free).is_err(), "one at a time");
         assert_eq!(drill.verdict(2 * SECOND, 2), None);
         let source = from_ip("198.51.100.1".parse().unwrap());
         assert!(drill.owns(2 * SECOND, &source));
@@ -168,13 +196,13 @@ mod tests {
     #[test]
     fn ends_in_time_and_is_rate_limited() {
         let mut drill = Drill::default();
-        drill.start(0).unwrap();
+        drill.start(0, free).unwrap();
         assert_eq!(drill.verdict(14 * SECOND, 2), None);
         let result = drill.verdict(15 * SECOND, 2);
         assert_eq!(result, Some((Outcome::NotBlocked, 15_000)));
-        let refusal = drill.start(20 * SECOND).unwrap_err();
+        let refusal = drill.start(20 * SECOND, free).unwrap_err();
         assert!(refusal.contains("in 26 s"), "{refusal}");
-        let frames = drill.start(45 * SECOND).unwrap();
+        let frames = drill.start(45 * SECOND, free).unwrap();
         let first = frames.first().unwrap();
         assert_eq!(&first[26..30], &[198, 51, 100, 2], "another source, another incident");
     }

@@ -109,6 +109,7 @@ impl Link {
         let mut backoff = BACKOFF_MIN;
         let mut rejections = 0;
         loop {
+            let was_open = self.stream.is_some();
             match self.ask(&frame).await {
                 Ok(Reply::Appended { id: about, seq, hash }) if about == id => {
                     let alert = Box::new(alert);
@@ -119,6 +120,12 @@ impl Link {
                     if rejections > REJECTIONS_MAX {
                         return Told::Dropped { code, reason };
                     }
+                }
+                Err(_) if was_open => {
+                    // The ledger restarted, or closed what was silent for an hour: no news, unless
+                    // a new connection fails too.
+                    self.stream = None;
+                    continue;
                 }
                 Ok(_) => self.down(LinkError::Unexpected, told).await,
                 Err(error) => self.down(error, told).await,
@@ -181,4 +188,72 @@ fn random_id() -> [u8; 16] {
         high.copy_from_slice(&super::clock::real_ns().to_le_bytes());
     }
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use hookprobe_wire::Severity;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    fn alert() -> Alert {
+        Alert {
+            detector: "scan.trw".into(),
+            severity: Severity::Warn,
+            source: IpAddr::from([192, 0, 2, 1]),
+            interface: "eth0".into(),
+            summary: String::new(),
+            evidence: Vec::new(),
+            first_ns: 1,
+            decided_ns: 2,
+            drill: false,
+        }
+    }
+
+    /// Takes one append; says goodbye afterwards as a ledger does that finds it idle.
+    async fn serve_one(listener: &UnixListener) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut decoder = frame::Decoder::new();
+        let mut bytes = [0; 1024];
+        let id = loop {
+            if let Some(Request::Append { id, .. }) = decoder.next().unwrap() {
+                break id;
+            }
+            let length = stream.read(&mut bytes).await.unwrap();
+            decoder.feed(&bytes[..length]);
+        };
+        let done = Reply::Appended { id, seq: Seq(0), hash: Hash::zero() };
+        let idle = Reply::Error { code: "HP-LD-015".into(), reason: "idle".into() };
+        for reply in [done, idle] {
+            stream.write_all(&frame::to_vec(&reply).unwrap()).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_in_a_quiet_hour_is_no_trouble() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("ledger.sock");
+            let listener = UnixListener::bind(&path).unwrap();
+            let (alerts, queue) = mpsc::channel(4);
+            let (told, mut hear) = mpsc::channel(4);
+            let link = run(path, queue, told);
+            let script = async {
+                for _ in 0..2 {
+                    alerts.send(alert()).await.unwrap();
+                    serve_one(&listener).await;
+                    let said = hear.recv().await;
+                    assert!(matches!(said, Some(Told::Acknowledged { .. })), "{said:?}");
+                }
+            };
+            tokio::select! {
+                () = link => unreachable!("the queue is open"),
+                () = script => {}
+            }
+        });
+    }
 }

@@ -8,6 +8,7 @@
 pub mod attach;
 pub mod clock;
 pub mod drill;
+pub mod drops;
 pub mod interfaces;
 pub mod ledger;
 pub mod notify;

@@ -15,6 +15,7 @@ use super::{
     attach::Attachments,
     clock::{boot_ns, real_ns, to_real_ns},
     drill::Drill,
+    drops::Drops,
     interfaces::Wanted,
     ledger::{QUEUE_MAX, Told},
     socket::Call,
@@ -24,6 +25,7 @@ use crate::{
     core::{
         Core, Effect, Finding, TimeNs,
         address::{is_drill_source, to_ip},
+        scan::HELD_BACK,
     },
     object::{Maps, Object, Records},
 };
@@ -57,7 +59,7 @@ pub struct Sensor {
     trouble: Option<Diagnostic>,
     /// Why the ledger can't be reached now.
     ledger_down: Option<String>,
-    dropped_total: u64,
+    drops: Drops,
     lost_total: u64,
     lost_ns: Option<TimeNs>,
     is_drained: bool,
@@ -83,7 +85,7 @@ impl Sensor {
             counts: Counts::default(),
             trouble,
             ledger_down: None,
-            dropped_total: 0,
+            drops: Drops::default(),
             lost_total: 0,
             lost_ns: None,
             is_drained: true,
@@ -144,10 +146,9 @@ impl Sensor {
     pub fn second(&mut self) {
         self.attachments.check(&mut self.object);
         let dropped = self.maps.counter(abi::Counter::DroppedBlock).unwrap_or(0);
-        if dropped > self.dropped_total {
-            info!(total = dropped, "drops");
+        if let Some(total) = self.drops.counted(boot_ns(), dropped) {
+            info!(total, "drops");
         }
-        self.dropped_total = dropped;
         let lost = self.maps.counter(abi::Counter::RecordsLost).unwrap_or(0);
         if lost > self.lost_total {
             if self.lost_ns.is_none() {
@@ -255,7 +256,9 @@ impl Sensor {
     }
 
     fn start_drill(&mut self) -> Reply {
-        let (started, reason) = match self.drill.start(boot_ns()) {
+        // A block of a drill before a restart may still be in force and would prove nothing.
+        let is_blocked = |source: &abi::Address| self.maps.block.get(source, 0).is_ok();
+        let (started, reason) = match self.drill.start(boot_ns(), is_blocked) {
             Ok(frames) => {
                 self.counts.drills += 1;
                 info!("drill started");
@@ -329,6 +332,12 @@ impl Sensor {
             let cause = format!("{} alerts were dropped", self.counts.alerts_dropped);
             let remedy = "see the ledger's log; they are not recorded anywhere";
             diagnostics.push(warning("HP-SN-021", "sensor", cause, remedy));
+        }
+        let held_back = self.core.counters().into_iter().find(|(name, _)| *name == HELD_BACK);
+        if let Some((_, held_back @ 1..)) = held_back {
+            let cause = format!("{held_back} decisions held back, too many alerts a minute");
+            let remedy = "somebody scans from many or forged addresses; look for one interface";
+            diagnostics.push(warning("HP-SN-031", "sensor", cause, remedy));
         }
         if self.lost_ns.is_some() {
             let cause = format!("{} records lost since the start", self.lost_total);

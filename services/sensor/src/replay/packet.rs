@@ -1,24 +1,16 @@
 //! A captured packet to the records that the eBPF programs would have sent for it.
 //!
-//! The same rules as `ebpf/programs/src/parse.rs`: a test replays frames through both. Packets
-//! that were cut by the snapshot length are used as far as they go.
+//! The headers are read by the very source that the programs are compiled from
+//! ([`hookprobe_abi::parse`]); only link types that no interface of the box has are known here.
+//! Packets that were cut by the snapshot length are used as far as they go.
 
-use etherparse::{
-    EtherType, LaxNetSlice, LaxSlicedPacket, TcpHeaderSlice, UdpHeaderSlice, ip_number,
+use hookprobe_abi::{
+    FlowKey, Record, kind,
+    parse::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ip, Network, Transport},
 };
-use hookprobe_abi::{Address, FlowKey, Record, kind};
 use pcap_parser::Linktype;
 
 use super::capture::Packet;
-
-const ICMP_BYTES: usize = 8;
-const ICMP_UNREACHABLE: u8 = 3;
-const ICMP_TOO_BIG: u8 = 4;
-const ICMPV6_UNREACHABLE: u8 = 1;
-
-const FLAG_SYN: u8 = 0x02;
-const FLAG_RST: u8 = 0x04;
-const FLAG_ACK: u8 = 0x10;
 
 /// What a packet is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,14 +34,15 @@ pub struct Observed {
     pub bytes: u32,
     /// Record that it makes whether or not its flow is new.
     pub record: Option<Record>,
+    /// Whether the first packet of its flow is told.
+    tells_flow: bool,
 }
 
 impl Observed {
     /// The record for the first packet of a flow, if such a flow has one.
     #[must_use]
     pub fn first_of_flow(&self, packet: &Packet<'_>) -> Option<Record> {
-        let told_already = self.record.is_some() || self.key.protocol == ip_number::TCP.0;
-        (!told_already).then(|| self.to_record(packet, kind::FLOW))
+        self.tells_flow.then(|| self.to_record(packet, kind::FLOW))
     }
 
     fn to_record(self, packet: &Packet<'_>, kind: u8) -> Record {
@@ -69,150 +62,175 @@ impl Observed {
     }
 }
 
+impl parse::Packet for Packet<'_> {
+    fn bytes(&self) -> u32 {
+        self.wire_bytes
+    }
+
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.data.get(offset..)?.first_chunk().copied()
+    }
+}
+
 /// Reads the headers of one packet.
 #[must_use]
 pub fn parse(packet: &Packet<'_>) -> Parsed {
-    let Some(sliced) = slice(packet.link, packet.data) else {
-        return Parsed::Other;
+    let ip = match network(packet) {
+        Network::Ip(ip) => ip,
+        Network::Other => return Parsed::Other,
+        Network::Malformed => return Parsed::Malformed,
     };
-    let (source, destination, fragment) = match &sliced.net {
-        Some(LaxNetSlice::Ipv4(ipv4)) => {
-            let header = ipv4.header();
-            (
-                mapped(header.source()),
-                mapped(header.destination()),
-                header.fragments_offset().value() != 0,
-            )
-        }
-        Some(LaxNetSlice::Ipv6(ipv6)) => {
-            let header = ipv6.header();
-            let later = ipv6.extensions().clone().into_iter().any(|extension| {
-                matches!(extension, etherparse::Ipv6ExtensionSlice::Fragment(fragment)
-                    if fragment.fragment_offset().value() != 0)
-            });
-            (header.source(), header.destination(), later)
-        }
-        Some(LaxNetSlice::Arp(_)) => return Parsed::Other,
-        None if sliced.stop_err.is_some() => return Parsed::Malformed,
-        None => return Parsed::Other,
-    };
-    let Some(payload) = sliced.ip_payload() else {
-        return Parsed::Malformed;
-    };
-    let mut observed = Observed {
-        key: FlowKey { source, destination, protocol: payload.ip_number.0, ..FlowKey::default() },
-        tcp_flags: 0,
-        bytes: packet.wire_bytes,
-        record: None,
-    };
-    if !fragment && transport(packet, payload.payload, &mut observed).is_none() {
-        return Parsed::Malformed;
+    let transport =
+        if ip.fragment { Some(Transport::default()) } else { parse::transport(packet, &ip) };
+    match transport {
+        Some(transport) => Parsed::Ip(observe(packet, &ip, &transport)),
+        None => Parsed::Malformed,
     }
-    Parsed::Ip(observed)
 }
 
-/// Cuts the link header off; `None` for link types that are not read.
-fn slice(link: Linktype, data: &[u8]) -> Option<LaxSlicedPacket<'_>> {
-    let ether_type = |at: usize, bytes: usize| {
-        let field = data.get(at..)?.first_chunk::<2>()?;
-        let ether_type = EtherType(u16::from_be_bytes(*field));
-        Some(LaxSlicedPacket::from_ether_type(ether_type, data.get(bytes..)?))
+/// Skips the link header.
+fn network(packet: &Packet<'_>) -> Network {
+    let ether_type = |at: usize, header_bytes: usize| match parse::Packet::load::<2>(packet, at)
+        .map(u16::from_be_bytes)
+    {
+        Some(ether_type) => parse::network_at(packet, ether_type, header_bytes),
+        None => Network::Malformed,
     };
-    match link {
-        Linktype::ETHERNET => LaxSlicedPacket::from_ethernet(data).ok(),
-        Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => {
-            LaxSlicedPacket::from_ip(data).ok()
-        }
-        // Four bytes of address family in the order of some machine; IP says its version itself.
-        Linktype::NULL | Linktype::LOOP => LaxSlicedPacket::from_ip(data.get(4..)?).ok(),
+    // IP says its version itself.
+    let version = |at: usize| match packet.data.get(at).map(|first| first >> 4) {
+        Some(4) => parse::network_at(packet, ETHERTYPE_IPV4, at),
+        Some(6) => parse::network_at(packet, ETHERTYPE_IPV6, at),
+        Some(_) | None => Network::Malformed,
+    };
+    match packet.link {
+        Linktype::ETHERNET => parse::network(packet),
+        Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => version(0),
+        // Four bytes of address family in the order of some machine.
+        Linktype::NULL | Linktype::LOOP => version(4),
         Linktype::LINUX_SLL => ether_type(14, 16),
         Linktype::LINUX_SLL2 => ether_type(0, 20),
-        _ => None,
+        _ => Network::Other,
     }
 }
 
-/// Fills in ports, flags and the record; `None` when the header is cut short.
-fn transport(packet: &Packet<'_>, payload: &[u8], observed: &mut Observed) -> Option<()> {
-    match etherparse::IpNumber(observed.key.protocol) {
-        ip_number::TCP => {
-            let header = TcpHeaderSlice::from_slice(payload).ok()?;
-            observed.key.source_port = header.source_port();
-            observed.key.destination_port = header.destination_port();
-            observed.tcp_flags = *payload.get(13)?;
-            observed.record =
-                tcp_kind(observed.tcp_flags).map(|kind| observed.to_record(packet, kind));
+/// As `observe` of `ebpf/programs/src/main.rs`, but that the caller knows whether a flow is new.
+fn observe(packet: &Packet<'_>, ip: &Ip, transport: &Transport) -> Observed {
+    let mut observed = Observed {
+        key: FlowKey {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: transport.source_port,
+            destination_port: transport.destination_port,
+            protocol: ip.protocol,
+            ..FlowKey::default()
+        },
+        tcp_flags: transport.tcp_flags,
+        bytes: packet.wire_bytes,
+        record: None,
+        tells_flow: transport.kind == 0 && parse::tells_flow(ip.protocol),
+    };
+    observed.record = match transport.kind {
+        0 => None,
+        kind::UNREACHABLE => parse::about(packet, ip).map(|about| Record {
+            source: about.source,
+            destination: about.destination,
+            source_port: about.source_port,
+            destination_port: about.destination_port,
+            protocol: about.protocol,
+            ..observed.to_record(packet, kind::UNREACHABLE)
+        }),
+        kind => Some(observed.to_record(packet, kind)),
+    };
+    observed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `link` with these bytes is; addresses are `2001:db8::1` to `2001:db8::2`.
+    fn ipv6(next: u8, payload: &[u8]) -> Parsed {
+        let mut frame = vec![0; 12];
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, payload.len() as u8, next, 64]);
+        for last in [1, 2] {
+            frame.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
         }
-        ip_number::UDP => {
-            let header = UdpHeaderSlice::from_slice(payload).ok()?;
-            observed.key.source_port = header.source_port();
-            observed.key.destination_port = header.destination_port();
+        frame.extend(payload);
+        whole(Linktype::ETHERNET, &frame)
+    }
+
+    fn whole(link: Linktype, data: &[u8]) -> Parsed {
+        let wire_bytes = u32::try_from(data.len()).unwrap();
+        parse(&Packet { time_ns: 7, interface: 0, link, wire_bytes, data })
+    }
+
+    fn key(parsed: &Parsed) -> FlowKey {
+        match parsed {
+            Parsed::Ip(observed) => observed.key,
+            Parsed::Other | Parsed::Malformed => FlowKey::default(),
         }
-        ip_number::ICMP | ip_number::IPV6_ICMP => {
-            let [icmp_type, code, ..] = *payload.first_chunk::<ICMP_BYTES>()?;
-            observed.key.source_port = u16::from(icmp_type);
-            observed.key.destination_port = u16::from(code);
-            let unreachable = if observed.key.protocol == ip_number::ICMP.0 {
-                icmp_type == ICMP_UNREACHABLE && code != ICMP_TOO_BIG
-            } else {
-                icmp_type == ICMPV6_UNREACHABLE
-            };
-            if unreachable {
-                let about = payload.get(ICMP_BYTES..).and_then(reversed);
-                observed.record = about.map(|about| {
-                    let record = observed.to_record(packet, kind::UNREACHABLE);
-                    Record {
-                        source: about.source,
-                        destination: about.destination,
-                        source_port: about.source_port,
-                        destination_port: about.destination_port,
-                        protocol: about.protocol,
-                        ..record
-                    }
-                });
+    }
+
+    #[test]
+    fn extension_headers_that_are_cut_off_are_malformed() {
+        // Hop-by-hop says that destination options follow, of which no byte is there.
+        assert_eq!(ipv6(0, &[60, 0, 1, 4, 0, 0, 0, 0]), Parsed::Malformed);
+        // One that says it is longer than the packet.
+        assert_eq!(ipv6(0, &[60, 255, 1, 4, 0, 0, 0, 0]), Parsed::Malformed);
+        for cut in 0..3 {
+            assert_eq!(ipv6(44, &[17, 0, 0, 0][..cut]), Parsed::Malformed, "{cut}");
+        }
+    }
+
+    #[test]
+    fn the_walk_over_extension_headers_is_bounded() {
+        // Seven headers: six are followed, the seventh counts as the protocol.
+        let parsed = ipv6(60, &[60, 0, 1, 4, 0, 0, 0, 0].repeat(7));
+        assert_eq!(key(&parsed).protocol, 60);
+    }
+
+    #[test]
+    fn later_ipv6_fragments_have_no_ports() {
+        let udp = [0x13, 0x88, 0, 53, 0, 8, 0, 0];
+        let first = ipv6(44, &[&[17, 0, 0, 1, 0, 0, 0, 9], &udp[..]].concat());
+        assert_eq!((key(&first).source_port, key(&first).destination_port), (5000, 53));
+        let later = ipv6(44, &[&[17, 0, 0, 9, 0, 0, 0, 9], &udp[..]].concat());
+        assert_eq!((key(&later).protocol, key(&later).source_port), (17, 0));
+    }
+
+    #[test]
+    fn unreachable_about_nothing_tells_nothing() {
+        let Parsed::Ip(observed) = ipv6(58, &[1, 4, 0, 0, 0, 0, 0, 0]) else { unreachable!() };
+        assert_eq!(observed.record, None);
+        assert!(!observed.tells_flow, "the program sends no record for it either");
+    }
+
+    #[test]
+    fn every_link_type_leads_to_the_same_packet() {
+        let ip = [
+            &[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2][..],
+            &[0x13, 0x88, 0, 53, 0, 8, 0, 0],
+        ]
+        .concat();
+        let with = |front: &[u8]| [front, &ip].concat();
+        let mut sll = [0; 16];
+        sll[14] = 0x08;
+        let mut sll2 = [0; 20];
+        sll2[0] = 0x08;
+        let expect = key(&whole(Linktype::RAW, &ip));
+        assert_eq!((expect.source_port, expect.destination_port), (5000, 53));
+        for (link, data) in [
+            (Linktype::IPV4, with(&[])),
+            (Linktype::NULL, with(&[2, 0, 0, 0])),
+            (Linktype::LINUX_SLL, with(&sll)),
+            (Linktype::LINUX_SLL2, with(&sll2)),
+            (Linktype::ETHERNET, with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0])),
+        ] {
+            assert_eq!(key(&whole(link, &data)), expect, "{link:?}");
+            for cut in 0..data.len() {
+                assert!(!matches!(whole(link, &data[..cut]), Parsed::Ip(_)), "{link:?} {cut}");
             }
         }
-        _ => {}
+        assert_eq!(whole(Linktype(9999), &ip), Parsed::Other);
     }
-    Some(())
-}
-
-fn tcp_kind(flags: u8) -> Option<u8> {
-    if flags & FLAG_RST != 0 {
-        return Some(kind::RST);
-    }
-    match flags & (FLAG_SYN | FLAG_ACK) {
-        FLAG_SYN => Some(kind::SYN),
-        both if both == FLAG_SYN | FLAG_ACK => Some(kind::SYN_ACK),
-        _ => None,
-    }
-}
-
-/// The packet that an ICMP error is about, its ends exchanged.
-fn reversed(inner: &[u8]) -> Option<FlowKey> {
-    let sliced = LaxSlicedPacket::from_ip(inner).ok()?;
-    let (tried_by, tried) = match &sliced.net {
-        Some(LaxNetSlice::Ipv4(ipv4)) => {
-            (mapped(ipv4.header().source()), mapped(ipv4.header().destination()))
-        }
-        Some(LaxNetSlice::Ipv6(ipv6)) => (ipv6.header().source(), ipv6.header().destination()),
-        Some(LaxNetSlice::Arp(_)) | None => return None,
-    };
-    let payload = sliced.ip_payload()?;
-    let mut key = FlowKey {
-        source: tried,
-        destination: tried_by,
-        protocol: payload.ip_number.0,
-        ..FlowKey::default()
-    };
-    if matches!(payload.ip_number, ip_number::TCP | ip_number::UDP) {
-        // RFC 792 promises eight bytes of it, too few for a whole TCP header.
-        let [s0, s1, d0, d1] = *payload.payload.first_chunk::<4>()?;
-        key.source_port = u16::from_be_bytes([d0, d1]);
-        key.destination_port = u16::from_be_bytes([s0, s1]);
-    }
-    Some(key)
-}
-
-fn mapped([a, b, c, d]: [u8; 4]) -> Address {
-    std::net::Ipv4Addr::new(a, b, c, d).to_ipv6_mapped().octets()
 }

@@ -194,8 +194,8 @@ fn continuing_scan_is_silent_until_quiet() {
     for port in 1..=20 {
         bench.refused(host(9), host(1), port);
     }
-    // It goes on slowly for an hour: still the same incident.
-    for port in 100..=130 {
+    // It goes on slowly for most of an hour: still the same incident.
+    for port in 100..=128 {
         bench.refused(host(9), host(1), port);
         bench.wait(120 * SECOND_NS);
     }
@@ -205,6 +205,39 @@ fn continuing_scan_is_silent_until_quiet() {
         bench.refused(host(9), host(1), port);
     }
     assert_eq!(bench.findings().len(), 2);
+}
+
+#[test]
+fn scan_of_a_day_is_told_again_each_hour() {
+    let mut bench = Bench::new();
+    // Nothing ever says that it is dropped: not blocked, or by nft alone.
+    for port in 1..=24 * 60 {
+        bench.refused(host(9), host(1), port);
+        bench.wait(60 * SECOND_NS);
+    }
+    let told: Vec<TimeNs> = bench.findings().iter().map(|finding| finding.decided_ns).collect();
+    assert!((20..=24).contains(&told.len()), "{told:?}");
+    assert!(told.windows(2).all(|pair| pair[1] - pair[0] >= 3600 * SECOND_NS), "{told:?}");
+}
+
+#[test]
+fn flood_of_scanners_is_held_back_and_decided_later() {
+    let limits = Limits { alerts_per_minute_max: 3, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    for number in 1..=5 {
+        for port in 1..=8 {
+            bench.refused(host(number), host(200), port);
+        }
+    }
+    assert_eq!(bench.findings().len(), 3);
+    assert_eq!(bench.counter(HELD_BACK), 2);
+    bench.wait(60 * SECOND_NS);
+    for number in 1..=5 {
+        bench.refused(host(number), host(200), 9);
+    }
+    let told: Vec<Address> = bench.findings().iter().map(|finding| finding.source).collect();
+    assert_eq!(told, (1..=5).map(host).collect::<Vec<_>>());
+    assert_eq!(evidence(bench.findings()[4], "failures"), 9);
 }
 
 #[test]

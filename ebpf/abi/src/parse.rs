@@ -1,12 +1,33 @@
 //! Headers, as far as the records need them: Ethernet, up to two VLAN tags, IPv4 with options,
 //! IPv6 with a bounded number of extension headers, TCP, UDP, ICMP.
+//!
+//! One source for both sides: the eBPF programs and the sensor's replay of captures call it, so
+//! that they can't disagree about a packet. The bytes are hostile. Nothing here reads but through
+//! [`Packet`], loops without a bound, or decides anything.
 
-use hookprobe_abi::{Address, kind};
+use crate::{kind, Address};
 
-use crate::frame::{ETHERNET, Frame};
+/// A packet that can be read.
+pub trait Packet {
+    /// Length on the wire.
+    fn bytes(&self) -> u32;
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+    /// Copies `N` bytes at `offset`, `None` when the packet ends before.
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// As [`Self::load`]; for places where nearly every packet has the header that is asked for.
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.load(offset)
+    }
+}
+
+/// Length of an Ethernet header.
+pub const ETHERNET: usize = 14;
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 
@@ -95,25 +116,29 @@ pub struct About {
 
 /// Reads Ethernet, VLAN tags and the IP header.
 #[inline(always)]
-pub fn network<F: Frame>(frame: &F) -> Network {
-    let Some([.., high, low]) = frame.read::<ETHERNET>(0) else {
+pub fn network<P: Packet>(packet: &P) -> Network {
+    let Some([.., high, low]) = packet.read::<ETHERNET>(0) else {
         return Network::Malformed;
     };
-    let mut ethertype = u16::from_be_bytes([high, low]);
-    let mut offset = ETHERNET;
+    network_at(packet, u16::from_be_bytes([high, low]), ETHERNET)
+}
+
+/// Reads VLAN tags and the IP header, `ethertype` says which comes first at `offset`.
+#[inline(always)]
+pub fn network_at<P: Packet>(packet: &P, mut ethertype: u16, mut offset: usize) -> Network {
     for _ in 0..VLAN_TAGS_MAX {
         if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
             break;
         }
-        let Some([_, _, high, low]) = frame.read::<4>(offset) else {
+        let Some([_, _, high, low]) = packet.read::<4>(offset) else {
             return Network::Malformed;
         };
         ethertype = u16::from_be_bytes([high, low]);
         offset += 4;
     }
     let ip = match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, offset),
-        ETHERTYPE_IPV6 => ipv6(frame, offset),
+        ETHERTYPE_IPV4 => ipv4(packet, offset),
+        ETHERTYPE_IPV6 => ipv6(packet, offset),
         _ => return Network::Other,
     };
     match ip {
@@ -123,8 +148,8 @@ pub fn network<F: Frame>(frame: &F) -> Network {
 }
 
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
-    let header = frame.read::<20>(offset)?;
+fn ipv4<P: Packet>(packet: &P, offset: usize) -> Option<Ip> {
+    let header = packet.read::<20>(offset)?;
     let [first, _, t0, t1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
         header;
     let header_bytes = usize::from(first & 0x0f) * 4;
@@ -133,7 +158,7 @@ fn ipv4<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
         return None;
     }
     // A total of 0 is segmentation offload with more than 64 KiB.
-    if total != 0 && (total < header_bytes || offset + total > frame.bytes() as usize) {
+    if total != 0 && (total < header_bytes || offset + total > packet.bytes() as usize) {
         return None;
     }
     Some(Ip {
@@ -147,14 +172,14 @@ fn ipv4<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
 }
 
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
-    let header = frame.read::<40>(offset)?;
+fn ipv6<P: Packet>(packet: &P, offset: usize) -> Option<Ip> {
+    let header = packet.read::<40>(offset)?;
     let (&[first, _, _, _, l0, l1, next, _], addresses) = header.split_first_chunk::<8>()?;
     let (&source, rest) = addresses.split_first_chunk::<16>()?;
     let &destination = rest.first_chunk::<16>()?;
     // A payload of 0 is a jumbogram or segmentation offload with more than 64 KiB.
     let payload = usize::from(u16::from_be_bytes([l0, l1]));
-    if first >> 4 != 6 || offset + 40 + payload > frame.bytes() as usize {
+    if first >> 4 != 6 || offset + 40 + payload > packet.bytes() as usize {
         return None;
     }
     let mut ip =
@@ -167,7 +192,7 @@ fn ipv6<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
         if !is_extension || ip.fragment {
             return Some(ip);
         }
-        let [next, length, f0, f1] = frame.read::<4>(ip.offset)?;
+        let [next, length, f0, f1] = packet.read::<4>(ip.offset)?;
         let length = usize::from(length);
         ip.offset += match ip.protocol {
             FRAGMENT => 8,
@@ -184,11 +209,11 @@ fn ipv6<F: Frame>(frame: &F, offset: usize) -> Option<Ip> {
 
 /// Reads the transport header; `None` when it is cut short or contradicts itself.
 #[inline(always)]
-pub fn transport<F: Frame>(frame: &F, ip: &Ip) -> Option<Transport> {
+pub fn transport<P: Packet>(packet: &P, ip: &Ip) -> Option<Transport> {
     match ip.protocol {
-        TCP => tcp(frame, ip.offset),
+        TCP => tcp(packet, ip.offset),
         UDP => {
-            let [s0, s1, d0, d1, l0, l1, _, _] = frame.read::<8>(ip.offset)?;
+            let [s0, s1, d0, d1, l0, l1, _, _] = packet.read::<8>(ip.offset)?;
             let length = u16::from_be_bytes([l0, l1]);
             if length != 0 && length < 8 {
                 return None;
@@ -201,7 +226,7 @@ pub fn transport<F: Frame>(frame: &F, ip: &Ip) -> Option<Transport> {
             })
         }
         ICMP | ICMPV6 => {
-            let [icmp_type, code, ..] = frame.read::<ICMP_BYTES>(ip.offset)?;
+            let [icmp_type, code, ..] = packet.read::<ICMP_BYTES>(ip.offset)?;
             let unreachable = if ip.protocol == ICMP {
                 icmp_type == ICMP_UNREACHABLE && code != ICMP_TOO_BIG
             } else {
@@ -219,8 +244,8 @@ pub fn transport<F: Frame>(frame: &F, ip: &Ip) -> Option<Transport> {
 }
 
 #[inline(always)]
-fn tcp<F: Frame>(frame: &F, offset: usize) -> Option<Transport> {
-    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, words, flags, ..] = frame.read::<20>(offset)?;
+fn tcp<P: Packet>(packet: &P, offset: usize) -> Option<Transport> {
+    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, words, flags, ..] = packet.read::<20>(offset)?;
     if words >> 4 < 5 {
         return None;
     }
@@ -244,10 +269,10 @@ fn tcp<F: Frame>(frame: &F, offset: usize) -> Option<Transport> {
 /// Reads the packet that an "unreachable" is about: its addresses, and its ports when it is TCP
 /// or UDP. `None` when too little of it was sent back.
 #[inline(always)]
-pub fn about<F: Frame>(frame: &F, error: &Ip) -> Option<About> {
+pub fn about<P: Packet>(packet: &P, error: &Ip) -> Option<About> {
     let offset = error.offset + ICMP_BYTES;
     let (tried_by, tried, protocol, ports) = if error.v6 {
-        let header = frame.load::<40>(offset)?;
+        let header = packet.load::<40>(offset)?;
         let (&[first, _, _, _, _, _, next, _], addresses) = header.split_first_chunk::<8>()?;
         let (&source, rest) = addresses.split_first_chunk::<16>()?;
         let &destination = rest.first_chunk::<16>()?;
@@ -257,7 +282,7 @@ pub fn about<F: Frame>(frame: &F, error: &Ip) -> Option<About> {
         (source, destination, next, offset + 40)
     } else {
         let [first, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
-            frame.load::<20>(offset)?;
+            packet.load::<20>(offset)?;
         if first >> 4 != 4 {
             return None;
         }
@@ -274,7 +299,7 @@ pub fn about<F: Frame>(frame: &F, error: &Ip) -> Option<About> {
         protocol,
     };
     if protocol == TCP || protocol == UDP {
-        let [s0, s1, d0, d1] = frame.load::<4>(ports)?;
+        let [s0, s1, d0, d1] = packet.load::<4>(ports)?;
         about.source_port = u16::from_be_bytes([d0, d1]);
         about.destination_port = u16::from_be_bytes([s0, s1]);
     }
