@@ -24,7 +24,6 @@ use crate::{
     limits::{RANDOM_MS_MAX, RANDOM_POLL_MS, SERVICES_BYTES_MAX},
     measure::{self, MeasureError, Measurement, Meter},
     mount,
-    netlink::Request,
     network::{self, Link},
     sinks::Log,
     state,
@@ -34,7 +33,6 @@ use crate::{
 const SERVICES: &str = "/etc/hookprobe/services.toml";
 const BUILD_TIME: &str = "/etc/hookprobe/build-time";
 const VERSION: &str = "/etc/hookprobe/version";
-const DHCP_INTERFACES: &str = "/run/hookprobe/dhcp-interfaces";
 const DHCP_CONFIGURATION: &str = "/run/hookprobe/dhcpcd.conf";
 const BPF_PINS: &str = "/sys/fs/bpf/hookprobe";
 /// Group that may use the pinned maps.
@@ -460,6 +458,16 @@ fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
         boot.report_text(&error.to_string(), Severity::Info);
         Vec::new()
     });
+    let sources = state::partitions(Path::new(state::BLOCK_CLASS), state::ESP_LABEL).len();
+    if sources > 1 {
+        boot.report(diagnostic(
+            "HP-CF-014",
+            Severity::Warn,
+            "hookprobe.toml",
+            &format!("{sources} partitions are named {}, the first was read", state::ESP_LABEL),
+            "remove the disk that does not belong to this box",
+        ));
+    }
     // Measured before a byte of it is looked at.
     boot.meter.bytes(PcrIndex::SITE, measure::SITE_EVENT, &bytes);
     match Site::parse(&bytes) {
@@ -538,26 +546,10 @@ fn network_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
     boot.name = network::node_name(&boot.site, &boot.links);
     // A name that the kernel refuses is only missing in its own messages.
     let _ = rustix::system::sethostname(boot.name.as_bytes());
-    let plan = network::plan(&boot.site, &boot.links);
-    let mut problems = plan.problems;
-    match network::Kernel::open() {
-        Ok(mut kernel) => {
-            let loopback = Request::Up { index: network::LOOPBACK, promiscuous: false };
-            for request in [loopback].iter().chain(&plan.requests) {
-                if let Err(error) = kernel.ask(request) {
-                    problems.push(format!("HP-NW-003 network: {error}; check hookprobe.toml"));
-                }
-            }
-        }
-        Err(error) => problems.push(format!("HP-NW-003 network: {error}; restart the box")),
-    }
-    let dhcp: String = plan.dhcp.iter().map(|name| format!("{name}\n")).collect();
-    let files =
-        [(DHCP_INTERFACES, dhcp), (DHCP_CONFIGURATION, network::dhcp_configuration(&plan.dhcp))];
-    for (path, text) in files {
-        if let Err(error) = fs::write(path, text) {
-            problems.push(format!("HP-NW-004 {path}: {error}; restart the box"));
-        }
+    let (dhcp, mut problems) = network::configure(&boot.site, &boot.links);
+    let text = network::dhcp_configuration(&dhcp);
+    if let Err(error) = fs::write(DHCP_CONFIGURATION, text) {
+        problems.push(format!("HP-NW-004 {DHCP_CONFIGURATION}: {error}; restart the box"));
     }
     let mut problems = problems.iter().map(|text| from_text(text, Severity::Warn));
     let first = problems.next();

@@ -36,8 +36,8 @@ pub fn screen(emergency: &Emergency) -> String {
     // Writing to a String can't fail.
     let _ = write!(
         out,
-        "{rule}\r\nHookProbe OS can't start.\r\n\r\n  code    {}\r\n  phase   {}\r\n  cause   {}\r\n  \
-         remedy  {}\r\n\r\nNothing was written to the disk by this. Ctrl-Alt-Del restarts the box.\r\n{rule}\r\n",
+        "{rule}\r\nHookProbe OS can't go on.\r\n\r\n  code    {}\r\n  phase   {}\r\n  cause   {}\r\n  \
+         remedy  {}\r\n\r\nCtrl-Alt-Del restarts the box; where the keyboard is dead, switch it off and on.\r\n{rule}\r\n",
         emergency.code,
         emergency.phase,
         hookprobe_wire::text::escape(&emergency.cause, 400),
@@ -63,7 +63,7 @@ fn show(text: &str) {
 pub fn stay(emergency: &Emergency) -> ! {
     let text = screen(emergency);
     if std::process::id() != 1 {
-        eprintln!("{text}");
+        let _ = writeln!(std::io::stderr(), "{text}");
         std::process::exit(1);
     }
     // The kernel restarts the box on Ctrl-Alt-Del by itself again.

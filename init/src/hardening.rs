@@ -33,7 +33,7 @@ const fn early(path: &'static str, value: &'static str, why: &'static str) -> Se
 }
 
 /// All settings.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 24] = [
     Setting {
         path: "kernel/printk_devkmsg",
         // The kernel wants the end of line.
@@ -64,6 +64,10 @@ pub const SETTINGS: [Setting; 20] = [
     early("net/ipv4/conf/all/accept_redirects", "0", "nobody else routes for us"),
     early("net/ipv4/conf/default/accept_redirects", "0", "nobody else routes for us"),
     early("net/ipv4/conf/all/send_redirects", "0", "we are no router's adviser"),
+    early("net/ipv6/conf/all/accept_ra", "0", "no address or route from whoever is on the wire"),
+    early("net/ipv6/conf/default/accept_ra", "0", "no address or route from whoever is there"),
+    early("net/ipv6/conf/all/accept_redirects", "0", "nobody else routes for us"),
+    early("net/ipv6/conf/default/accept_redirects", "0", "nobody else routes for us"),
     Setting {
         path: "kernel/modules_disabled",
         value: "1",

@@ -17,7 +17,10 @@ use std::{
     },
 };
 
-use hookprobe_wire::{CLIENTS_GID, Event as Block, INIT_SOCKET, Severity, block::Hash, event};
+use hookprobe_wire::{
+    CLIENTS_GID, Diagnostic, Event as Block, INIT_SOCKET, Severity, block::Hash, event,
+    event::BOOT_DIAGNOSTICS_MAX, ledger::PAYLOAD_BYTES_MAX,
+};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
@@ -47,8 +50,10 @@ use crate::{
 };
 use services::Running;
 
-/// Most diagnostics in the ledger's boot event.
-const BOOT_DIAGNOSTICS_MAX: usize = 32;
+/// Bytes of diagnostics in the ledger's boot event: what is left of a payload beside the rest.
+const BOOT_DIAGNOSTICS_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 1024;
+/// A second request to end counts as "at once" only when somebody made it: not a key that is held.
+const FORCE_AFTER_MS: u64 = 2_000;
 /// Signals that PID 1 reads; all others keep the kernel's rule for PID 1, which is to ignore them.
 const SIGNALS: [Signal; 6] = [
     Signal::SIGCHLD,
@@ -120,6 +125,8 @@ pub struct Machine {
     buttons: Vec<File>,
     cgroups: bool,
     end: Option<End>,
+    /// When that was asked for.
+    end_asked_ms: u64,
     next_check: Ms,
     services_start_us: u64,
     /// Notify messages from processes that are no service.
@@ -223,6 +230,7 @@ impl Machine {
             buttons: power::buttons(),
             cgroups: cgroups.is_ok(),
             end: None,
+            end_asked_ms: 0,
             next_check: 0,
             services_start_us: clock::monotonic_us(),
             strangers: 0,
@@ -270,13 +278,7 @@ impl Machine {
             boot_id: boot.boot_id.clone(),
             level: boot.meter.level().0.into(),
             pcr13,
-            diagnostics: boot
-                .diagnostics
-                .all()
-                .iter()
-                .take(BOOT_DIAGNOSTICS_MAX)
-                .cloned()
-                .collect(),
+            diagnostics: fitting(boot.diagnostics.all()),
         })
     }
 
@@ -363,12 +365,18 @@ impl Machine {
 
     /// Stops everything; asked a second time, ends the box at once.
     fn stop(&mut self, end: End, why: &str) {
+        let now = clock::boot_ms();
         if self.end.is_some() {
+            // A held key repeats itself many times a second: that is one request.
+            if now < self.end_asked_ms + FORCE_AFTER_MS {
+                return;
+            }
             self.boot.log.say(Severity::Warn, &format!("shutdown forced by={why}"));
             self.boot.log.flush();
             power::finish(end);
         }
         self.end = Some(end);
+        self.end_asked_ms = now;
         let text = format!("shutdown end={end:?} by={why}");
         self.boot.log.say(Severity::Info, &text);
         self.feed(Event::Shutdown);
@@ -436,6 +444,27 @@ fn boot_prefix(boot_id: &str) -> [u8; 8] {
     prefix
 }
 
+/// As many of the first diagnostics as fit in the boot event: a block that the ledger refuses for
+/// its size would be missing on the box that needs it most.
+fn fitting(all: &[Diagnostic]) -> Vec<Diagnostic> {
+    let mut room = BOOT_DIAGNOSTICS_BYTES_MAX;
+    let mut taken = Vec::new();
+    for diagnostic in all.iter().take(BOOT_DIAGNOSTICS_MAX) {
+        // Text, and at most 24 bytes of lengths and frame around it.
+        let bytes = diagnostic.code.len()
+            + diagnostic.object.len()
+            + diagnostic.cause.len()
+            + diagnostic.remedy.len()
+            + 24;
+        let Some(left) = room.checked_sub(bytes) else {
+            break;
+        };
+        room = left;
+        taken.push(diagnostic.clone());
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -461,5 +490,26 @@ mod tests {
     fn boots_have_different_prefixes() {
         assert_eq!(boot_prefix("0102030405060708ffff"), [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(boot_prefix(""), [0; 8]);
+    }
+
+    #[test]
+    fn the_boot_event_always_fits_in_a_block() {
+        let long = crate::diagnostics::diagnostic(
+            "HP-ST-001",
+            Severity::Critical,
+            &"o".repeat(60),
+            &"c".repeat(300),
+            &"r".repeat(300),
+        );
+        let diagnostics = fitting(&vec![long; 40]);
+        assert!(diagnostics.len() > 16);
+        let boot = event::Boot {
+            version: "0".repeat(32),
+            boot_id: "0".repeat(36),
+            level: "T".into(),
+            pcr13: Some(Hash::zero()),
+            diagnostics,
+        };
+        assert!(Block::Boot(boot).to_cbor().len() <= PAYLOAD_BYTES_MAX);
     }
 }

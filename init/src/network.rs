@@ -118,6 +118,26 @@ pub fn plan(site: &Site, links: &[Link]) -> Plan {
     plan
 }
 
+/// Carries out the plan for these links. Returns the interfaces that ask for an address, and what
+/// went wrong.
+#[must_use]
+pub fn configure(site: &Site, links: &[Link]) -> (Vec<String>, Vec<String>) {
+    let plan = plan(site, links);
+    let mut problems = plan.problems;
+    match Kernel::open() {
+        Ok(mut kernel) => {
+            let loopback = Request::Up { index: LOOPBACK, promiscuous: false };
+            for request in [loopback].iter().chain(&plan.requests) {
+                if let Err(error) = kernel.ask(request) {
+                    problems.push(format!("HP-NW-003 network: {error}; check hookprobe.toml"));
+                }
+            }
+        }
+        Err(error) => problems.push(format!("HP-NW-007 network: {error}; restart the box")),
+    }
+    (plan.dhcp, problems)
+}
+
 /// Name of the box: the site's, else `hp-` and the last four digits of the first hardware address.
 #[must_use]
 pub fn node_name(site: &Site, links: &[Link]) -> String {

@@ -4,7 +4,13 @@
 //! decides nothing: the kernel command line, the network and the disk are not looked at. What it
 //! runs is inside the same signed and measured blob as itself.
 
-use std::{convert::Infallible, ffi::CStr, fs, os::fd::AsFd};
+use std::{
+    convert::Infallible,
+    ffi::CStr,
+    fs,
+    io::{self, Write as _},
+    os::fd::AsFd,
+};
 
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -97,7 +103,9 @@ pub fn run() -> Result<Infallible, Stage1Error> {
         mount::make(entry).map_err(Stage1Error::Early)?;
     }
     console();
-    println!("\r\nHookProbe OS: the kernel runs, the root is being mounted\r");
+    // A console that is a port without a chip refuses every write; that must not end the boot.
+    let _ =
+        io::stdout().write_all(b"\r\nHookProbe OS: the kernel runs, the root is being mounted\r\n");
     let list = fs::read_to_string(MODULE_LIST).map_err(Stage1Error::List)?;
     load_modules(&list)?;
     let _ = fs::create_dir(ROOT);

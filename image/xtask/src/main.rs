@@ -127,6 +127,8 @@ fn act(command: Command) -> Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
+    // Modes of files are part of the image: they must not depend on who builds it.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match act(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {

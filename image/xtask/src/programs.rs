@@ -30,7 +30,7 @@ pub fn services(tree: &Tree) -> Result<PathBuf> {
     shell::step("building services (static, release)");
     let target = tree.target("static");
     let flags = [
-        "-C target-feature=+crt-static".to_owned(),
+        "-Ctarget-feature=+crt-static".to_owned(),
         // Panic messages name source files: not where this machine keeps them.
         format!("--remap-path-prefix={}=/src", tree.source("").display()),
         format!("--remap-path-prefix={}=/cargo", cargo_home().display()),
@@ -40,7 +40,7 @@ pub fn services(tree: &Tree) -> Result<PathBuf> {
         .current_dir(tree.source(""))
         .args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"])
         .arg(&target)
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags.join(" "))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env_remove("RUSTFLAGS");
     for (package, binaries) in STATIC {
         command.args(["--package", package]);

@@ -35,6 +35,9 @@ pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
     if package.is_none() {
         fuzz(tree)?;
     }
+    if !nix::unistd::geteuid().is_root() {
+        println!("not root: tests of sandbox, namespaces and eBPF were skipped");
+    }
     println!("tests passed");
     Ok(())
 }

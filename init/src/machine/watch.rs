@@ -7,7 +7,10 @@ use std::{fs, path::Path};
 
 use hookprobe_wire::Diagnostic;
 
-use crate::{network::NET_CLASS, state};
+use crate::{
+    network::{self, NET_CLASS},
+    state,
+};
 
 impl Machine {
     pub(super) fn check(&mut self, now: Ms) {
@@ -40,10 +43,13 @@ impl Machine {
     }
 
     fn check_links(&mut self) {
-        let names: Vec<String> = self.boot.links.iter().map(|link| link.name.clone()).collect();
-        for name in names {
+        for at in 0..self.boot.links.len() {
+            let Some(name) = self.boot.links.get(at).map(|link| link.name.clone()) else {
+                return;
+            };
             let path = Path::new(NET_CLASS).join(&name);
             let there = path.exists();
+            self.came_back(at, &path);
             self.condition(!there, || {
                 diagnostic(
                     "HP-NW-005",
@@ -65,6 +71,22 @@ impl Machine {
                 )
             });
         }
+    }
+
+    /// A card that was pulled out and put back is a new link: it is configured as at boot.
+    fn came_back(&mut self, at: usize, path: &Path) {
+        let number = fs::read_to_string(path.join("ifindex")).unwrap_or_default();
+        let Ok(index) = number.trim().parse::<u32>() else {
+            return;
+        };
+        let Some(link) = self.boot.links.get_mut(at).filter(|link| link.index != index) else {
+            return;
+        };
+        link.index = index;
+        let link = link.clone();
+        // Complaints about the other interfaces of the configuration are not news.
+        let _ = network::configure(&self.boot.site, std::slice::from_ref(&link));
+        self.boot.log.say(Severity::Info, &format!("network interface={} is back", link.name));
     }
 
     /// Says every counter of something lost, when it grew.

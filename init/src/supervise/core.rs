@@ -323,6 +323,8 @@ impl Core {
         }
         if unit.ends.len() >= BUDGET {
             unit.state = ServiceState::Failed;
+            // Without detection or ledger the box is useless: those are tried again later.
+            unit.deadline = unit.plan.essential.then(|| now + BUDGET_WINDOW_MS);
             let text = format!(
                 "{} ends within {} s, the last: {}",
                 BUDGET,
@@ -378,7 +380,13 @@ impl Core {
                     unit.killed_for = Some("watchdog: no sign of life");
                     out.push(Effect::Kill(id));
                 }
-                ServiceState::Waiting | ServiceState::Failed | ServiceState::Stopped => {}
+                ServiceState::Failed => {
+                    unit.ends.clear();
+                    unit.in_row = 0;
+                    unit.restarts = unit.restarts.saturating_add(1);
+                    self.spawn(now, id, out);
+                }
+                ServiceState::Waiting | ServiceState::Stopped => {}
             }
         }
     }

@@ -104,6 +104,20 @@ fn restarts_back_off_and_the_budget_ends_them() {
     let out = box_.end(0);
     assert!(matches!(out[0], Effect::Changed(_, Change::GivenUp, _)));
     assert_eq!(box_.core.units()[0].state, ServiceState::Failed);
+    // An essential one gets another chance, and no more than that.
+    assert!(spawns(&box_.after(BUDGET_WINDOW_MS - 1)).is_empty());
+    assert_eq!(spawns(&box_.after(1)), [0]);
+}
+
+#[test]
+fn what_is_not_essential_is_given_up_for_good() {
+    let mut box_ = Box_::new(vec![plan(false, 0)]);
+    box_.give(Event::Begin);
+    for _ in 0..BUDGET {
+        box_.end(0);
+        box_.after(BACKOFF_MS_MAX);
+    }
+    assert_eq!(box_.core.units()[0].state, ServiceState::Failed);
     assert!(spawns(&box_.after(BUDGET_WINDOW_MS * 2)).is_empty());
 }
 

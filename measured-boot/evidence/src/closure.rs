@@ -12,6 +12,8 @@ use thiserror::Error;
 
 /// Most services.
 pub const SERVICES_MAX: usize = 32;
+/// Most sockets of one service.
+pub const SOCKETS_MAX: usize = 16;
 /// Most extra files of one service.
 pub const FILES_MAX: usize = 64;
 
@@ -179,6 +181,7 @@ impl ServiceList {
             rule(!names.contains(&spec.name.as_str()), "the name is taken")?;
             names.push(spec.name.as_str());
             rule(spec.files.len() <= FILES_MAX, "too many files")?;
+            rule(spec.sockets.len() <= SOCKETS_MAX, "too many sockets")?;
             rule(
                 spec.uid != 0 && spec.gid != 0 && !spec.groups.contains(&0),
                 "uid, gid and groups are not 0",

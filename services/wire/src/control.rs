@@ -132,7 +132,7 @@ pub enum ServiceState {
     /// Ended; will be started again.
     #[n(3)]
     Backoff,
-    /// Ended too often or refused; will not be started again.
+    /// Ended too often (an essential one is tried again later) or refused.
     #[n(4)]
     Failed,
     /// Ended because the box shuts down.

@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -48,7 +47,14 @@ pub fn probe(tree: &Tree) -> Result<Accel> {
         Ok("tcg") => return Ok(Accel::Tcg),
         _ => {}
     }
-    let accel = if Path::new("/dev/kvm").exists() && boots(tree) { Accel::Kvm } else { Accel::Tcg };
+    let device = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    if device.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        eprintln!(
+            "note: no right to use /dev/kvm (group kvm?); QEMU translates instructions (slower)"
+        );
+        return Ok(Accel::Tcg);
+    }
+    let accel = if device.is_ok() && boots(tree) { Accel::Kvm } else { Accel::Tcg };
     if accel == Accel::Tcg {
         eprintln!("note: KVM does not work here; QEMU translates instructions (slower)");
     }

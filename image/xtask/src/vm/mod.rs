@@ -124,7 +124,8 @@ pub fn folder(tree: &Tree, name: &str) -> PathBuf {
 pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf> {
     let dir = folder(tree, &options.name);
     let disk = dir.join("disk.img");
-    if options.keep && disk.exists() {
+    let whole = dir.join("whole");
+    if options.keep && whole.exists() {
         // The state stays, the blob is today's.
         esp_put(&disk, options.uki.as_ref().unwrap_or(&image.uki()), "EFI/BOOT/BOOTX64.EFI")?;
         return Ok(dir);
@@ -149,6 +150,8 @@ pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf>
                 .arg(&state),
         )?;
     }
+    // Written last: a folder without it is made anew.
+    fs::write(&whole, "").map_err(at(&whole))?;
     Ok(dir)
 }
 
@@ -272,7 +275,7 @@ impl Vm {
     /// Whether the emergency screen was written to the serial line.
     fn emergency(&self) -> bool {
         let serial = fs::read(self.dir.join("serial.txt")).unwrap_or_default();
-        String::from_utf8_lossy(&serial).contains("HookProbe OS can't start")
+        String::from_utf8_lossy(&serial).contains("HookProbe OS can't go on")
     }
 
     /// End of what the guest said, for error messages.
