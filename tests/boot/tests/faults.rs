@@ -10,13 +10,14 @@ use std::{
     io::{Seek, SeekFrom, Write},
     path::Path,
     process::Command,
+    time::{Duration, Instant},
 };
 
 use guest::{SOON, boot, expect, image};
 use hookprobe_xtask::{
     compose::state_offset,
     run,
-    vm::{self, Options, Vm},
+    vm::{self, Options, Serial, Vm},
 };
 use serde_json::json;
 
@@ -120,6 +121,14 @@ fn unreadable_state() {
 }
 
 #[test]
+fn no_serial_line() {
+    let Some((tree, image, _one)) = image() else { return };
+    let options = Options { serial: Serial::None, ..Options::lab("no-serial") };
+    let (mut vm, _) = boot(&tree, &image, &options);
+    vm.power_off().unwrap();
+}
+
+#[test]
 fn no_network() {
     let Some((tree, image, _one)) = image() else {
         return;
@@ -146,9 +155,24 @@ fn an_interface_that_vanishes() {
     };
     let (mut vm, _) = boot(&tree, &image, &Options::lab("vanishing"));
     vm.qmp().unwrap().execute("device_del", json!({ "id": "nic1" })).unwrap();
-    vm.wait("a diagnostic of the lost interface", SOON, |line| {
-        line.text.contains("HP-NW-") || line.text.contains("HP-SN-")
-    })
-    .unwrap();
+    diagnosed(&mut vm, "HP-NW-005");
+    let card = json!({
+        "driver": "virtio-net-pci", "id": "nic2", "bus": "port1", "netdev": "lan",
+        "mac": "52:54:00:48:50:02", "romfile": "",
+    });
+    // The host lets go of the cable a little after the guest let go of the card.
+    let start = Instant::now();
+    while let Err(error) = vm.qmp().unwrap().execute("device_add", card.clone()) {
+        assert!(start.elapsed() < SOON, "{error}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    expect(&mut vm, "network", "interface=eth1 is back");
+    // Once at boot, once again; the two processes see the card in either order.
+    let start = Instant::now();
+    let attached = |line: &&vm::Line| line.text.starts_with("attached interface=eth1");
+    while vm.log.all().iter().filter(attached).count() < 2 {
+        assert!(start.elapsed() < SOON, "the sensor did not attach again:\n{}", vm.tail());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     vm.power_off().unwrap();
 }

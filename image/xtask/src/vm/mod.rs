@@ -48,6 +48,8 @@ pub enum Serial {
     File,
     /// To a Unix socket, so that a test can type.
     Socket,
+    /// There is none, as on most small PCs.
+    None,
 }
 
 /// What is plugged in.
@@ -399,6 +401,7 @@ fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> 
         ]);
     }
     match options.serial {
+        Serial::None => add(&["-serial", "none"]),
         Serial::Terminal => add(&["-serial", "mon:stdio"]),
         Serial::File => add(&["-serial", &format!("file:{}", path("serial.txt"))]),
         Serial::Socket => {
