@@ -153,3 +153,16 @@ fn five_hundred_and_twelve_mebibytes_are_enough() {
     assert!(ready.number("rss_mib").unwrap() <= 96, "{}", ready.text);
     vm.power_off().unwrap();
 }
+
+#[test]
+fn a_fresh_image_without_configuration_watches_everything_and_only_observes() {
+    let Some((tree, image, _one)) = image() else { return };
+    let (mut vm, _) = boot(&tree, &image, &Options { site: None, ..Options::lab("fresh") });
+    expect(&mut vm, "attached", "interface=eth0");
+    expect(&mut vm, "attached", "interface=eth1");
+    expect(&mut vm, "starting", "observe");
+    expect(&mut vm, "eth0:", "leased 10.0.2.15");
+    let wrong = |line: &&vm::Line| line.text.contains("HP-CF-");
+    assert_eq!(vm.log.all().iter().find(wrong), None);
+    vm.power_off().unwrap();
+}
