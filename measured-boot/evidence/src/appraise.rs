@@ -1,213 +1,258 @@
-//! Comparison of what was measured with what should have been. Names the first divergent event.
+//! Appraisal (RFC 9334): evidence of a box against what the verifier brings.
+//!
+//! In this order, and a failure of the first three ends it: the attestation key can only sign what
+//! its TPM made; the quote is that key's and answers this challenge; the register values beside it
+//! are the ones that it is over. Only then are logs replayed, the manifest opened under the
+//! *verifier's* release key, events compared, and what is remembered of the box with what it says.
+//!
+//! Must never happen here: a value from the evidence on both sides of a comparison; an affirming
+//! claim that no check gave. Called by `attest` about its own box, by `hookprobe-verify` about
+//! others.
 
-use std::fmt;
+mod divergence;
+mod identity;
+mod problem;
+mod reference;
+mod registers;
+mod result;
 
-use crate::{log::Event, manifest::ReferenceManifest, pcr::PcrIndex};
+use std::fmt::Display;
 
-/// First difference between a log and a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Divergence {
-    /// An event has another digest.
-    Differs {
-        /// Its name.
-        event: String,
-        /// `bank:digest`, as predicted.
-        expected: String,
-        /// `bank:digest`, as measured.
-        measured: String,
-    },
-    /// Another event stands where one is expected.
-    Unexpected {
-        /// The expected one, empty at the end of the manifest.
-        expected: String,
-        /// The one in the log.
-        measured: String,
-    },
-    /// The log ends too early.
-    Missing {
-        /// The first that is missing.
-        event: String,
-    },
-}
+pub use divergence::{Divergence, first_divergence};
+pub use reference::{Memory, Reference, Site, VALIDITY_S};
+pub use result::{
+    Appraisal, Claim, Claims, Finding, LedgerHead, PROFILE, Register, Severity, Status,
+};
 
-impl Divergence {
-    /// The service that it is about, from the event's name.
-    #[must_use]
-    pub fn service(&self) -> Option<&str> {
-        let name = match self {
-            Self::Differs { event, .. } | Self::Missing { event } => event,
-            Self::Unexpected { measured, .. } => measured,
-        };
-        name.strip_prefix("service:")?.split(' ').next()
-    }
-}
+use problem::Problem;
 
-impl fmt::Display for Divergence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Differs { event, expected, measured } => {
-                write!(
-                    f,
-                    "HP-MB-004 {event}: digest differs from manifest (expected {expected}, measured {measured}); boot the other slot or re-flash"
-                )
-            }
-            Self::Unexpected { expected, measured } if expected.is_empty() => {
-                write!(f, "HP-MB-005 {measured}: measured but not in the manifest; re-flash")
-            }
-            Self::Unexpected { expected, measured } => {
-                write!(f, "HP-MB-005 {measured}: measured where {expected} is expected; re-flash")
-            }
-            Self::Missing { event } => {
-                write!(f, "HP-MB-006 {event}: expected but not measured; re-flash")
-            }
-        }
-    }
-}
+use crate::{
+    bundle::Evidence,
+    digest::HashAlg,
+    levels::{self, Basis},
+    manifest::ReferenceManifest,
+    pcr::PcrIndex,
+    quote::{AttestationKey, VerifiedQuote},
+    signed,
+};
 
-/// Compares the PCR 13 events of `log` with the manifest, in order; `None`: no difference.
-///
-/// Every digest of an event has to be the predicted one: a bank that the manifest does not know
-/// and an event without any digest differ. Whether the log is what the TPM holds is another
-/// question, answered by [`crate::log::replay`].
+/// Event of the site configuration in PCR 12.
+pub const SITE_EVENT: &str = "site:hookprobe.toml";
+/// In front of the event of the state volume in PCR 15.
+pub const VOLUME_EVENT: &str = "volume:";
+
+/// Appraises `evidence`; `now_s` is the verifier's clock, seconds since 1970.
 #[must_use]
-pub fn first_divergence(manifest: &ReferenceManifest, log: &[Event]) -> Option<Divergence> {
-    let mut measured = log.iter().filter(|event| event.pcr == PcrIndex::SERVICES);
-    for expected in &manifest.events {
-        let Some(event) = measured.next() else {
-            return Some(Divergence::Missing { event: expected.name.clone() });
+pub fn appraise(evidence: &Evidence, reference: &Reference, now_s: u64) -> Appraisal {
+    let mut run = Run::new(evidence, reference, now_s);
+    if let Some(verified) = run.quote() {
+        run.identity(&verified);
+        let manifest = run.manifest();
+        run.registers(&verified, manifest.as_ref());
+        run.remember(&verified, manifest.as_ref());
+    }
+    run.finish()
+}
+
+/// What the first three steps give to the others.
+struct Verified {
+    key: AttestationKey,
+    quote: VerifiedQuote,
+}
+
+/// One appraisal under way.
+struct Run<'a> {
+    evidence: &'a Evidence,
+    reference: &'a Reference,
+    now_s: u64,
+    basis: Basis,
+    /// Registers that a log explained.
+    explained: Vec<PcrIndex>,
+    out: Appraisal,
+}
+
+impl<'a> Run<'a> {
+    fn new(evidence: &'a Evidence, reference: &'a Reference, now_s: u64) -> Self {
+        let out = Appraisal {
+            status: Status::None,
+            claims: Claims::default(),
+            level: levels::Level::L0,
+            evidence: HashAlg::Sha256.digest(&[&evidence.to_bytes()]),
+            issued_s: now_s,
+            expires_s: now_s.saturating_add(reference.validity_s),
+            findings: Vec::new(),
+            divergence: None,
+            nonce: evidence.binding.nonce.to_vec(),
+            ak_name: None,
+            node: None,
+            epoch: None,
+            ledger: None,
+            clock: None,
+            image: None,
+            secure_boot: None,
+            endorsement: String::new(),
+            registers: Vec::new(),
+            memory: None,
         };
-        if event.name != expected.name {
-            return Some(Divergence::Unexpected {
-                expected: expected.name.clone(),
-                measured: event.name.clone(),
-            });
-        }
-        if event.digests.is_empty() {
-            return Some(Divergence::Differs {
-                event: event.name.clone(),
-                expected: "a digest".into(),
-                measured: "nothing".into(),
-            });
-        }
-        for digest in &event.digests {
-            let predicted = expected.digests.get(digest.alg().name());
-            if predicted.is_none_or(|predicted| *predicted != digest.hex()) {
-                let short: String =
-                    predicted.map_or("nothing", String::as_str).chars().take(8).collect();
-                return Some(Divergence::Differs {
-                    event: event.name.clone(),
-                    expected: format!("{}:{short}", digest.alg()),
-                    measured: format!("{}:{}", digest.alg(), digest.short()),
-                });
-            }
+        let (basis, explained) = (Basis::default(), Vec::new());
+        Self { evidence, reference, now_s, basis, explained, out }
+    }
+
+    /// Makes a claim; of two the worse stands.
+    fn claim(&mut self, which: fn(&mut Claims) -> &mut Claim, value: Claim) {
+        let claim = which(&mut self.out.claims);
+        if (value.tier(), value) > (claim.tier(), *claim) {
+            *claim = value;
         }
     }
-    measured.next().map(|event| Divergence::Unexpected {
-        expected: String::new(),
-        measured: event.name.clone(),
-    })
+
+    /// Makes a claim because of a problem, which is as serious as the claim.
+    fn fail(
+        &mut self,
+        which: fn(&mut Claims) -> &mut Claim,
+        value: Claim,
+        problem: &(impl Display + ?Sized),
+    ) {
+        let severity = match value.tier() {
+            Status::None | Status::Affirming => Severity::Info,
+            Status::Warning => Severity::Warn,
+            Status::Contraindicated => Severity::Critical,
+        };
+        self.out.findings.push(Finding::from_text(severity, &problem.to_string()));
+        self.claim(which, value);
+    }
+
+    /// Says something that changes no claim.
+    fn note(&mut self, problem: &Problem) {
+        self.out.findings.push(Finding::from_text(Severity::Info, &problem.to_string()));
+    }
+
+    /// Key, signature, challenge, register values; `None` ends the appraisal.
+    fn quote(&mut self) -> Option<Verified> {
+        let evidence = self.evidence;
+        let key = match AttestationKey::from_public(&evidence.ak_public) {
+            Ok(key) => key,
+            Err(error) => {
+                self.fail(|c| &mut c.instance_identity, Claim::UNKNOWN, &error);
+                return None;
+            }
+        };
+        let quote = match evidence.quote.verify(&key, &evidence.binding) {
+            Ok(quote) => quote,
+            Err(error) => {
+                self.fail(|c| &mut c.instance_identity, Claim::CRYPTO_FAILED, &error);
+                return None;
+            }
+        };
+        match registers::claimed(evidence, &quote) {
+            Ok(registers) => self.out.registers = registers,
+            Err(problem) => {
+                self.fail(|c| &mut c.instance_identity, Claim::CRYPTO_FAILED, &problem);
+                return None;
+            }
+        }
+        self.basis.quote = true;
+        self.claim(|c| &mut c.instance_identity, Claim::GOOD);
+        self.out.ak_name = Some(key.name().clone());
+        self.out.clock = Some(quote.clock);
+        let binding = &evidence.binding;
+        self.out.epoch = Some(binding.epoch);
+        self.out.node = binding.node.as_ref().map(|node| node.to_vec());
+        let bytes = |hash: &Option<minicbor::bytes::ByteVec>| hash.as_ref().map(|h| h.to_vec());
+        self.out.ledger = Some((binding.length, bytes(&binding.head), bytes(&binding.root)));
+        Some(Verified { key, quote })
+    }
+
+    /// The manifest to compare with: the verifier's own, or the evidence's under a release key that
+    /// the verifier has.
+    fn manifest(&mut self) -> Option<ReferenceManifest> {
+        let manifest = match (&self.reference.manifest, &self.evidence.manifest) {
+            (Some(manifest), _) => manifest.clone(),
+            (None, Some(envelope)) => match self.open(envelope) {
+                Ok(manifest) => manifest,
+                Err(problem) => {
+                    self.fail(|c| &mut c.executables, Claim::WRONG, &problem);
+                    return None;
+                }
+            },
+            (None, None) => {
+                self.fail(|c| &mut c.executables, Claim::UNRECOGNIZED, &Problem::NoManifest);
+                return None;
+            }
+        };
+        self.out.image = Some((manifest.version.clone(), manifest.generation));
+        let minimum = self.reference.generation_min;
+        if manifest.generation < minimum {
+            let problem = Problem::Generation { got: manifest.generation, minimum };
+            self.fail(|c| &mut c.executables, Claim::WRONG, &problem);
+        }
+        if let Some(minimum) = &self.reference.version_min
+            && numbers(&manifest.version) < numbers(minimum)
+        {
+            let (got, minimum) = (manifest.version.clone(), minimum.clone());
+            let problem = Problem::Version { got, minimum };
+            self.fail(|c| &mut c.executables, Claim::WRONG, &problem);
+        }
+        Some(manifest)
+    }
+
+    /// Opens an envelope under any of the verifier's keys.
+    fn open(&self, envelope: &[u8]) -> Result<ReferenceManifest, String> {
+        let mut first = None;
+        for key in &self.reference.release_keys {
+            match signed::open_manifest(envelope, key) {
+                Ok(manifest) => return Ok(manifest),
+                Err(error) => first = first.or(Some(error.to_string())),
+            }
+        }
+        Err(first.unwrap_or_else(|| Problem::NoReleaseKey.to_string()))
+    }
+
+    /// What to remember: only of a box whose quote verified and whose counters did not go back.
+    fn remember(&mut self, verified: &Verified, manifest: Option<&ReferenceManifest>) {
+        let (binding, clock) = (&self.evidence.binding, verified.quote.clock);
+        let earlier = self.reference.memory.as_ref();
+        let mut explained = earlier.map(|memory| memory.explained.clone()).unwrap_or_default();
+        for register in &self.out.registers {
+            if [PcrIndex::SITE, PcrIndex::STATE].contains(&register.pcr)
+                && self.explained.contains(&register.pcr)
+            {
+                let key = Memory::register(register.pcr, &register.value);
+                explained.insert(key, register.value.hex());
+            }
+        }
+        self.out.memory = Some(Memory {
+            ak_name: verified.key.name().hex(),
+            reset_count: clock.reset_count,
+            restart_count: clock.restart_count,
+            clock_ms: clock.clock_ms,
+            epoch: binding.epoch,
+            node: binding.node.as_ref().map(|node| result::hex(node)),
+            ledger_length: binding.length,
+            ledger_head: binding.head.as_ref().map(|head| result::hex(head)),
+            generation: manifest
+                .map(|manifest| manifest.generation)
+                .or(earlier.map(|memory| memory.generation))
+                .unwrap_or(0),
+            explained,
+        });
+    }
+
+    fn finish(mut self) -> Appraisal {
+        self.out.level = levels::level(self.basis);
+        self.out.status = self.out.claims.status();
+        self.out.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        if self.out.status == Status::Contraindicated {
+            self.out.memory = None;
+        }
+        self.out
+    }
+}
+
+/// The numbers that a version begins with: `0.10.2-rc1` is 0, 10, 2.
+fn numbers(version: &str) -> Vec<u64> {
+    version.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok()).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{closure::ServiceList, digest::HashAlg, manifest};
-
-    fn setup() -> (ReferenceManifest, Vec<Event>) {
-        let list = ServiceList::parse(
-            r#"
-            [[service]]
-            name = "ledger"
-            exec = "/l"
-            uid = 801
-            gid = 801
-            seccomp = ["base"]
-            network = "none"
-            memory_mib_max = 1
-            tasks_max = 1
-            [[service]]
-            name = "sensor"
-            exec = "/s"
-            files = ["/bpf"]
-            uid = 802
-            gid = 802
-            seccomp = ["base"]
-            network = "host"
-            memory_mib_max = 1
-            tasks_max = 1
-            "#,
-        )
-        .unwrap();
-        let read = |path: &str| Ok(path.as_bytes().to_vec());
-        let manifest = ReferenceManifest::predict("0", &list, read).unwrap();
-        let banks = [HashAlg::Sha256, HashAlg::Sha384];
-        let mut log = Vec::new();
-        for spec in &list.service {
-            for path in spec.closure_files() {
-                log.push(manifest::event(&spec.file_event(path), path.as_bytes(), &banks));
-            }
-            log.push(manifest::event(&spec.spec_event(), &spec.canonical(), &banks));
-        }
-        (manifest, log)
-    }
-
-    #[test]
-    fn same_image_has_no_divergence_and_the_predicted_pcr() {
-        let (manifest, log) = setup();
-        assert_eq!(first_divergence(&manifest, &log), None);
-        let pcrs = crate::log::replay(&log);
-        for bank in [HashAlg::Sha256, HashAlg::Sha384] {
-            assert_eq!(
-                pcrs.get(bank, PcrIndex::SERVICES).cloned(),
-                manifest.pcr(bank, PcrIndex::SERVICES)
-            );
-        }
-        assert_eq!(ReferenceManifest::parse(&manifest.to_json()).unwrap(), manifest);
-    }
-
-    #[test]
-    fn one_byte_names_the_service() {
-        let (manifest, mut log) = setup();
-        log[3] = manifest::event(&log[3].name, b"/bpg", &[HashAlg::Sha256, HashAlg::Sha384]);
-        let divergence = first_divergence(&manifest, &log).unwrap();
-        assert_eq!(divergence.service(), Some("sensor"));
-        assert!(divergence.to_string().starts_with("HP-MB-004 service:sensor file:/bpf"));
-    }
-
-    #[test]
-    fn a_bank_that_the_manifest_lacks_and_an_event_without_digests_differ() {
-        let (mut manifest, mut log) = setup();
-        for event in &mut manifest.events {
-            event.digests.remove("sha384");
-        }
-        let divergence = first_divergence(&manifest, &log).unwrap();
-        assert!(divergence.to_string().contains("(expected sha384:nothing, measured sha384:"));
-        for event in &mut log {
-            event.digests.truncate(1);
-        }
-        assert_eq!(first_divergence(&manifest, &log), None);
-        log[1].digests.clear();
-        let divergence = first_divergence(&manifest, &log).unwrap();
-        assert!(divergence.to_string().starts_with("HP-MB-004 service:ledger spec"));
-        manifest.events.clear();
-        assert!(matches!(first_divergence(&manifest, &log), Some(Divergence::Unexpected { .. })));
-    }
-
-    #[test]
-    fn missing_extra_and_swapped_events() {
-        let (manifest, log) = setup();
-        assert!(matches!(first_divergence(&manifest, &log[..4]), Some(Divergence::Missing { .. })));
-        let mut longer = log.clone();
-        longer.push(log[0].clone());
-        assert!(matches!(
-            first_divergence(&manifest, &longer),
-            Some(Divergence::Unexpected { .. })
-        ));
-        let mut swapped = log;
-        swapped.swap(0, 2);
-        assert!(matches!(
-            first_divergence(&manifest, &swapped),
-            Some(Divergence::Unexpected { .. })
-        ));
-    }
-}
+mod tests;

@@ -66,6 +66,13 @@ pub struct ServiceSpec {
     /// Sockets that PID 1 opens and hands over (LISTEN_FDS).
     #[serde(default)]
     pub sockets: Vec<SocketSpec>,
+    /// Device nodes that PID 1 gives to its uid while it runs (a directory: to make nodes in it), and
+    /// takes back when it ends. One that is not there is left out.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// When PID 1 runs it.
+    #[serde(default)]
+    pub start: Start,
     /// `log`: output goes to PID 1's log; else a terminal such as `/dev/ttyS0`.
     #[serde(default = "stdio_log")]
     pub stdio: String,
@@ -112,6 +119,17 @@ pub enum Network {
     Host,
     /// An empty namespace.
     None,
+}
+
+/// When a service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With all others, and again when it ends.
+    #[default]
+    Services,
+    /// Once, in the phase `unlock`, before any other.
+    Unlock,
 }
 
 /// How a service says that it is ready.
@@ -188,8 +206,10 @@ impl ServiceList {
             )?;
             let paths =
                 [&spec.exec].into_iter().chain(&spec.files).chain(&spec.read).chain(&spec.write);
-            for path in
-                paths.chain(&spec.directories).chain(spec.sockets.iter().map(|socket| &socket.path))
+            for path in paths
+                .chain(&spec.devices)
+                .chain(&spec.directories)
+                .chain(spec.sockets.iter().map(|socket| &socket.path))
             {
                 rule(
                     path.starts_with('/') && !path.split('/').any(|part| part == ".."),
@@ -227,7 +247,7 @@ impl ServiceSpec {
     /// specification has the same bytes whoever compiles this.
     #[must_use]
     pub fn canonical(&self) -> Vec<u8> {
-        let mut out = String::from("hookprobe.service.v1\n");
+        let mut out = String::from("hookprobe.service.v2\n");
         // Destructured so that a new field can't be forgotten here.
         let Self {
             name,
@@ -244,6 +264,8 @@ impl ServiceSpec {
             write,
             directories,
             sockets,
+            devices,
+            start,
             stdio,
             network,
             memory_mib_max,
@@ -296,7 +318,12 @@ impl ServiceSpec {
             out,
             "memory_mib_max={memory_mib_max}\ntasks_max={tasks_max}\nessential={essential}"
         );
+        let start = match start {
+            Start::Services => "Services",
+            Start::Unlock => "Unlock",
+        };
         let _ = writeln!(out, "ready={ready}\nwatchdog_s={watchdog_s}");
+        let _ = writeln!(out, "devices={}\nstart={start}", strings(devices));
         out.into_bytes()
     }
 }
@@ -368,12 +395,12 @@ mod tests {
              sockets = [{ name = \"l\", path = \"/l\" }]\nseccomp",
         );
         let spec = ServiceList::parse(&text).unwrap().service.remove(0);
-        let expect = "hookprobe.service.v1\nname=\"ledger\"\n\
+        let expect = "hookprobe.service.v2\nname=\"ledger\"\n\
             exec=\"/usr/lib/hookprobe/hookprobe-ledger\"\nargs=[\"--x\", \"a b\"]\n\
             env={\"A\": \"1\", \"B\": \"\"}\nfiles=[]\nuid=801\ngid=801\ngroups=[800, 810]\n\
             capabilities=[]\nseccomp=[\"base\"]\nread=[]\nwrite=[]\ndirectories=[]\n\
             sockets=[(\"l\", \"/l\")]\nstdio=\"log\"\nnetwork=None\nmemory_mib_max=64\n\
-            tasks_max=8\nessential=true\nready=Notify\nwatchdog_s=0\n";
+            tasks_max=8\nessential=true\nready=Notify\nwatchdog_s=0\ndevices=[]\nstart=Services\n";
         assert_eq!(String::from_utf8(spec.canonical()).unwrap(), expect);
     }
 

@@ -7,11 +7,24 @@
 #![forbid(unsafe_code)]
 
 pub mod appraise;
+pub mod bundle;
 pub mod closure;
+pub mod credential;
+mod cursor;
 pub mod digest;
+pub mod endorsement;
+pub mod levels;
 pub mod log;
 pub mod manifest;
 pub mod pcr;
+pub mod policy;
+pub mod public;
+pub mod quote;
+pub mod release;
+#[cfg(any(test, feature = "sample"))]
+pub mod sample;
+pub mod signed;
+pub mod tcg;
 pub mod uki;
 
 /// PCR of UKI sections (systemd-stub).

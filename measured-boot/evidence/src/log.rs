@@ -48,16 +48,16 @@ impl Event {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LogError {
     /// Too long.
-    #[error("HP-MB-020 event log: {got} bytes, at most {LOG_BYTES_MAX}")]
+    #[error("HP-MB-020 event log: {got} bytes, at most {LOG_BYTES_MAX}; restart the box")]
     TooLong {
         /// Its length.
         got: usize,
     },
     /// Too many events.
-    #[error("HP-MB-021 event log: more than {EVENTS_MAX} events")]
+    #[error("HP-MB-021 event log: more than {EVENTS_MAX} events; restart the box")]
     TooMany,
     /// A record is not what it has to be.
-    #[error("HP-MB-022 event log: record {record}: {why}")]
+    #[error("HP-MB-022 event log: record {record}: {why}; take new evidence from the box")]
     Record {
         /// Which, from 0.
         record: usize,

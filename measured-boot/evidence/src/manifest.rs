@@ -10,6 +10,7 @@ use crate::{
     digest::{Digest, HashAlg, MultiHasher},
     log::{Context, Event},
     pcr::PcrIndex,
+    policy::SignedPolicy,
 };
 
 /// Where the manifest stands in the image.
@@ -25,11 +26,21 @@ pub struct ReferenceManifest {
     pub format: u32,
     /// Version of the image.
     pub version: String,
+    /// Security generation: raised when older images must no longer be able to use this box's
+    /// secrets. See [`crate::policy`].
+    pub generation: u32,
     /// Predicted PCRs: bank -> index -> hexadecimal digest. The copy inside the image can't hold
     /// PCR 11 (it is part of what PCR 11 measures); the copy beside the image does.
     pub pcrs: BTreeMap<String, BTreeMap<u8, String>>,
     /// Expected events of PCR 13 in order.
     pub events: Vec<ExpectedEvent>,
+    /// Expected events of PCR 11 in order, to the end of the phase `unlock`; only in the copy beside
+    /// the image and in the boot blob's envelope.
+    #[serde(default)]
+    pub boot: Vec<ExpectedEvent>,
+    /// Signed TPM policies; only in the copy beside the image and in the boot blob's envelope.
+    #[serde(default)]
+    pub policies: Vec<SignedPolicy>,
 }
 
 /// One expected event.
@@ -40,6 +51,13 @@ pub struct ExpectedEvent {
     pub name: String,
     /// Bank -> hexadecimal digest.
     pub digests: BTreeMap<String, String>,
+}
+
+impl From<&Event> for ExpectedEvent {
+    fn from(event: &Event) -> Self {
+        let digests = event.digests.iter().map(|d| (d.alg().name().into(), d.hex())).collect();
+        Self { name: event.name.clone(), digests }
+    }
 }
 
 /// Why a manifest can't be used.
@@ -59,7 +77,7 @@ pub enum ManifestError {
 }
 
 /// Format that this code writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 impl ReferenceManifest {
     /// Parses a manifest.
@@ -99,6 +117,7 @@ impl ReferenceManifest {
     /// [`ManifestError::File`] when a file of a closure can't be read.
     pub fn predict(
         version: &str,
+        generation: u32,
         services: &ServiceList,
         mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
     ) -> Result<Self, ManifestError> {
@@ -115,18 +134,11 @@ impl ReferenceManifest {
         let mut manifest = Self {
             format: FORMAT,
             version: version.into(),
+            generation,
+            policies: Vec::new(),
             pcrs: BTreeMap::new(),
-            events: events
-                .iter()
-                .map(|event| ExpectedEvent {
-                    name: event.name.clone(),
-                    digests: event
-                        .digests
-                        .iter()
-                        .map(|d| (d.alg().name().into(), d.hex()))
-                        .collect(),
-                })
-                .collect(),
+            events: events.iter().map(ExpectedEvent::from).collect(),
+            boot: Vec::new(),
         };
         for (alg, index, digest) in crate::log::replay(&events).iter() {
             manifest.set_pcr(alg, index, digest);

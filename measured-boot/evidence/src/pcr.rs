@@ -15,6 +15,8 @@ impl PcrIndex {
     pub const SITE: Self = Self(12);
     /// Service closures.
     pub const SERVICES: Self = Self(13);
+    /// The state volume.
+    pub const STATE: Self = Self(15);
 
     /// `None` above 23.
     #[must_use]

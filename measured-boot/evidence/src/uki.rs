@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::{
-    digest::{Digest, HashAlg},
+    digest::{Digest, HashAlg, MultiHasher},
+    log::{Context, Event},
     pcr::{PcrIndex, PcrSet},
 };
 
@@ -193,15 +194,10 @@ pub fn predict_pcr11(
     image: &[u8],
     banks: &[HashAlg],
 ) -> Result<BTreeMap<HashAlg, Digest>, UkiError> {
-    let sections = sections(image)?;
     let mut pcrs = PcrSet::new();
-    for name in MEASURED {
-        let Some(section) = sections.iter().find(|section| section.name == name) else {
-            continue;
-        };
-        for bank in banks {
-            pcrs.extend(PcrIndex::UKI, &bank.digest(&[name.as_bytes(), b"\0"]));
-            pcrs.extend(PcrIndex::UKI, &bank.digest(&[section.content]));
+    for event in events(image, banks)? {
+        for digest in &event.digests {
+            pcrs.extend(event.pcr, digest);
         }
     }
     Ok(banks
@@ -212,12 +208,38 @@ pub fn predict_pcr11(
         .collect())
 }
 
+/// What systemd-stub measures of `image` into PCR 11: for each section its name, then its content.
+///
+/// # Errors
+/// [`UkiError::NotPe`].
+pub fn events(image: &[u8], banks: &[HashAlg]) -> Result<Vec<Event>, UkiError> {
+    let sections = sections(image)?;
+    let mut events = Vec::new();
+    for name in MEASURED {
+        let Some(section) = sections.iter().find(|section| section.name == name) else {
+            continue;
+        };
+        let label = [name.as_bytes(), b"\0"].concat();
+        for (what, measured) in [("name", &*label), ("content", section.content)] {
+            let mut hasher = MultiHasher::new(banks);
+            hasher.update(measured);
+            events.push(Event {
+                pcr: PcrIndex::UKI,
+                digests: hasher.finish(),
+                name: format!("uki:{name} {what}"),
+                context: Context::default(),
+            });
+        }
+    }
+    Ok(events)
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn stub() -> Vec<u8> {
+    pub(crate) fn stub() -> Vec<u8> {
         let mut image = vec![0; 0x400];
         image[..2].copy_from_slice(b"MZ");
         image[0x3c] = 0x80;

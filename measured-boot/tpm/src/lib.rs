@@ -1,18 +1,33 @@
-//! The TPM 2.0 through tpm2-tss (tss-esapi), for everything but PID 1.
+//! The TPM 2.0 through tpm2-tss (tss-esapi), for everything but PID 1: registers, endorsement and
+//! attestation key, quotes, the boot counter, the keys that wrap secrets, and TLS with a key that
+//! stays in the TPM. [`Trust`] is what `attest` sees of it; [`Context`] is the real one.
 //!
-//! Identity (EK, AK), quote and seal belong here and are not written yet; what is here reads and
-//! extends PCRs. PID 1 has its own encoder because it is static and tpm2-tss loads its transport
-//! at run time; that both agree with each other and with `evidence`'s replay on a real TPM
-//! implementation is what this crate's tests show.
+//! PID 1 has its own encoder because it is static and tpm2-tss loads its transport at run time; that
+//! both agree with each other and with `evidence`'s replay on a real TPM implementation is what this
+//! crate's tests show.
 //!
 //! Must never happen here: a value that the TPM did not give in answer to exactly the question
 //! asked (a short or other selection is an error, PCRs that moved between two commands are read
-//! again). Called by tests now, by `attest` later. Spec: TCG TPM 2.0 Library, Part 3.
+//! again); a session without salt; an object left in the TPM. Called by `attest`. Spec: TCG TPM 2.0
+//! Library, Part 3.
 
 #![forbid(unsafe_code)]
 
 mod convert;
+mod counter;
 mod error;
+#[doc(hidden)]
+pub mod fake;
+mod keys;
+mod quoting;
+mod real;
+pub mod seal;
+mod session;
+mod structures;
+pub mod tls;
+pub mod trust;
+mod wrap;
+mod wrapping;
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -27,13 +42,19 @@ use tss_esapi::{
     tcti_ldr::TctiNameConf,
 };
 
-pub use error::{OpenError, PcrError};
+use keys::LoadedKey;
+
+pub use counter::EPOCH_INDEX;
+pub use error::{OpenError, PcrError, TrustError};
+pub use trust::Trust;
 
 /// PCRs that one TPM2_PCR_Read returns at most: the length of a TPML_DIGEST (Part 2, 10.9.5).
 const READ_PCRS_MAX: usize = 8;
 /// How often a read that an extend interrupted is begun again. Extends come in bursts at boot and
 /// on a restart; a PCR that moves four times in a row is being flooded.
 const READ_TRIES_MAX: u32 = 4;
+/// How often a quote is made again because its registers moved before they were read; as for reads.
+pub(crate) const QUOTE_RETRIES_MAX: u32 = 3;
 
 /// PCR values by bank and index.
 pub type PcrValues = BTreeMap<(HashAlg, PcrIndex), Digest>;
@@ -42,6 +63,12 @@ pub type PcrValues = BTreeMap<(HashAlg, PcrIndex), Digest>;
 #[derive(Debug)]
 pub struct Context {
     esys: tss_esapi::Context,
+    /// Commands sent.
+    commands: u64,
+    /// Loaded at its first use; flushed when this is dropped.
+    ek: Option<LoadedKey>,
+    /// The attestation key; likewise.
+    ak: Option<LoadedKey>,
 }
 
 impl Context {
@@ -56,7 +83,7 @@ impl Context {
             .map_err(|source| OpenError::Tcti { tcti: tcti.into(), source })?;
         let esys = tss_esapi::Context::new(name)
             .map_err(|source| OpenError::Connect { tcti: tcti.into(), source })?;
-        Ok(Self { esys })
+        Ok(Self { esys, commands: 0, ek: None, ak: None })
     }
 
     /// Banks with at least one PCR, in the TPM's order.
@@ -64,6 +91,7 @@ impl Context {
     /// # Errors
     /// [`PcrError::Tpm`], [`PcrError::UnknownBank`], [`PcrError::Selection`].
     pub fn active_banks(&mut self) -> Result<Vec<HashAlg>, PcrError> {
+        self.commands += 1;
         let (data, more) = self
             .esys
             .get_capability(CapabilityType::AssignedPcr, 0, 1)
@@ -129,6 +157,7 @@ impl Context {
             .with_selection(convert::algorithm_of(bank), &slots)
             .build()
             .map_err(PcrError::tpm(COMMAND))?;
+        self.commands += 1;
         let (counter, read, digests) =
             self.esys.pcr_read(asked.clone()).map_err(PcrError::tpm(COMMAND))?;
         if read != asked || digests.len() != sorted.len() {
@@ -154,6 +183,7 @@ impl Context {
             values.set(convert::algorithm_of(digest.alg()), bytes);
         }
         let handle = convert::handle_of(index).map_err(PcrError::tpm(COMMAND))?;
+        self.commands += 1;
         self.esys
             .execute_with_session(Some(AuthSession::Password), |esys| {
                 esys.pcr_extend(handle, values)

@@ -79,7 +79,7 @@ fn three_implementations_agree_in_every_bank() {
     }
 
     // What the composer would have predicted for this image is what the TPM now holds.
-    let predicted = ReferenceManifest::predict("0", &list, |path| Ok(content(path))).unwrap();
+    let predicted = ReferenceManifest::predict("0", 1, &list, |path| Ok(content(path))).unwrap();
     for bank in banks {
         let value = &values[&(bank, PcrIndex::SERVICES)];
         assert_eq!(predicted.pcr(bank, PcrIndex::SERVICES).as_ref(), Some(value));

@@ -4,7 +4,7 @@
 //! What comes out is printable ASCII (one character is one cell on every terminal) and bounded.
 //! Lists are cut to their limits here too: the wire says "at most", this is where it is believed.
 
-use hookprobe_wire::{control, event::Diagnostic, event::Event, response, sensor};
+use hookprobe_wire::{attest, control, event::Diagnostic, event::Event, response, sensor};
 
 /// Names: of services, detectors, interfaces, counters.
 pub const NAME_CHARS_MAX: usize = 48;
@@ -65,16 +65,39 @@ pub fn control_status(status: &mut control::Status) {
     let measured = &mut status.measured;
     each(NAME_CHARS_MAX, &mut [&mut measured.level]);
     each(TEXT_CHARS_MAX, &mut [&mut measured.level_text, &mut measured.divergence]);
-    measured.pcrs.truncate(PCRS_MAX);
-    for pcr in &mut measured.pcrs {
-        each(NAME_CHARS_MAX, &mut [&mut pcr.bank]);
-        each(DIGEST_CHARS_MAX, &mut [&mut pcr.value, &mut pcr.predicted]);
+    pcrs(&mut measured.pcrs);
+    if let Some(state) = &mut status.state {
+        each(TEXT_CHARS_MAX, &mut [state]);
     }
     status.addresses.truncate(ITEMS_MAX);
     for address in &mut status.addresses {
         each(NAME_CHARS_MAX, &mut [address]);
     }
     diagnostics(&mut status.diagnostics);
+}
+
+fn pcrs(list: &mut Vec<control::PcrValue>) {
+    list.truncate(PCRS_MAX);
+    for pcr in list {
+        each(NAME_CHARS_MAX, &mut [&mut pcr.bank]);
+        each(DIGEST_CHARS_MAX, &mut [&mut pcr.value, &mut pcr.predicted]);
+    }
+}
+
+/// What the attester says.
+pub fn attest_status(status: &mut attest::Status) {
+    each(NAME_CHARS_MAX, &mut [&mut status.level, &mut status.verified_by, &mut status.boot_id]);
+    each(TEXT_CHARS_MAX, &mut [&mut status.level_text, &mut status.divergence, &mut status.ek]);
+    each(DIGEST_CHARS_MAX, &mut [&mut status.ak_name]);
+    pcrs(&mut status.pcrs);
+    diagnostics(&mut status.diagnostics);
+}
+
+/// A measurement of this boot.
+pub fn measurement(line: &mut attest::Measurement) {
+    each(TEXT_CHARS_MAX, &mut [&mut line.name]);
+    each(DIGEST_CHARS_MAX, &mut [&mut line.digest]);
+    each(NAME_CHARS_MAX, &mut [&mut line.verdict]);
 }
 
 /// A log line.
@@ -121,6 +144,13 @@ pub fn event(event: &mut Event) {
         Event::Service(change) => {
             each(NAME_CHARS_MAX, &mut [&mut change.service, &mut change.change]);
             each(TEXT_CHARS_MAX, &mut [&mut change.detail]);
+        }
+        // Its evidence is bytes that are not shown.
+        Event::Binding(_) => {}
+        Event::Attestation(attestation) => {
+            each(NAME_CHARS_MAX, &mut [&mut attestation.change, &mut attestation.level]);
+            each(DIGEST_CHARS_MAX, &mut [&mut attestation.ak_name]);
+            each(TEXT_CHARS_MAX, &mut [&mut attestation.detail]);
         }
         Event::Alert(alert) => {
             each(NAME_CHARS_MAX, &mut [&mut alert.detector, &mut alert.interface]);

@@ -38,6 +38,10 @@ pub enum Action {
     Help,
     /// Paint everything again.
     Redraw,
+    /// Show what was measured and who verified it; the next page of it.
+    Measured,
+    /// Show the recovery key.
+    Recovery,
     /// End the console.
     Quit,
 }
@@ -74,12 +78,14 @@ pub const COMMANDS: &[Command] = &[
     command(&[Key::BackTab], "", "previous pane", "", Action::Pane(-1)),
     command(&[Key::Enter], "", "detail of the pane or row", "detail", Action::Detail),
     command(&[Key::Esc], "", "back; clears the filter", "back", Action::Back),
+    command(&[Key::Char('m')], "", "measurements, evidence", "measured", Action::Measured),
+    command(&[Key::Char('R')], "", "recovery key, until noted", "recovery", Action::Recovery),
     command(&[Key::Up, Key::Char('k')], "Up k", "one row up", "", Action::Row(-1)),
     command(&[Key::Down, Key::Char('j')], "Down j", "one row down", "", Action::Row(1)),
     command(&[Key::Left, Key::Char('h')], "Left h", "screen to the left", "", Action::Beside(-1)),
     command(&[Key::Right, Key::Char('l')], "Right l", "screen to the right", "", Action::Beside(1)),
-    command(&[Key::PageUp], "", "one page up", "", Action::Page(-1)),
-    command(&[Key::PageDown], "", "one page down", "", Action::Page(1)),
+    command(&[Key::PageUp, Key::Char('p')], "PgUp p", "page or code before", "", Action::Page(-1)),
+    command(&[Key::PageDown, Key::Char('n')], "PgDn n", "page or code after", "", Action::Page(1)),
     command(&[Key::Home, Key::Char('g')], "Home g", "first row", "", Action::First),
     command(&[Key::End, Key::Char('G')], "End G", "last row", "", Action::Last),
     command(&[Key::Char('/')], "", "filter the list by a word", "filter", Action::Filter),

@@ -3,6 +3,8 @@
 //! Pure. Labels stand in a column of their own; long values are wrapped, never cut: a detail is
 //! where everything is said.
 
+mod identity;
+
 use hookprobe_wire::{
     Hash,
     control::{PcrValue, Service},
@@ -23,7 +25,7 @@ use crate::{
 /// Cells of the column of labels.
 const LABEL: usize = 12;
 
-/// Said of every measurement for as long as nobody but the box itself looks at it.
+/// Said of PID 1's measurements: nobody looked at them yet.
 pub const SELF_MEASURED: &str = "self-measured, not verified by a peer";
 
 /// Rows of text of one width.
@@ -79,8 +81,12 @@ pub fn lines(model: &Model, width: u16) -> Vec<Line> {
         Screen::Overview => match model.ui.pane {
             Pane::Log => log(model, &mut text),
             Pane::Diagnostics => diagnostics(model, &mut text),
-            _ => measured(model, &mut text),
+            _ => identity::identity(model, &mut text),
         },
+        Screen::Identity => identity::identity(model, &mut text),
+        Screen::Registers => identity::register(model, id, &mut text),
+        Screen::BootLog => identity::measurement(model, id, &mut text),
+        Screen::Evidence => identity::evidence(model, &mut text),
         Screen::Mesh => {
             text.paragraph("Coming: peers that admit each other only after checking measurements.")
         }
@@ -140,61 +146,9 @@ pub fn pcr(value: Option<&PcrValue>) -> (Mark, &'static str) {
     match value {
         Some(pcr) if pcr.predicted.is_empty() || pcr.value.is_empty() => (Mark::Plain, " n/a  "),
         Some(pcr) if pcr.value.eq_ignore_ascii_case(&pcr.predicted) => (Mark::Good, "[ OK ]"),
-        Some(_) => (Mark::Bad, "[FAIL]"),
+        Some(_) => (Mark::Bad, "[DIFF]"),
         None => (Mark::Plain, " n/a  "),
     }
-}
-
-fn measured(model: &Model, text: &mut Text) {
-    let Some(status) = &model.data().status else {
-        text.paragraph("PID 1 has not answered yet.");
-        return;
-    };
-    let measured = &status.measured;
-    text.head("MEASUREMENT");
-    text.field("Level", &format!("{} {}", measured.level, measured.level_text));
-    text.field("Checked by", SELF_MEASURED);
-    text.field(
-        "Took",
-        &format!("{} ms, {} TPM commands", measured.measure_us / 1000, measured.commands),
-    );
-    if measured.divergence.is_empty() {
-        text.field("Divergence", "none");
-    } else {
-        text.checked("Divergence", (Mark::Bad, "[FAIL]"), &measured.divergence);
-    }
-    text.head("PCRS");
-    for value in &measured.pcrs {
-        let label = format!("{} {}", value.bank, value.index);
-        let (mark, word) = pcr(Some(value));
-        let said = match mark {
-            Mark::Good => "as the manifest predicts",
-            Mark::Bad => "not as the manifest predicts",
-            _ => "the manifest predicts nothing",
-        };
-        text.checked(&label, (fresh_mark(model, Source::Init, mark), word), said);
-        text.field("  value", &value.value);
-        if mark == Mark::Bad {
-            text.field("  predicted", &value.predicted);
-        }
-    }
-    text.head("BOOT");
-    for phase in &status.phases {
-        let verdict = if phase.ok { (Mark::Plain, "ok    ") } else { (Mark::Bad, "[FAIL]") };
-        text.checked(&phase.name, verdict, &format!("{} ms", phase.us / 1000));
-    }
-    text.head("BOX");
-    text.field("Addresses", &status.addresses.join(", "));
-    let (total, free) = status.memory_kib;
-    text.field(
-        "Memory",
-        &format!(
-            "{} used by services, {} of {} available",
-            format::kib(status.rss_kib),
-            format::kib(free),
-            format::kib(total)
-        ),
-    );
 }
 
 /// Green is for what is verified now: it is plain on what is stale.
@@ -352,6 +306,21 @@ fn block(model: &Model, entry: &Entry, text: &mut Text) {
             }
         }
         Some(Event::Mitigation(mitigation)) => text.field("Reason", &mitigation.reason),
+        Some(Event::Binding(binding)) => {
+            text.field("Epoch", &format!("{} of the TPM's boot counter", binding.epoch));
+            let count = binding.evidence.len();
+            text.field("Evidence", &format!("{count} bytes, a quote that covers the node's key"));
+            text.field(
+                "Checked by",
+                "nobody here; hookprobe-verify checks it in the exported lane",
+            );
+        }
+        Some(Event::Attestation(attestation)) => {
+            text.field("Change", &attestation.change);
+            text.field("Level", &attestation.level);
+            text.field("AK name", &attestation.ak_name);
+            text.field("Detail", &attestation.detail);
+        }
         Some(Event::Alert(alert)) => {
             for evidence in &alert.evidence {
                 text.field(&evidence.name, &evidence.value.to_string());

@@ -48,6 +48,15 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// `17 s ago`, `4m12s ago`.
+#[must_use]
+pub fn ago(s: u64) -> String {
+    match s {
+        0..60 => format!("{s} s ago"),
+        _ => format!("{} ago", duration(s.saturating_mul(1000))),
+    }
+}
+
 /// At most six characters: `123456`, `12.3M`, `4.5G`.
 #[must_use]
 pub fn count(value: u64) -> String {

@@ -77,7 +77,11 @@ impl Entry {
             Event::Mitigation(mitigation) => Some(mitigation.cause),
             Event::Lift(lift) => Some(lift.cause),
             Event::Refusal(refusal) => Some(refusal.cause),
-            Event::Boot(_) | Event::Service(_) | Event::Alert(_) => None,
+            Event::Boot(_)
+            | Event::Service(_)
+            | Event::Binding(_)
+            | Event::Attestation(_)
+            | Event::Alert(_) => None,
         }
     }
 
@@ -314,6 +318,12 @@ pub fn sentence(event: &Event) -> String {
         ),
         Event::Service(change) => {
             format!("{} {} {}", change.service, change.change, change.detail).trim_end().into()
+        }
+        Event::Binding(binding) => {
+            format!("epoch {}: the TPM vouches for the ledger's key", binding.epoch)
+        }
+        Event::Attestation(attestation) => {
+            format!("{} at {}: {}", attestation.change, attestation.level, attestation.detail)
         }
         Event::Alert(alert) => {
             let drill = if alert.drill { "drill: " } else { "" };

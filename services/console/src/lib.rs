@@ -1,7 +1,8 @@
-//! The local console: eight screens on a serial line or a virtual terminal.
+//! The local console: eight screens on a serial line or a virtual terminal, and four about what was
+//! measured.
 //!
 //! A client like any other: it connects to the services' sockets as an unprivileged user, shows
-//! what they say and can ask for one thing, the drill. It must never query the terminal (a serial
+//! what they say and can ask for three things: the drill, short evidence, the recovery key. It must never query the terminal (a serial
 //! line answers nothing), never write the last cell of the last row, never let text from outside
 //! reach the screen unescaped, and never say that the box is trusted: it says what was measured
 //! and by whom it was checked.
@@ -14,7 +15,9 @@
 //!
 //! Everything but [`sources`], [`signals`] and [`tty`] is pure. `main.rs` is the one loop.
 
+pub mod attest;
 pub mod clean;
+pub mod code;
 pub mod command;
 pub mod detail;
 pub mod format;
@@ -23,6 +26,8 @@ pub mod key;
 pub mod look;
 pub mod model;
 pub mod painter;
+pub mod proof;
+pub mod recovery;
 pub mod signals;
 pub mod sources;
 pub mod table;

@@ -18,6 +18,7 @@ use hookprobe_console::{
     key::{Decoder, ESCAPE_WAIT_MS, Key},
     look::Look,
     painter::{self, PAINT_MS, Pacer, Paint, Painter},
+    proof::NONCE_BYTES,
     signals,
     sources::Sources,
     tty::{Tty, TtyError},
@@ -25,7 +26,10 @@ use hookprobe_console::{
 };
 use hookprobe_wire::site::{SITE_BYTES_MAX, Site};
 use ratatui::{buffer::Buffer, layout::Rect};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    rand::{GetRandomFlags, getrandom},
+};
 use thiserror::Error;
 
 /// The accepted site configuration is read this often: PID 1 writes it once per boot, but the
@@ -132,17 +136,34 @@ impl Console {
         for effect in effects {
             match effect {
                 Effect::Drill => self.sources.drill(now.mono_ms),
+                Effect::Evidence => self.ask_evidence(now.mono_ms),
+                Effect::Recovery => self.sources.recovery(now.mono_ms),
+                Effect::RecoveryNoted => self.sources.recovery_noted(now.mono_ms),
                 Effect::Repaint => self.pacer.ask(),
                 Effect::Quit => self.quit = true,
             }
         }
     }
 
+    fn ask_evidence(&mut self, now_ms: u64) {
+        let mut nonce = [0; NONCE_BYTES];
+        // The kernel fills so few bytes whole, or not at all.
+        let drawn = match getrandom(&mut nonce[..], GetRandomFlags::NONBLOCK) {
+            Ok(NONCE_BYTES) => Ok(nonce),
+            Ok(count) => Err(format!("{count} of {NONCE_BYTES} bytes")),
+            Err(errno) => Err(errno.to_string()),
+        };
+        if drawn.is_ok() {
+            self.sources.evidence(now_ms, &nonce);
+        }
+        self.update(Event::Nonce(drawn));
+    }
+
     /// Asks and hears every source.
     fn turn(&mut self) {
         let mut events = vec![Event::Tick];
-        let log_next = self.model.live().log_next();
-        self.sources.turn(self.now().mono_ms, log_next, &mut events);
+        let wants = self.model.wants();
+        self.sources.turn(self.now().mono_ms, wants, &mut events);
         for event in events {
             self.update(event);
         }

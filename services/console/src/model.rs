@@ -7,13 +7,23 @@
 use std::collections::VecDeque;
 
 use hookprobe_wire::{
+    attest::{self, Verdict},
     control,
     event::{Diagnostic, Severity},
     ledger, response, sensor,
     site::Site,
 };
 
-use crate::{clean, history::History, key::Key, look::Look, ui::Ui};
+use crate::{
+    attest::{Attest, DISCONNECTED, Question},
+    clean,
+    history::History,
+    key::Key,
+    look::Look,
+    proof::{NONCE_BYTES, Proof},
+    recovery::Recovery,
+    ui::{Screen, Ui},
+};
 
 /// Log lines that are kept; the oldest go, PID 1 has them still.
 pub const LOG_LINES_MAX: usize = 256;
@@ -46,12 +56,14 @@ pub enum Source {
     Ledger,
     /// The ledger's blocks.
     Blocks,
+    /// The attester.
+    Attest,
 }
 
 impl Source {
     /// All of them, in the order of [`Source::index`].
-    pub const ALL: [Self; 5] =
-        [Self::Init, Self::Sensor, Self::Response, Self::Ledger, Self::Blocks];
+    pub const ALL: [Self; 6] =
+        [Self::Init, Self::Sensor, Self::Response, Self::Ledger, Self::Blocks, Self::Attest];
 
     /// Name of its socket.
     #[must_use]
@@ -61,6 +73,7 @@ impl Source {
             Self::Sensor => "sensor.sock",
             Self::Response => "response.sock",
             Self::Ledger | Self::Blocks => "ledger.sock",
+            Self::Attest => "attest.sock",
         }
     }
 
@@ -103,6 +116,10 @@ pub enum Event {
     Ledger(ledger::Reply),
     /// The ledger sent a block.
     Blocks(ledger::Reply),
+    /// The attester answered, and what it was asked.
+    Attest(Option<Question>, attest::Reply),
+    /// The nonce for evidence was drawn, or why not.
+    Nonce(Result<[u8; NONCE_BYTES], String>),
     /// The site configuration was read, or why not.
     Site(Result<Box<Site>, String>),
     /// A key was pressed.
@@ -118,6 +135,12 @@ pub enum Event {
 pub enum Effect {
     /// Ask the sensor for a drill.
     Drill,
+    /// Draw a nonce, tell it by [`Event::Nonce`], and ask the attester for short evidence.
+    Evidence,
+    /// Ask the attester for the recovery key.
+    Recovery,
+    /// Tell the attester that the recovery key is noted.
+    RecoveryNoted,
     /// Paint every cell again.
     Repaint,
     /// End.
@@ -146,6 +169,8 @@ pub struct Data {
     pub head: Option<ledger::Head>,
     /// The last blocks.
     pub history: History,
+    /// What the attester said last.
+    pub attest: Attest,
     /// Accepted site configuration as lines, or why there is none.
     pub site: Option<Result<Vec<String>, String>>,
 }
@@ -169,12 +194,9 @@ impl Data {
         let mut out = Vec::new();
         if let Some(status) = &self.status {
             out.extend(status.diagnostics.iter().cloned());
-            let divergence = &status.measured.divergence;
-            let known = |item: &Diagnostic| divergence.starts_with(item.code.as_str());
-            if !divergence.is_empty() && !out.iter().any(known) {
-                out.push(diverged(divergence));
-            }
+            add_divergence(&status.measured.divergence, Severity::Critical, &mut out);
         }
+        self.attested(&mut out);
         let sensor = self.sensor.iter().flat_map(|status| &status.diagnostics);
         let response = self.response.iter().flat_map(|status| &status.diagnostics);
         out.extend(sensor.chain(response).cloned());
@@ -190,6 +212,29 @@ impl Data {
         }
         out.sort_by_key(|item| std::cmp::Reverse(item.severity));
         out
+    }
+
+    /// What the attester says is wrong.
+    fn attested(&self, out: &mut Vec<Diagnostic>) {
+        let Some(status) = &self.attest.status else {
+            return;
+        };
+        out.extend(status.diagnostics.iter().cloned());
+        let severity = match status.verdict {
+            Verdict::Contraindicated => Severity::Critical,
+            Verdict::Warning => Severity::Warn,
+            Verdict::None | Verdict::Affirming => Severity::Info,
+        };
+        add_divergence(&status.divergence, severity, out);
+        if status.recovery_waiting {
+            out.push(Diagnostic {
+                code: "HP-CO-019".into(),
+                severity: Severity::Warn,
+                object: "recovery key".into(),
+                cause: "not noted".into(),
+                remedy: "press R and write it down".into(),
+            });
+        }
     }
 
     /// Sum of the sensor's counters whose name ends so.
@@ -278,14 +323,22 @@ impl Data {
     }
 }
 
-fn diverged(divergence: &str) -> Diagnostic {
+/// Adds what a divergence says, unless its code is there already.
+fn add_divergence(divergence: &str, severity: Severity, out: &mut Vec<Diagnostic>) {
+    let known = |item: &Diagnostic| divergence.starts_with(item.code.as_str());
+    if !divergence.is_empty() && !out.iter().any(known) {
+        out.push(diverged(divergence, severity));
+    }
+}
+
+fn diverged(divergence: &str, severity: Severity) -> Diagnostic {
     let (code, rest) = divergence.split_once(' ').unwrap_or(("HP-MB-004", divergence));
     let (object, rest) = rest.split_once(": ").unwrap_or(("measurement", rest));
     let (cause, remedy) =
         rest.rsplit_once("; ").unwrap_or((rest, "boot the other slot or re-flash"));
     Diagnostic {
         code: code.into(),
-        severity: Severity::Critical,
+        severity,
         object: object.into(),
         cause: cause.into(),
         remedy: remedy.into(),
@@ -314,6 +367,15 @@ pub enum Drill {
     },
 }
 
+/// What is to be asked for beside everybody's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wants {
+    /// Lines of the box's log, from this one on.
+    pub log: u64,
+    /// Measurements of this boot, from this one on.
+    pub measurements: Option<u32>,
+}
+
 /// What the console knows.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -331,6 +393,10 @@ pub struct Model {
     pub ui: Ui,
     /// See [`Drill`].
     pub drill: Drill,
+    /// See [`Proof`].
+    pub proof: Proof,
+    /// See [`Recovery`].
+    pub recovery: Recovery,
 }
 
 impl Model {
@@ -346,7 +412,17 @@ impl Model {
             allow_quit,
             ui: Ui::default(),
             drill: Drill::Idle,
+            proof: Proof::Idle,
+            recovery: Recovery::Idle,
         }
+    }
+
+    /// What is to be asked for beside everybody's status.
+    #[must_use]
+    pub fn wants(&self) -> Wants {
+        let shown = self.ui.screen == Screen::BootLog;
+        let measurements = self.live.attest.log_next().filter(|_| shown);
+        Wants { log: self.live.log_next(), measurements }
     }
 
     /// What views show: the live data, or the copy of when the screen was frozen.
@@ -394,8 +470,19 @@ impl Model {
         self.now = now;
         let live = &mut self.live;
         match event {
-            Event::Connected(source) => live.set_contact(source, Contact::Up),
-            Event::Disconnected(source, reason) => live.fail(now, source, &reason),
+            Event::Connected(source) => {
+                live.set_contact(source, Contact::Up);
+                if source == Source::Attest {
+                    live.attest.forget_log();
+                }
+            }
+            Event::Disconnected(source, reason) => {
+                live.fail(now, source, &reason);
+                if source == Source::Attest {
+                    self.proof.fail(DISCONNECTED);
+                    self.recovery.fail(DISCONNECTED);
+                }
+            }
             Event::Init(reply) => {
                 live.hear(Source::Init, now);
                 live.init(now, reply);
@@ -433,6 +520,11 @@ impl Model {
                 live.hear(Source::Blocks, now);
                 live.blocks(now, reply);
             }
+            Event::Attest(question, reply) => {
+                live.hear(Source::Attest, now);
+                self.attest(now, question, reply);
+            }
+            Event::Nonce(drawn) => self.proof.begin(drawn),
             Event::Site(site) => live.site = Some(site_lines(site)),
             Event::Key(key) => crate::ui::press(self, key, out),
             Event::Size(width, height) => self.size = (width, height),
@@ -453,7 +545,33 @@ impl Model {
         }
     }
 
+    fn attest(&mut self, now: Now, question: Option<Question>, reply: attest::Reply) {
+        let live = &mut self.live;
+        match reply {
+            attest::Reply::Status(status) => {
+                live.set_contact(Source::Attest, Contact::Up);
+                live.attest.hear(now.mono_ms, status);
+            }
+            attest::Reply::Log { total, lines } => live.attest.hear_log(total, lines),
+            attest::Reply::Part { offset, total, bytes } => self.proof.part(offset, total, &bytes),
+            attest::Reply::Recovery(key) => self.recovery.answered(now.mono_ms, key),
+            attest::Reply::Error { code, reason } => {
+                let reason = clean::text(&format!("{code} {reason}"), clean::TEXT_CHARS_MAX);
+                match question {
+                    Some(Question::Evidence) => self.proof.fail(&reason),
+                    Some(Question::Recovery) => self.recovery.fail(&reason),
+                    Some(Question::Log) => live.attest.log_refused = Some(reason),
+                    Some(Question::Status) | None => live.fail(now, Source::Attest, &reason),
+                }
+            }
+            // The console has no credential to activate.
+            attest::Reply::Activated { .. } => {}
+        }
+    }
+
     fn tick(&mut self) {
+        self.proof.tick(self.now.mono_ms);
+        self.recovery.tick(self.now.mono_ms);
         if let Drill::Sent { at_ms } = self.drill
             && self.now.mono_ms.saturating_sub(at_ms) > DRILL_WAIT_MS
         {

@@ -109,8 +109,13 @@ fn attributes(cell: &Cell, out: &mut Vec<u8>) {
         Color::Green => ";32",
         Color::Yellow => ";33",
         Color::Cyan => ";36",
+        // Light modules of a QR code: on every terminal lighter than the dark ones.
+        Color::Gray => ";37",
         _ => "",
     });
+    if cell.bg == Color::Black {
+        codes.push_str(";40");
+    }
     codes.push('m');
     out.extend_from_slice(codes.as_bytes());
 }

@@ -1,10 +1,11 @@
-//! The sockets: five connections that are polled, followed and opened again.
+//! The sockets: six connections that are polled, followed and opened again.
 //!
 //! Never blocks: every call on a socket is non-blocking, the loop in `main.rs` waits for all of
 //! them at once. A source that does not answer in time, or sends a byte that is no frame, is
 //! closed and tried again later.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use hookprobe_wire::{
-    Decoder, FrameError, Seq, control,
+    Decoder, FrameError, Seq, attest, control,
     frame::{self, FRAME_BYTES_MAX},
     ledger, response, sensor,
 };
@@ -22,8 +23,10 @@ use minicbor::Encode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::{
+    attest::Question,
     history::FOLLOW_BACK_BLOCKS,
-    model::{Event, Source},
+    model::{Event, Source, Wants},
+    proof::NONCE_BYTES,
 };
 
 /// Between two questions to a source: people read once a second.
@@ -47,6 +50,9 @@ struct Connection {
     asked_ms: Option<u64>,
     next_ms: u64,
     following: bool,
+    /// What attest was asked and has not answered, in order; bounded by what the outbox and the
+    /// wait for an answer allow.
+    questions: VecDeque<Question>,
 }
 
 struct Link {
@@ -55,6 +61,9 @@ struct Link {
     retry_ms: u64,
     backoff_ms: u64,
 }
+
+/// Questions that wait for an answer of attest: each kind once, and a person who is fast.
+const QUESTIONS_MAX: usize = 8;
 
 /// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
@@ -94,18 +103,43 @@ impl Sources {
 
     /// Asks the sensor for a drill.
     pub fn drill(&mut self, now_ms: u64) {
-        for link in &mut self.links {
-            if link.source == Source::Sensor
-                && let Some(connection) = &mut link.connection
-            {
-                // A frame of one small value always fits; a full outbox closes the connection.
-                let _ = connection.ask(now_ms, &sensor::Request::Drill);
-            }
+        if let Some(connection) = self.connection(Source::Sensor) {
+            // A frame of one small value always fits; a full outbox closes the connection.
+            let _ = connection.ask(now_ms, &sensor::Request::Drill);
         }
     }
 
-    /// One turn: connects, asks, reads. `log_next` is the first log line that is not known yet.
-    pub fn turn(&mut self, now_ms: u64, log_next: u64, out: &mut Vec<Event>) {
+    /// Asks attest for short evidence over a nonce.
+    pub fn evidence(&mut self, now_ms: u64, nonce: &[u8; NONCE_BYTES]) {
+        let nonce = nonce.to_vec().into();
+        let request = attest::Request::Evidence { nonce, exporter: None, full: false };
+        self.ask_attest(now_ms, Question::Evidence, &request);
+    }
+
+    /// Asks attest for the recovery key.
+    pub fn recovery(&mut self, now_ms: u64) {
+        self.ask_attest(now_ms, Question::Recovery, &attest::Request::Recovery);
+    }
+
+    /// Tells attest that the recovery key is noted.
+    pub fn recovery_noted(&mut self, now_ms: u64) {
+        self.ask_attest(now_ms, Question::Recovery, &attest::Request::RecoveryNoted);
+    }
+
+    fn ask_attest(&mut self, now_ms: u64, question: Question, request: &attest::Request) {
+        if let Some(connection) = self.connection(Source::Attest) {
+            // As with the drill; who asked gives up by itself.
+            let _ = connection.question(now_ms, question, request);
+        }
+    }
+
+    fn connection(&mut self, source: Source) -> Option<&mut Connection> {
+        let mut links = self.links.iter_mut();
+        links.find(|link| link.source == source)?.connection.as_mut()
+    }
+
+    /// One turn: connects, asks, reads.
+    pub fn turn(&mut self, now_ms: u64, wants: Wants, out: &mut Vec<Event>) {
         for link in &mut self.links {
             if link.connection.is_none() && now_ms >= link.retry_ms {
                 link.open(&self.dir, now_ms, out);
@@ -114,7 +148,7 @@ impl Sources {
                 continue;
             };
             let before = out.len();
-            match connection.turn(link.source, now_ms, log_next, out) {
+            match connection.turn(link.source, now_ms, wants, out) {
                 Ok(()) if out.len() > before => link.backoff_ms = RETRY_MS_MIN,
                 Ok(()) => {}
                 Err(closed) => link.close(now_ms, &closed, out),
@@ -134,6 +168,7 @@ impl Link {
                     asked_ms: None,
                     next_ms: now_ms,
                     following: false,
+                    questions: VecDeque::new(),
                 });
                 out.push(Event::Connected(self.source));
             }
@@ -166,7 +201,7 @@ impl Connection {
         &mut self,
         source: Source,
         now_ms: u64,
-        log_next: u64,
+        wants: Wants,
         out: &mut Vec<Event>,
     ) -> Result<(), Closed> {
         if now_ms >= self.next_ms && self.asked_ms.is_none() && !self.following {
@@ -174,11 +209,17 @@ impl Connection {
             match source {
                 Source::Init => {
                     self.ask(now_ms, &control::Request::Status)?;
-                    self.ask(now_ms, &control::Request::Log { from: log_next })?;
+                    self.ask(now_ms, &control::Request::Log { from: wants.log })?;
                 }
                 Source::Sensor => self.ask(now_ms, &sensor::Request::Status)?,
                 Source::Response => self.ask(now_ms, &response::Request::Status)?,
                 Source::Ledger | Source::Blocks => self.ask(now_ms, &ledger::Request::Head)?,
+                Source::Attest => {
+                    self.question(now_ms, Question::Status, &attest::Request::Status)?;
+                    if let Some(from) = wants.measurements {
+                        self.question(now_ms, Question::Log, &attest::Request::Log { from })?;
+                    }
+                }
             }
         }
         self.send()?;
@@ -196,6 +237,41 @@ impl Connection {
         frame::encode(message, &mut self.outbox)?;
         self.asked_ms.get_or_insert(now_ms);
         Ok(())
+    }
+
+    fn question(
+        &mut self,
+        now_ms: u64,
+        question: Question,
+        request: &attest::Request,
+    ) -> Result<(), Closed> {
+        if self.questions.len() >= QUESTIONS_MAX {
+            return Err(Closed::Full);
+        }
+        self.ask(now_ms, request)?;
+        self.questions.push_back(question);
+        Ok(())
+    }
+
+    /// What a reply of attest answers; none when nothing of the kind was asked.
+    fn answered(&mut self, reply: &attest::Reply) -> Option<Question> {
+        let kind = match reply {
+            attest::Reply::Status(_) => Question::Status,
+            attest::Reply::Log { .. } => Question::Log,
+            attest::Reply::Recovery(_) => Question::Recovery,
+            attest::Reply::Part { offset, total, bytes } => {
+                // Answered by the last piece.
+                if usize::try_from(total.saturating_sub(*offset)) != Ok(bytes.len()) {
+                    return Some(Question::Evidence);
+                }
+                Question::Evidence
+            }
+            // In order: the oldest question is the one that was refused.
+            attest::Reply::Error { .. } => return self.questions.pop_front(),
+            attest::Reply::Activated { .. } => return None,
+        };
+        let at = self.questions.iter().position(|question| *question == kind)?;
+        self.questions.remove(at)
     }
 
     fn send(&mut self) -> Result<(), Closed> {
@@ -241,6 +317,9 @@ impl Connection {
                 Source::Response => self.decoder.next().map(|reply| reply.map(Event::Response)),
                 Source::Ledger => self.decoder.next().map(|reply| reply.map(Event::Ledger)),
                 Source::Blocks => self.decoder.next().map(|reply| reply.map(Event::Blocks)),
+                Source::Attest => self.decoder.next().map(|reply: Option<attest::Reply>| {
+                    reply.map(|reply| Event::Attest(self.answered(&reply), reply))
+                }),
             }?;
             let Some(event) = event else { return Ok(()) };
             self.asked_ms = None;
@@ -276,6 +355,7 @@ mod tests {
             volatile: false,
             queue: 0,
             rejected: 0,
+            key: None,
         })
     }
 
@@ -305,7 +385,7 @@ mod tests {
         let (mut now_ms, mut out) = (0, Vec::new());
         let mut turn = |sources: &mut Sources| {
             now_ms += RETRY_MS_MAX;
-            sources.turn(now_ms, 0, &mut out);
+            sources.turn(now_ms, Wants::default(), &mut out);
             std::mem::take(&mut out)
         };
         for (epoch, length, follow) in [(0, 900, 400), (1, 3, 0)] {
@@ -322,5 +402,62 @@ mod tests {
             assert!(matches!(events[0], Event::Blocks(ledger::Reply::Error { .. })), "{events:?}");
             assert!(matches!(events[1], Event::Disconnected(Source::Blocks, _)), "{events:?}");
         }
+    }
+
+    fn attest_answer(
+        sources: &mut Sources,
+        peer: &mut (UnixStream, Decoder),
+        reply: &attest::Reply,
+    ) -> Option<Question> {
+        peer.0.write_all(&frame::to_vec(reply).unwrap()).unwrap();
+        let mut out = Vec::new();
+        sources.turn(1, Wants::default(), &mut out);
+        match out.as_slice() {
+            [Event::Attest(question, _)] => *question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A refusal names no question: it is the oldest one that is refused.
+    #[test]
+    fn answers_of_attest_find_their_questions() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("attest.sock")).unwrap();
+        let mut sources = Sources::new(folder.path());
+        sources.links.retain(|link| link.source == Source::Attest);
+        let wants = Wants { log: 0, measurements: Some(3) };
+        sources.turn(0, wants, &mut Vec::new());
+        let mut peer = (listener.accept().unwrap().0, Decoder::new());
+        sources.evidence(0, &[7; NONCE_BYTES]);
+        let part = |offset, bytes: &[u8]| attest::Reply::Part {
+            offset,
+            total: 5,
+            bytes: bytes.to_vec().into(),
+        };
+        let refused = attest::Reply::Error { code: "HP-AT-030".into(), reason: "later".into() };
+        let mut answer = |reply| attest_answer(&mut sources, &mut peer, &reply);
+        assert_eq!(answer(part(0, b"abc")), Some(Question::Evidence));
+        assert_eq!(answer(refused.clone()), Some(Question::Status));
+        assert_eq!(answer(part(3, b"de")), Some(Question::Evidence));
+        assert_eq!(answer(part(0, b"abcde")), None);
+        assert_eq!(answer(refused.clone()), Some(Question::Log));
+        assert_eq!(answer(refused), None);
+    }
+
+    /// A person who presses keys faster than attest answers closes nothing and fills nothing.
+    #[test]
+    fn questions_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("attest.sock")).unwrap();
+        let mut sources = Sources::new(folder.path());
+        sources.links.retain(|link| link.source == Source::Attest);
+        sources.turn(0, Wants::default(), &mut Vec::new());
+        let _peer = listener.accept().unwrap();
+        for _ in 0..1000 {
+            sources.recovery(0);
+        }
+        let connection = sources.connection(Source::Attest).unwrap();
+        assert_eq!(connection.questions.len(), QUESTIONS_MAX);
+        assert!(connection.outbox.len() <= OUTBOX_BYTES_MAX);
     }
 }

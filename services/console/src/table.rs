@@ -4,13 +4,14 @@
 //! is what is seen.
 
 use hookprobe_wire::{
-    control::{Service, ServiceState},
+    attest::Measurement,
+    control::{PcrValue, Service, ServiceState},
     event::Severity,
     sensor::Flow,
 };
 
 use crate::{
-    format,
+    attest, detail, format,
     history::{AlertState, Commitment, Entry, Link},
     look::Mark,
     model::Model,
@@ -70,6 +71,25 @@ fn valued(value: u64, text: impl Into<String>) -> Cell {
     Cell { value, ..cell(text) }
 }
 
+/// Registers of the last quote.
+const REGISTERS: &[Column] = &[
+    text("BANK", 6, 0),
+    number("PCR", 3, 0),
+    text("VERDICT", 7, 0),
+    text("WHAT", 15, 50),
+    text("VALUE", 18, 0),
+    text("PREDICTED", 0, 60),
+];
+
+/// Measurements of this boot.
+const BOOT_LOG: &[Column] = &[
+    number("NO", 4, 0),
+    number("PCR", 3, 0),
+    text("VERDICT", 7, 0),
+    text("DIGEST", 10, 70),
+    text("NAME", 0, 0),
+];
+
 /// Columns of a screen; none when it is no list.
 #[must_use]
 pub fn columns(screen: Screen) -> &'static [Column] {
@@ -123,7 +143,13 @@ pub fn columns(screen: Screen) -> &'static [Column] {
         Screen::Ledger => LEDGER,
         Screen::Mitigations => MITIGATIONS,
         Screen::Services => SERVICES,
-        Screen::Overview | Screen::Mesh | Screen::Settings => &[],
+        Screen::Registers => REGISTERS,
+        Screen::BootLog => BOOT_LOG,
+        Screen::Overview
+        | Screen::Mesh
+        | Screen::Settings
+        | Screen::Identity
+        | Screen::Evidence => &[],
     }
 }
 
@@ -143,7 +169,13 @@ pub fn rows(model: &Model) -> (Vec<Row>, usize) {
         Screen::Ledger => model.data().history.iter().rev().map(block).collect(),
         Screen::Mitigations => mitigations(model),
         Screen::Services => services(model),
-        Screen::Overview | Screen::Mesh | Screen::Settings => Vec::new(),
+        Screen::Registers => registers(model),
+        Screen::BootLog => (1..).zip(&model.data().attest.log).map(measurement).collect(),
+        Screen::Overview
+        | Screen::Mesh
+        | Screen::Settings
+        | Screen::Identity
+        | Screen::Evidence => Vec::new(),
     };
     let total = rows.len();
     let list = model.ui.list();
@@ -404,4 +436,44 @@ fn services(model: &Model) -> Vec<Row> {
     };
     let status = model.data().status.iter();
     status.flat_map(|status| &status.services).map(row).collect()
+}
+
+/// Identity of a register's row.
+#[must_use]
+pub fn register_id(pcr: &PcrValue) -> u64 {
+    identity(&format!("{} {}", pcr.bank, pcr.index))
+}
+
+fn registers(model: &Model) -> Vec<Row> {
+    let row = |pcr: &PcrValue| {
+        let (mark, word) = detail::pcr(Some(pcr));
+        let predicted = if pcr.predicted.is_empty() { "nothing" } else { pcr.predicted.as_str() };
+        Row {
+            id: register_id(pcr),
+            cells: vec![
+                cell(pcr.bank.clone()),
+                valued(pcr.index.into(), pcr.index.to_string()),
+                marked(attest::mark(model, mark), word),
+                cell(attest::register(pcr.index)),
+                cell(pcr.value.clone()),
+                cell(predicted),
+            ],
+        }
+    };
+    let status = model.data().attest.status.iter();
+    status.flat_map(|status| &status.pcrs).map(row).collect()
+}
+
+fn measurement((number, line): (u64, &Measurement)) -> Row {
+    let (mark, word) = attest::measured(&line.verdict);
+    Row {
+        id: number,
+        cells: vec![
+            valued(number, number.to_string()),
+            valued(line.pcr.into(), line.pcr.to_string()),
+            marked(mark, word),
+            cell(format::ends(&line.digest)),
+            cell(line.name.clone()),
+        ],
+    }
 }

@@ -4,17 +4,20 @@
 //! selection; the first row is the exception: it stays the newest.
 
 use crate::{
+    attest::DISCONNECTED,
     command::{self, Action},
     detail,
     key::Key,
     model::{Contact, Drill, Effect, Model, Source},
+    recovery::Recovery,
     table,
+    views::evidence,
 };
 
 /// Longest filter.
 pub const FILTER_CHARS_MAX: usize = 32;
 
-/// The eight screens.
+/// The eight screens, and the four pages about what was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Screen {
     /// How is the box?
@@ -34,6 +37,14 @@ pub enum Screen {
     Services,
     /// How is it set up?
     Settings,
+    /// Who is this box, and who verified what?
+    Identity,
+    /// What do the registers hold?
+    Registers,
+    /// What was measured, in order?
+    BootLog,
+    /// How does somebody else verify it?
+    Evidence,
 }
 
 impl Screen {
@@ -49,6 +60,10 @@ impl Screen {
         Self::Settings,
     ];
 
+    /// Pages about what was measured, in their order.
+    pub const MEASURED: [Self; 4] =
+        [Self::Identity, Self::Registers, Self::BootLog, Self::Evidence];
+
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -61,20 +76,29 @@ impl Screen {
             Self::Mitigations => "Mitigations",
             Self::Services => "Services",
             Self::Settings => "Settings",
+            Self::Identity => "Identity",
+            Self::Registers => "Registers",
+            Self::BootLog => "Boot log",
+            Self::Evidence => "Evidence",
         }
     }
 
-    /// Its digit.
+    /// Whether it is a page about what was measured.
     #[must_use]
-    pub fn digit(self) -> u8 {
-        self as u8 + 1
+    pub fn is_measured(self) -> bool {
+        Self::MEASURED.contains(&self)
+    }
+
+    /// The screens or pages among which it is.
+    fn group(self) -> &'static [Self] {
+        if self.is_measured() { &Self::MEASURED } else { &Self::ALL }
     }
 
     fn beside(self, step: i8) -> Self {
-        let count = Self::ALL.len();
-        let at = usize::from(self.digit() - 1);
-        let at = if step < 0 { at + count - 1 } else { at + 1 } % count;
-        Self::ALL.get(at).copied().unwrap_or_default()
+        let group = self.group();
+        let at = group.iter().position(|screen| *screen == self).unwrap_or(0);
+        let at = if step < 0 { at + group.len() - 1 } else { at + 1 } % group.len();
+        group.get(at).copied().unwrap_or_default()
     }
 }
 
@@ -153,14 +177,17 @@ pub struct Ui {
     pub help: bool,
     /// The filter is being typed; what it was before.
     pub typing: Option<String>,
-    lists: [List; Screen::ALL.len()],
+    /// The notice about the recovery key was read.
+    pub notice_read: bool,
+    lists: [List; Screen::ALL.len() + Screen::MEASURED.len()],
 }
 
 impl Ui {
     /// The list of the screen that is shown.
     #[must_use]
     pub fn list(&self) -> &List {
-        let [one, two, three, four, five, six, seven, eight] = &self.lists;
+        let [one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve] =
+            &self.lists;
         match self.screen {
             Screen::Overview => one,
             Screen::Alerts => two,
@@ -170,11 +197,16 @@ impl Ui {
             Screen::Mitigations => six,
             Screen::Services => seven,
             Screen::Settings => eight,
+            Screen::Identity => nine,
+            Screen::Registers => ten,
+            Screen::BootLog => eleven,
+            Screen::Evidence => twelve,
         }
     }
 
     fn list_mut(&mut self) -> &mut List {
-        let [one, two, three, four, five, six, seven, eight] = &mut self.lists;
+        let [one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve] =
+            &mut self.lists;
         match self.screen {
             Screen::Overview => one,
             Screen::Alerts => two,
@@ -184,6 +216,10 @@ impl Ui {
             Screen::Mitigations => six,
             Screen::Services => seven,
             Screen::Settings => eight,
+            Screen::Identity => nine,
+            Screen::Registers => ten,
+            Screen::BootLog => eleven,
+            Screen::Evidence => twelve,
         }
     }
 }
@@ -198,8 +234,17 @@ pub fn press(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
         answer_drill(model, key, out);
         return;
     }
+    if model.recovery.is_open() && key != Key::Ctrl('l') {
+        if model.recovery.press(model.now.mono_ms, key) {
+            out.push(Effect::RecoveryNoted);
+        }
+        return;
+    }
     if matches!(model.drill, Drill::Done { .. }) {
         model.drill = Drill::Idle;
+    }
+    if matches!(model.recovery, Recovery::Done { .. }) {
+        model.recovery = Recovery::Idle;
     }
     let Some(action) = command::action(key, model.allow_quit) else {
         return;
@@ -230,8 +275,9 @@ fn perform(model: &mut Model, action: Action, out: &mut Vec<Effect>) {
         }
         Action::First => move_by(model, isize::MIN),
         Action::Last => move_by(model, isize::MAX),
+        Action::Detail if model.ui.screen == Screen::Evidence => ask_evidence(model, out),
         Action::Detail => open(model),
-        Action::Back => back(&mut model.ui),
+        Action::Back => back(model),
         Action::Filter if table::exists(model) => {
             let before = model.ui.list().filter.clone();
             model.ui.typing = Some(before);
@@ -241,6 +287,13 @@ fn perform(model: &mut Model, action: Action, out: &mut Vec<Effect>) {
         Action::Sort => sort(model),
         Action::Freeze => model.toggle_frozen(),
         Action::Drill => model.drill = Drill::Asking,
+        Action::Measured => {
+            let ui = &mut model.ui;
+            ui.screen =
+                if ui.screen.is_measured() { ui.screen.beside(1) } else { Screen::Identity };
+            ui.list_mut().detail = false;
+        }
+        Action::Recovery => ask_recovery(model, out),
         Action::Colour => {
             model.look.colour = !model.look.colour;
             out.push(Effect::Repaint);
@@ -287,10 +340,41 @@ fn answer_drill(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
     out.push(Effect::Drill);
 }
 
+fn ask_evidence(model: &mut Model, out: &mut Vec<Effect>) {
+    model.ui.list_mut().scroll = 0;
+    model.proof.ask(model.now.mono_ms);
+    if *model.live().contact(Source::Attest) == Contact::Up {
+        out.push(Effect::Evidence);
+    } else {
+        model.proof.fail(DISCONNECTED);
+    }
+}
+
+fn ask_recovery(model: &mut Model, out: &mut Vec<Effect>) {
+    model.recovery = Recovery::Asked { at_ms: model.now.mono_ms };
+    if *model.live().contact(Source::Attest) == Contact::Up {
+        out.push(Effect::Recovery);
+    } else {
+        model.recovery.fail(DISCONNECTED);
+    }
+}
+
+/// Whether a notice that a recovery key waits lies over the screen.
+#[must_use]
+pub fn notice(model: &Model) -> bool {
+    let here = model.ui.screen == Screen::Overview && !model.ui.list().detail && !model.ui.help;
+    let busy = model.drill != Drill::Idle || model.recovery != Recovery::Idle;
+    here && !busy && !model.ui.notice_read && model.data().attest.recovery_waiting()
+}
+
 fn next_pane(model: &mut Model, step: i8) {
+    if model.ui.screen.is_measured() {
+        model.ui.screen = model.ui.screen.beside(step);
+        return;
+    }
     if model.ui.screen != Screen::Overview || model.ui.list().detail {
         if model.ui.list().detail {
-            back(&mut model.ui);
+            back(model);
         } else {
             open(model);
         }
@@ -309,7 +393,8 @@ fn open(model: &mut Model) {
             Pane::Posture => Screen::Alerts,
             Pane::Services => Screen::Services,
             Pane::Events => Screen::Flows,
-            Pane::Attestation | Pane::Log | Pane::Diagnostics => Screen::Overview,
+            Pane::Attestation => Screen::Identity,
+            Pane::Log | Pane::Diagnostics => Screen::Overview,
         };
         if screen != Screen::Overview {
             model.ui.screen = screen;
@@ -331,13 +416,20 @@ fn open(model: &mut Model) {
     list.scroll = 0;
 }
 
-fn back(ui: &mut Ui) {
+fn back(model: &mut Model) {
+    if notice(model) {
+        model.ui.notice_read = true;
+        return;
+    }
+    let ui = &mut model.ui;
     let list = ui.list_mut();
     if list.detail {
         list.detail = false;
         list.scroll = 0;
-    } else {
+    } else if !list.filter.is_empty() {
         list.filter.clear();
+    } else if ui.screen.is_measured() {
+        ui.screen = Screen::Overview;
     }
 }
 
@@ -354,6 +446,14 @@ fn sort(model: &mut Model) {
 }
 
 fn move_by(model: &mut Model, rows: isize) {
+    if let Some(codes) = evidence::lines(model) {
+        // One code at a time, whatever the key.
+        let list = model.ui.list_mut();
+        let step = if matches!(rows, isize::MIN | isize::MAX) { rows } else { rows.signum() };
+        list.scroll = list.scroll.min(codes.len().saturating_sub(1)).saturating_add_signed(step);
+        list.scroll = list.scroll.min(codes.len().saturating_sub(1));
+        return;
+    }
     if model.ui.list().detail || !table::exists(model) {
         let (lines, shown) = (detail::length(model), detail::rows(model));
         let list = model.ui.list_mut();

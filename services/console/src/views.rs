@@ -3,6 +3,8 @@
 //! Pure: `fn(&Model, Rect, &mut Buffer)`. Nothing is written outside the rectangle, whatever its
 //! size. Everything shown is ASCII (the model saw to it) and lines.
 
+pub mod attestation;
+pub mod evidence;
 pub mod list;
 pub mod overlay;
 pub mod overview;
@@ -14,8 +16,9 @@ use crate::{
     detail, format,
     look::{Joint, Line, Mark, Pen},
     model::{Contact, Drill, Model, Source},
+    recovery::Recovery,
     table,
-    ui::Screen,
+    ui::{self, Screen},
 };
 
 /// Everything: header, tabs, the screen, hints, and what lies over them.
@@ -23,6 +26,12 @@ pub fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
     let area = area.intersection(buf.area);
     let row = |y: u16| Rect::new(area.x, area.y.saturating_add(y), area.width, 1);
     if area.height == 0 {
+        return;
+    }
+    if let Some(lines) = evidence::lines(model) {
+        let above = Rect::new(area.x, area.y, area.width, area.height - 1);
+        evidence::codes(model, &lines, above, buf);
+        hints(model, row(area.height - 1), buf);
         return;
     }
     header(model, row(0), buf);
@@ -40,6 +49,10 @@ pub fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     if model.drill == Drill::Asking {
         overlay::drill(model, body, buf);
+    } else if model.recovery.is_open() {
+        overlay::recovery(model, body, buf);
+    } else if ui::notice(model) {
+        overlay::notice(model, body, buf);
     }
 }
 
@@ -98,8 +111,12 @@ fn address(addresses: &[String]) -> Option<String> {
     addresses.iter().find_map(plain)
 }
 
-/// The eight screens and which one is shown.
+/// The eight screens and which one is shown; or the pages about what was measured.
 pub fn tabs(model: &Model, area: Rect, buf: &mut Buffer) {
+    if model.ui.screen.is_measured() {
+        pages(model, area, buf);
+        return;
+    }
     let open = model.data().history.open_alerts().total();
     let name = |screen: Screen, width: u16| match (screen, width) {
         (Screen::Mitigations, ..100) => "Mitig.".into(),
@@ -109,9 +126,9 @@ pub fn tabs(model: &Model, area: Rect, buf: &mut Buffer) {
         (screen, _) => screen.name().to_owned(),
     };
     let mut line = Line::new();
-    for screen in Screen::ALL {
+    for (digit, screen) in (1..).zip(Screen::ALL) {
         let shown = screen == model.ui.screen;
-        let mut label = screen.digit().to_string();
+        let mut label = format!("{digit}");
         if area.width >= 76 || shown {
             label = format!("{label} {}", name(screen, area.width));
         }
@@ -124,6 +141,19 @@ pub fn tabs(model: &Model, area: Rect, buf: &mut Buffer) {
             line.add(Mark::Plain, label)
         };
     }
+    Pen::new(buf, area, model.look).line(0, 0, area.width, &line);
+}
+
+fn pages(model: &Model, area: Rect, buf: &mut Buffer) {
+    let mut line = Line::new().add(Mark::Key, "m");
+    for screen in Screen::MEASURED {
+        line = if screen == model.ui.screen {
+            line.add(Mark::Plain, " ").add(Mark::Key, format!("[{}]", screen.name()))
+        } else {
+            line.add(Mark::Plain, format!(" {}", screen.name()))
+        };
+    }
+    let line = line.add(Mark::Plain, "   1 Overview");
     Pen::new(buf, area, model.look).line(0, 0, area.width, &line);
 }
 
@@ -141,6 +171,23 @@ pub fn hints(model: &Model, area: Rect, buf: &mut Buffer) {
         pen.line(0, 0, width, &line);
         return;
     }
+    if let Some(line) = news(model) {
+        pen.line(0, 0, width, &line);
+        return;
+    }
+    let mut line = Line::new();
+    for command in command::commands(model.allow_quit).filter(|command| !command.hint.is_empty()) {
+        if useful(model, command.action) {
+            line = line
+                .add(Mark::Key, command.label())
+                .add(Mark::Plain, format!(" {}  ", command.hint));
+        }
+    }
+    pen.line(0, 0, width, &line);
+}
+
+/// What came of the drill or of the recovery key.
+fn news(model: &Model) -> Option<Line> {
     let drill = match &model.drill {
         Drill::Idle | Drill::Asking => None,
         Drill::Sent { .. } => Some(Line::plain("drill: sent, waiting for the sensor")),
@@ -150,28 +197,42 @@ pub fn hints(model: &Model, area: Rect, buf: &mut Buffer) {
             Some(line.add(Mark::Plain, format!(" {reason}")))
         }
     };
-    if let Some(line) = drill {
-        pen.line(0, 0, width, &line);
-        return;
-    }
-    let mut line = Line::new();
-    for command in command::commands(model.allow_quit).filter(|command| !command.hint.is_empty()) {
-        let useful = match command.action {
-            Action::Filter | Action::Sort => table::exists(model) && !list.detail,
-            Action::Detail => {
-                !list.detail && !matches!(model.ui.screen, Screen::Mesh | Screen::Settings)
-            }
-            Action::Back => list.detail || !list.filter.is_empty() || model.ui.help,
-            Action::Pane(_) | Action::Drill => model.ui.screen == Screen::Overview && !list.detail,
-            _ => true,
-        };
-        if useful {
-            line = line
-                .add(Mark::Key, command.label())
-                .add(Mark::Plain, format!(" {}  ", command.hint));
+    let recovery = match &model.recovery {
+        Recovery::Idle | Recovery::Shown { .. } => None,
+        Recovery::Asked { .. } | Recovery::Sent { .. } => {
+            Some(Line::plain("recovery key: waiting for attest"))
         }
+        Recovery::Done { noted, text } => {
+            let (mark, word) = if *noted { (Mark::Good, "[ OK ]") } else { (Mark::Warn, "WARN") };
+            let line = Line::plain("recovery key: ").add(mark, word);
+            Some(line.add(Mark::Plain, format!(" {text}")))
+        }
+    };
+    drill.or(recovery)
+}
+
+/// Whether a key is worth a hint where the reader is.
+fn useful(model: &Model, action: Action) -> bool {
+    let list = model.ui.list();
+    match action {
+        Action::Filter | Action::Sort => table::exists(model) && !list.detail,
+        Action::Detail => {
+            let text = matches!(
+                model.ui.screen,
+                Screen::Mesh | Screen::Settings | Screen::Identity | Screen::Evidence
+            );
+            !list.detail && !text
+        }
+        Action::Back => {
+            let away = model.ui.screen.is_measured() || model.ui.help;
+            list.detail || !list.filter.is_empty() || away
+        }
+        Action::Pane(_) | Action::Drill | Action::Measured => {
+            model.ui.screen == Screen::Overview && !list.detail
+        }
+        Action::Recovery => model.data().attest.recovery_waiting(),
+        _ => true,
     }
-    pen.line(0, 0, width, &line);
 }
 
 /// What is to be said about a source next to its title; nothing when all is well.
@@ -215,6 +276,7 @@ pub fn source(screen: Screen) -> Source {
         Screen::Flows => Source::Sensor,
         Screen::Mitigations => Source::Response,
         Screen::Overview | Screen::Services | Screen::Mesh | Screen::Settings => Source::Init,
+        Screen::Identity | Screen::Registers | Screen::BootLog | Screen::Evidence => Source::Attest,
     }
 }
 
@@ -250,8 +312,7 @@ fn title(model: &Model) -> String {
     match (model.ui.screen, model.ui.pane) {
         (Screen::Overview, crate::ui::Pane::Log) => "LOG, NEWEST FIRST".into(),
         (Screen::Overview, crate::ui::Pane::Diagnostics) => "DIAGNOSTICS".into(),
-        (Screen::Overview, _) => "ATTESTATION".into(),
-        (Screen::Mesh | Screen::Settings, _) => name,
+        (Screen::Mesh | Screen::Settings | Screen::Identity | Screen::Evidence, _) => name,
         _ => format!("{name}: DETAIL"),
     }
 }

@@ -11,8 +11,9 @@ mod sample;
 use hookprobe_console::{Event, Source, key::Key, look::Look, painter::Painter, views};
 use hookprobe_wire::{
     Seq, Severity,
+    attest::{self, Measurement},
     control::{self, LogLine, PcrValue, ServiceState},
-    event::{Diagnostic, Event as Payload, Evidence},
+    event::{Attestation, Diagnostic, Event as Payload, Evidence},
     ledger, response, sensor,
 };
 use ratatui::{buffer::Buffer, layout::Rect};
@@ -82,17 +83,55 @@ fn feed(nasty: &str) -> sample::Feed {
     feed.event(Event::Blocks(ledger::Reply::CaughtUp { next: Seq(1) }));
     feed.event(Event::Ledger(ledger::Reply::Error { code: nasty(), reason: nasty() }));
     feed.event(Event::Site(Err(nasty())));
+    attester(&mut feed, &nasty());
     feed
+}
+
+fn attester(feed: &mut sample::Feed, text: &str) {
+    let nasty = || text.to_owned();
+    let mut status = sample::attest_status();
+    (status.level, status.level_text, status.divergence) = (nasty(), nasty(), nasty());
+    (status.verified_by, status.ak_name, status.ek) = (nasty(), nasty(), nasty());
+    (status.boot_id, status.verified_ago_s, status.verified_s) = (nasty(), u64::MAX, u64::MAX);
+    (status.challenges, status.quotes) = ((u64::MAX, u64::MAX), (u64::MAX, u64::MAX, u64::MAX));
+    status.pcrs =
+        vec![PcrValue { bank: nasty(), index: 255, value: nasty(), predicted: nasty() }; 200];
+    let reply = |reply| Event::Attest(None, reply);
+    feed.event(reply(attest::Reply::Status(status)));
+    let line = Measurement { pcr: 255, name: nasty(), digest: nasty(), verdict: nasty() };
+    for _ in 0..3 {
+        feed.event(reply(attest::Reply::Log { total: u32::MAX, lines: vec![line.clone(); 999] }));
+    }
+    let event = Payload::Attestation(Attestation {
+        change: nasty(),
+        level: nasty(),
+        ak_name: nasty(),
+        detail: nasty(),
+    });
+    for record in sample::chain(1, &[event]) {
+        feed.event(Event::Blocks(ledger::Reply::Block(record)));
+    }
+    feed.event(Event::Key(Key::Char('R')));
+    feed.event(reply(attest::Reply::Recovery(Some(nasty()))));
 }
 
 #[test]
 fn nothing_but_printable_ascii_and_lines_reaches_a_cell() {
     let long = "n".repeat(10_000);
     for nasty in NASTY.into_iter().chain([long.as_str()]) {
-        for digit in '1'..='8' {
+        let m = Key::Char('m');
+        let pages = (0..=4).map(|pages| vec![m; pages]);
+        let screens = ('1'..='8').map(|digit| vec![Key::Char(digit)]);
+        for screen in pages.chain(screens) {
             for keys in [&[][..], &[Key::Enter][..], &[Key::BackTab, Key::Enter][..]] {
                 let mut feed = feed(nasty);
-                feed.event(Event::Key(Key::Char(digit)));
+                if screen.is_empty() {
+                    // With the recovery key on the screen.
+                    assert!(feed.model.recovery.is_open());
+                } else {
+                    feed.event(Event::Key(Key::Esc));
+                }
+                screen.iter().for_each(|key| feed.event(Event::Key(*key)));
                 keys.iter().for_each(|key| feed.event(Event::Key(*key)));
                 let area = Rect::new(0, 0, 80, 24);
                 let mut buffer = Buffer::empty(area);
@@ -102,7 +141,7 @@ fn nothing_but_printable_ascii_and_lines_reaches_a_cell() {
                     let char = chars.next().unwrap();
                     assert!(chars.next().is_none(), "{:?}", cell.symbol());
                     let line = ('\u{2500}'..='\u{257f}').contains(&char);
-                    assert!(line || (' '..='~').contains(&char), "screen {digit}: {char:?}");
+                    assert!(line || (' '..='~').contains(&char), "screen {screen:?}: {char:?}");
                 }
                 let mut bytes = Vec::new();
                 Painter::new().paint(buffer, &mut bytes);
@@ -122,7 +161,9 @@ fn what_is_kept_is_bounded() {
     }
     let data = feed.model.data();
     assert_eq!(data.history.len(), hookprobe_console::history::HISTORY_BLOCKS_MAX);
-    assert_eq!(data.history.dropped, 601 - 512);
+    assert_eq!(data.history.dropped, 602 - 512);
+    assert_eq!(data.attest.log.len(), hookprobe_console::attest::LOG_LINES_MAX);
+    assert!(data.attest.status.as_ref().unwrap().pcrs.len() <= 96);
     assert!(data.log.len() <= hookprobe_console::model::LOG_LINES_MAX);
     assert!(data.status.as_ref().unwrap().services.len() <= 32);
 }

@@ -9,14 +9,17 @@ mod sample;
 
 use hookprobe_console::{
     Effect, Event, Model, Now, Source,
+    attest::Question,
     history::{AlertState, Commitment, History, Link},
     key::Key,
     look::Look,
-    model::{DRILL_WAIT_MS, Drill, STALE_MS},
+    model::{DRILL_WAIT_MS, Drill, STALE_MS, Wants},
+    proof::{PROOF_WAIT_MS, Proof},
+    recovery::Recovery,
     table,
     ui::{Pane, Screen},
 };
-use hookprobe_wire::{Hash, ledger, sensor};
+use hookprobe_wire::{Hash, attest, ledger, sensor};
 use sample::State;
 
 fn press(model: &mut Model, keys: &[Key]) -> Vec<Effect> {
@@ -189,4 +192,114 @@ fn a_new_connection_begins_the_history_again() {
     model.update(now, Event::Blocks(ledger::Reply::Head(head)), &mut Vec::new());
     assert!(model.data().history.is_empty());
     assert!(!model.data().history.caught_up);
+}
+
+fn attest(model: &mut Model, question: Question, reply: attest::Reply) {
+    let now = model.now;
+    model.update(now, Event::Attest(Some(question), reply), &mut Vec::new());
+}
+
+fn refused() -> attest::Reply {
+    attest::Reply::Error { code: "HP-AT-030".into(), reason: "too many; ask later".into() }
+}
+
+const M: Key = Key::Char('m');
+
+#[test]
+fn the_pages_are_a_circle_and_esc_leads_back() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    let mut seen = Vec::new();
+    for key in [M, M, Key::Tab, Key::Right, M, Key::BackTab, Key::Left] {
+        press(&mut model, &[key]);
+        seen.push(model.ui.screen);
+    }
+    let [identity, registers, boot_log, evidence] = Screen::MEASURED;
+    assert_eq!(seen, [identity, registers, boot_log, evidence, identity, evidence, boot_log]);
+    press(&mut model, &[Key::Esc]);
+    assert_eq!(model.ui.screen, Screen::Overview);
+    press(&mut model, &[Key::Enter]);
+    assert_eq!(model.ui.screen, Screen::Identity);
+}
+
+#[test]
+fn the_boot_log_is_asked_for_while_it_is_looked_at() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    assert_eq!(model.wants().measurements, None);
+    press(&mut model, &[M, M, M]);
+    assert_eq!(model.wants(), Wants { log: 9, measurements: Some(10) });
+    // attest started again: from the beginning.
+    let now = model.now;
+    model.update(now, Event::Disconnected(Source::Attest, "gone".into()), &mut Vec::new());
+    assert_eq!(model.data().attest.log.len(), 10);
+    model.update(now, Event::Connected(Source::Attest), &mut Vec::new());
+    assert_eq!(model.wants().measurements, Some(0));
+    attest(&mut model, Question::Log, refused());
+    let said = model.data().attest.log_refused.clone();
+    assert_eq!(said.as_deref(), Some("HP-AT-030 too many; ask later"));
+}
+
+#[test]
+fn evidence_is_asked_for_by_enter_and_fails_with_its_source() {
+    let check = |state, sent: bool| {
+        let mut model = sample::model(state, Look::SERIAL);
+        let effects = press(&mut model, &[M, M, M, M, Key::Enter]);
+        assert_eq!(effects.contains(&Effect::Evidence), sent, "{state:?}");
+        assert_eq!(matches!(model.proof, Proof::Asked { .. }), sent, "{state:?}");
+        model
+    };
+    check(State::Disconnected, false);
+    let code = |model: &Model| match &model.proof {
+        Proof::Failed(reason) => reason.get(..9).unwrap().to_owned(),
+        proof => panic!("{proof:?}"),
+    };
+    let mut model = check(State::Ok, true);
+    attest(&mut model, Question::Evidence, refused());
+    assert_eq!(code(&model), "HP-AT-030");
+    let mut model = check(State::Ok, true);
+    let now = model.now;
+    model.update(now, Event::Disconnected(Source::Attest, "gone".into()), &mut Vec::new());
+    assert_eq!(code(&model), "HP-CO-020");
+    let mut model = check(State::Ok, true);
+    later(&mut model, PROOF_WAIT_MS + 1);
+    assert_eq!(code(&model), "HP-CO-016");
+}
+
+#[test]
+fn a_refusal_is_not_a_lost_connection() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    attest(&mut model, Question::Evidence, refused());
+    assert!(model.fresh(Source::Attest));
+    attest(&mut model, Question::Status, refused());
+    assert!(!model.fresh(Source::Attest));
+    attest(&mut model, Question::Status, attest::Reply::Status(sample::attest_status()));
+    assert!(model.fresh(Source::Attest));
+}
+
+#[test]
+fn the_recovery_key_is_shown_until_its_first_group_was_typed() {
+    let mut model = sample::model(State::Recovery, Look::SERIAL);
+    assert!(model.data().diagnostics().iter().any(|item| item.code == "HP-CO-019"));
+    assert_eq!(press(&mut model, &[Key::Char('R')]), [Effect::Recovery]);
+    let key = || attest::Reply::Recovery(Some(sample::RECOVERY_KEY.into()));
+    attest(&mut model, Question::Recovery, key());
+    // Keys belong to the dialog: no screen, no drill, no copy in a frozen screen.
+    assert_eq!(press(&mut model, &[Key::Char('2'), Key::Char('d'), Key::Char(' ')]), []);
+    assert_eq!((model.ui.screen, model.drill.clone()), (Screen::Overview, Drill::Idle));
+    assert!(!model.is_frozen());
+    assert_eq!(press(&mut model, &[Key::Enter]), []);
+    let typed = "k3qf".chars().map(Key::Char).chain([Key::Enter]);
+    assert_eq!(press(&mut model, &typed.collect::<Vec<_>>()), [Effect::RecoveryNoted]);
+    attest(&mut model, Question::Recovery, attest::Reply::Recovery(None));
+    assert!(matches!(model.recovery, Recovery::Done { noted: true, .. }));
+    assert!(!format!("{model:?}").contains("K3QF"));
+}
+
+#[test]
+fn no_debug_output_of_the_model_has_the_recovery_key() {
+    let mut model = sample::model(State::Recovery, Look::SERIAL);
+    press(&mut model, &[Key::Char('R')]);
+    let key = attest::Reply::Recovery(Some(sample::RECOVERY_KEY.into()));
+    attest(&mut model, Question::Recovery, key);
+    assert!(model.recovery.is_open());
+    assert!(!format!("{model:?}").contains("K3QF"));
 }

@@ -7,13 +7,35 @@
 
 mod sample;
 
-use hookprobe_console::{Event, Model, Now, key::Key, look::Look, views};
+use hookprobe_console::{Event, Model, Now, attest::Question, key::Key, look::Look, views};
+use hookprobe_wire::{
+    attest,
+    event::{Attestation, Binding, Event as Payload},
+    ledger, qr,
+};
 use ratatui::{
     buffer::{Buffer, Cell},
     layout::Rect,
     style::{Color, Modifier},
 };
 use sample::State;
+
+const M: Key = Key::Char('m');
+/// Keys to every screen and page.
+const SCREENS: [&[Key]; 12] = [
+    &[Key::Char('1')],
+    &[Key::Char('2')],
+    &[Key::Char('3')],
+    &[Key::Char('4')],
+    &[Key::Char('5')],
+    &[Key::Char('6')],
+    &[Key::Char('7')],
+    &[Key::Char('8')],
+    &[M],
+    &[M, M],
+    &[M, M, M],
+    &[M, M, M, M],
+];
 
 fn draw(model: &mut Model, width: u16, height: u16) -> Buffer {
     let now = model.now;
@@ -124,23 +146,161 @@ fn other_screens() {
     check("settings", State::Ok, &[Key::Char('8')]);
     check("help", State::Ok, &[Key::Char('?')]);
     check("drill", State::Ok, &[Key::Char('d')]);
-    check("attestation_detail", State::Failed, &[enter]);
+    let m = M;
+    check("identity", State::Failed, &[enter]);
+    check("identity_no_tpm", State::Warn, &[m]);
+    check("identity_no_attest", State::Unverified, &[m]);
+    check("identity_end", State::Ok, &[m, Key::PageDown]);
+    check("registers", State::Failed, &[m, m]);
+    check("registers_stale", State::Stale, &[m, Key::Tab]);
+    check("registers_detail", State::Failed, &[m, m, down, down, down, enter]);
+    check("registers_no_tpm", State::Warn, &[m, m]);
+    check("boot_log", State::Ok, &[m, m, m, down]);
+    check("boot_log_detail", State::Ok, &[m, m, m, Key::End, enter]);
+    let filter = "sensor".chars().map(Key::Char);
+    let filter: Vec<Key> = [m, m, m, Key::Char('/')].into_iter().chain(filter).collect();
+    check("boot_log_filter", State::Ok, &filter);
+    check("boot_log_no_attest", State::Unverified, &[m, m, m]);
+    check("evidence", State::Ok, &[m, Key::BackTab]);
+    check("evidence_asked", State::Ok, &[m, m, m, m, enter]);
+    check("evidence_no_attest", State::Unverified, &[m, m, m, m, enter]);
+    check("recovery_asked", State::Recovery, &[Key::Char('R')]);
+    check("recovery_notice_read", State::Recovery, &[Key::Esc]);
     check("diagnostics_detail", State::Failed, &[Key::BackTab, enter]);
     let filter = [Key::Char('4'), Key::Char('/'), Key::Char('7'), Key::Char('7')];
     check("ledger_filter", State::Ok, &filter);
     check("frozen", State::Ok, &[Key::Char(' ')]);
 }
 
+/// The model after its evidence came.
+fn with_evidence(look: Look) -> Model {
+    let mut model = sample::model(State::Ok, look);
+    press(&mut model, &[M, M, M, M, Key::Enter]);
+    let now = model.now;
+    model.update(now, Event::Nonce(Ok([0xa5; 16])), &mut Vec::new());
+    for (offset, piece) in [(0, &sample::evidence()[..500]), (500, &sample::evidence()[500..])] {
+        let bytes = piece.to_vec().into();
+        let part = attest::Reply::Part { offset, total: 900, bytes };
+        model.update(now, Event::Attest(Some(Question::Evidence), part), &mut Vec::new());
+    }
+    model
+}
+
+#[test]
+fn evidence_in_every_size_and_look() {
+    for (width, height) in [(60, 20), (80, 24), (132, 43)] {
+        let size = format!("{width}x{height}");
+        let mut serial = with_evidence(Look::SERIAL);
+        let shown = draw(&mut serial, width, height);
+        insta::assert_snapshot!(format!("evidence_{size}_text"), text(&shown));
+        let mut screen = with_evidence(Look::SCREEN);
+        draw(&mut screen, width, height);
+        press(&mut screen, &[Key::Char('n')]);
+        let shown = draw(&mut screen, width, height);
+        insta::assert_snapshot!(format!("evidence_{size}_code"), with_styles(&shown));
+    }
+}
+
+/// Pages of text as somebody copies them, frame and all.
+#[test]
+fn copied_text_is_the_evidence() {
+    for (width, height) in [(60, 20), (80, 24), (132, 43)] {
+        let mut model = with_evidence(Look::SERIAL);
+        let mut copied = String::new();
+        for _ in 0..9 {
+            copied.push_str(&text(&draw(&mut model, width, height)));
+            press(&mut model, &[Key::PageDown]);
+        }
+        assert_eq!(qr::join(&copied).unwrap(), sample::evidence(), "{width}x{height}");
+    }
+}
+
+/// Every code as a camera sees it: dark cells are what is not drawn.
+#[test]
+fn scanned_codes_are_the_evidence() {
+    for (width, height) in [(60, 20), (80, 24), (132, 43)] {
+        let mut model = with_evidence(Look::SCREEN);
+        draw(&mut model, width, height);
+        let count = views::evidence::lines(&model).unwrap().len();
+        let mut scanned = String::new();
+        for _ in 0..count {
+            scanned.push_str(&scan(&rows(&draw(&mut model, width, height))));
+            scanned.push('\n');
+            press(&mut model, &[Key::PageDown]);
+        }
+        assert_eq!(qr::join(&scanned).unwrap(), sample::evidence(), "{width}x{height}");
+    }
+}
+
+fn scan(rows: &[String]) -> String {
+    const PIXELS: usize = 4;
+    let cells: Vec<Vec<char>> = rows.iter().map(|row| row.chars().collect()).collect();
+    let (width, height) = (cells[0].len() * PIXELS, cells.len() * 2 * PIXELS);
+    let mut picture = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+        let half = if (y / PIXELS).is_multiple_of(2) { '\u{2580}' } else { '\u{2584}' };
+        let cell = cells[y / PIXELS / 2][x / PIXELS];
+        if cell == '\u{2588}' || cell == half { 255 } else { 0 }
+    });
+    let grids = picture.detect_grids();
+    assert_eq!(grids.len(), 1);
+    grids[0].decode().unwrap().1
+}
+
+fn with_recovery(look: Look) -> Model {
+    let mut model = sample::model(State::Recovery, look);
+    press(&mut model, &[Key::Char('R')]);
+    let now = model.now;
+    let reply = attest::Reply::Recovery(Some(sample::RECOVERY_KEY.into()));
+    model.update(now, Event::Attest(Some(Question::Recovery), reply), &mut Vec::new());
+    model
+}
+
+#[test]
+fn recovery_in_every_size_and_look() {
+    for (width, height) in [(60, 20), (80, 24), (132, 43)] {
+        let size = format!("{width}x{height}");
+        let mono = draw(&mut with_recovery(Look::SERIAL), width, height);
+        insta::assert_snapshot!(format!("recovery_{size}_mono"), text(&mono));
+        let colour = draw(&mut with_recovery(Look::SCREEN), width, height);
+        insta::assert_snapshot!(format!("recovery_{size}_colour"), with_styles(&colour));
+    }
+    let mut model = with_recovery(Look::SCREEN);
+    press(&mut model, &[Key::Char('x'), Key::Enter]);
+    insta::assert_snapshot!("screen_recovery_wrong", with_styles(&draw(&mut model, 80, 24)));
+}
+
+/// What attest writes into the ledger.
+#[test]
+fn blocks_of_attest() {
+    let binding = Payload::Binding(Binding { epoch: 4, evidence: vec![1; 612].into() });
+    let attestation = Payload::Attestation(Attestation {
+        change: "failed".into(),
+        level: "L3".into(),
+        ak_name: sample::attest_status().ak_name,
+        detail: "HP-QV-031 PCR 13: not as predicted; boot the other slot".into(),
+    });
+    let mut feed = sample::Feed::new(Look::SCREEN);
+    for record in sample::chain(0, &[binding, attestation]) {
+        feed.event(Event::Blocks(ledger::Reply::Block(record)));
+    }
+    press(&mut feed.model, &[Key::Char('4')]);
+    insta::assert_snapshot!("ledger_of_attest", text(&draw(&mut feed.model, 80, 24)));
+    press(&mut feed.model, &[Key::Enter]);
+    insta::assert_snapshot!("ledger_attestation", text(&draw(&mut feed.model, 80, 24)));
+    press(&mut feed.model, &[Key::Esc, Key::Down, Key::Enter]);
+    insta::assert_snapshot!("ledger_binding", text(&draw(&mut feed.model, 80, 24)));
+}
+
 #[test]
 fn every_red_and_yellow_run_has_its_word() {
-    const RED: [&str; 2] = ["FAIL", "CRIT"];
+    const RED: [&str; 3] = ["FAIL", "CRIT", "DIFF"];
     const YELLOW: [&str; 6] = ["WARN", "RETRY", "STALE", "FROZEN", "LOST", "disconnected"];
     let mut seen = 0;
     for state in State::ALL {
-        for digit in '1'..='8' {
+        for screen in SCREENS {
             for keys in [&[][..], &[Key::Enter][..], &[Key::Down, Key::Enter][..]] {
                 let mut model = sample::model(state, Look::SCREEN);
-                press(&mut model, &[Key::Char(digit)]);
+                press(&mut model, screen);
                 press(&mut model, keys);
                 for (y, x, style, text) in runs(&draw(&mut model, 80, 24)) {
                     let words: &[&str] = if style.contains("red") {
@@ -152,7 +312,7 @@ fn every_red_and_yellow_run_has_its_word() {
                     };
                     seen += 1;
                     let has = words.iter().any(|word| text.contains(word));
-                    assert!(has, "{state:?} screen {digit} {y}:{x} {style} {text:?}");
+                    assert!(has, "{state:?} screen {screen:?} {y}:{x} {style} {text:?}");
                 }
             }
         }
@@ -162,34 +322,46 @@ fn every_red_and_yellow_run_has_its_word() {
 
 #[test]
 fn nothing_stale_is_green() {
-    for digit in '1'..='8' {
+    for screen in SCREENS {
         for keys in [&[][..], &[Key::Enter][..]] {
             let mut model = sample::model(State::Disconnected, Look::SCREEN);
-            press(&mut model, &[Key::Char(digit)]);
+            press(&mut model, screen);
             press(&mut model, keys);
-            let green: Vec<_> = runs(&draw(&mut model, 80, 24))
-                .into_iter()
-                .filter(|run| run.2.contains("green"))
-                .collect();
-            assert!(green.is_empty(), "screen {digit}: {green:?}");
+            assert_eq!(green(&mut model), [""; 0], "screen {screen:?}");
         }
     }
+    // The attester answers, but its last verification is old.
+    for screen in [&[M, M][..], &[M, M, Key::Enter][..]] {
+        let mut model = sample::model(State::Stale, Look::SCREEN);
+        press(&mut model, screen);
+        assert_eq!(green(&mut model), [""; 0], "screen {screen:?}");
+    }
+}
+
+fn green(model: &mut Model) -> Vec<String> {
+    let runs = runs(&draw(model, 80, 24)).into_iter();
+    runs.filter(|run| run.2.contains("green")).map(|run| run.3).collect()
 }
 
 #[test]
 fn no_screen_says_that_the_box_is_trusted() {
     for state in State::ALL {
-        for digit in '1'..='8' {
+        for screen in SCREENS {
             let mut model = sample::model(state, Look::SERIAL);
-            press(&mut model, &[Key::Char(digit)]);
+            press(&mut model, screen);
             let text = text(&draw(&mut model, 132, 43)).to_lowercase();
             for word in ["attested", "trusted", "verified by peers"] {
-                assert!(!text.contains(word), "{state:?} screen {digit} says {word}");
+                assert!(!text.contains(word), "{state:?} screen {screen:?} says {word}");
             }
         }
     }
-    let text = text(&draw(&mut sample::model(State::Ok, Look::SERIAL), 60, 20));
-    assert!(text.contains("self-measured, not verified by a peer"));
+    let shown = |state| text(&draw(&mut sample::model(state, Look::SERIAL), 60, 20));
+    assert!(shown(State::Ok).contains("[ OK ] VERIFIED by self 17 s ago"));
+    assert!(shown(State::Stale).contains("STALE VERIFIED by self 5m00s ago"));
+    assert!(shown(State::Disconnected).contains("STALE VERIFIED by self"));
+    let unverified = shown(State::Unverified);
+    assert!(unverified.contains("n/a    attest is disconnected"), "{unverified}");
+    assert!(unverified.contains("self-measured, not verified by a peer"));
 }
 
 #[test]
@@ -207,6 +379,10 @@ fn every_size_from_1x1_to_140x50_stays_inside() {
     models.push(with(State::Failed, &[Key::Enter]));
     models.push(with(State::Failed, &[Key::Char('?')]));
     models.push(with(State::Failed, &[Key::Char('d')]));
+    for pages in 1..=4 {
+        models.push(with(State::Failed, &vec![Key::Char('m'); pages]));
+    }
+    models.push(with_recovery(Look::SERIAL));
     // Two halves at once: this is most of the time that the tests of this crate take.
     let (left, right) = models.split_at(models.len() / 2);
     std::thread::scope(|scope| {
@@ -220,6 +396,17 @@ fn every_size(model: &Model) {
     let mut model = model.clone();
     for width in 1..=140 {
         for height in 1..=50 {
+            inside(&mut model, width, height);
+        }
+    }
+}
+
+/// Codes take long to make: fewer sizes, those at which the version of the code changes among them.
+#[test]
+fn codes_of_many_sizes_stay_inside() {
+    let mut model = with_evidence(Look::SCREEN);
+    for width in (1..=140).step_by(9) {
+        for height in 1..=45 {
             inside(&mut model, width, height);
         }
     }

@@ -19,7 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hookprobe_wire::{Decoder, Seq, control, frame, ledger, response, sensor, site::Site};
+use hookprobe_wire::{
+    Decoder, Seq, attest, control, frame, ledger, qr, response, sensor, site::Site,
+};
 use nix::{
     pty::openpty,
     sys::{
@@ -106,8 +108,50 @@ fn services(dir: &Path) {
             panic!("a viewer appends nothing and reads by following")
         }
     });
+    attester(dir);
     std::fs::write(dir.join("site.toml"), sample::site().to_toml()).unwrap();
     assert!(Site::parse(&std::fs::read(dir.join("site.toml")).unwrap()).is_ok());
+}
+
+fn attester(dir: &Path) {
+    let noted = Arc::new(Mutex::new(false));
+    serve(&dir.join("attest.sock"), move |question| {
+        let waiting = !*noted.lock().unwrap();
+        let replies = match question {
+            attest::Request::Status => vec![attest::Reply::Status(attest::Status {
+                recovery_waiting: waiting,
+                ..sample::attest_status()
+            })],
+            attest::Request::Evidence { nonce, exporter: None, full: false } => {
+                assert_eq!(nonce.len(), 16);
+                assert_ne!(nonce.as_slice(), [0; 16]);
+                let evidence = sample::evidence();
+                let part = |offset: u32, bytes: &[u8]| attest::Reply::Part {
+                    offset,
+                    total: 900,
+                    bytes: bytes.to_vec().into(),
+                };
+                vec![part(0, &evidence[..400]), part(400, &evidence[400..])]
+            }
+            attest::Request::Log { from } => {
+                let lines = sample::measurements();
+                let total = u32::try_from(lines.len()).unwrap();
+                let lines = lines.into_iter().skip(usize::try_from(from).unwrap()).collect();
+                vec![attest::Reply::Log { total, lines }]
+            }
+            attest::Request::Recovery => {
+                vec![attest::Reply::Recovery(waiting.then(|| sample::RECOVERY_KEY.into()))]
+            }
+            attest::Request::RecoveryNoted => {
+                *noted.lock().unwrap() = true;
+                vec![attest::Reply::Recovery(None)]
+            }
+            attest::Request::Evidence { .. }
+            | attest::Request::Activate { .. }
+            | attest::Request::Seed => panic!("nothing for a console: {question:?}"),
+        };
+        replies.iter().map(|reply| frame::to_vec(reply).unwrap()).collect()
+    });
 }
 
 struct Console {
@@ -186,7 +230,7 @@ fn all_screens_by_keys() {
     let dir = tempfile::tempdir().unwrap();
     services(dir.path());
     let mut console = Console::start(dir.path(), &["--serial"]);
-    console.wait_for("self-measured, not verified by a peer");
+    console.wait_for("[ OK ] VERIFIED by self 17 s ago");
     console.wait_for("[ OK ] 8 links checked");
     console.wait_for("2 open: 1 CRIT 1 WARN");
     for (keys, expect) in [
@@ -206,6 +250,9 @@ fn all_screens_by_keys() {
         ("\x1b/lift\r", "1 of 9 with \"lift\""),
         ("1d", "START A DRILL?"),
         ("y", "118 packets played; see 2 Alerts"),
+        ("m", "AK name     000b"),
+        ("m", "13 [ OK ]  services"),
+        ("m", "7  13 [DIFF]  366b..6ca1 service:sensor"),
     ] {
         console.press(keys);
         console.wait_for(expect);
@@ -216,6 +263,39 @@ fn all_screens_by_keys() {
     console.wait_for("2 not ended");
     asks_nothing(&console.screen.lock().unwrap().1);
     assert_eq!(console.shown().lines().count(), 24, "the screen never scrolled");
+}
+
+#[test]
+fn evidence_is_copied_from_a_serial_line() {
+    let dir = tempfile::tempdir().unwrap();
+    services(dir.path());
+    let mut console = Console::start(dir.path(), &["--serial"]);
+    console.wait_for("[ OK ] VERIFIED by self 17 s ago");
+    console.press("mmmm\r");
+    console.wait_for("HPQ1:1:26:");
+    let mut copied = console.shown();
+    console.press("n");
+    console.wait_for("HPQ1:26:26:");
+    copied.push_str(&console.shown());
+    assert_eq!(qr::join(&copied).unwrap(), sample::evidence());
+}
+
+#[test]
+fn the_recovery_key_is_shown_once() {
+    let dir = tempfile::tempdir().unwrap();
+    services(dir.path());
+    let mut console = Console::start(dir.path(), &["--serial"]);
+    console.wait_for("RECOVERY KEY NOT NOTED");
+    for (keys, expect) in [
+        ("R", sample::RECOVERY_KEY),
+        ("nope\r", "WARN another one"),
+        ("k3qf\r", "recovery key: [ OK ] noted"),
+        ("R", "recovery key: WARN none waits to be noted"),
+    ] {
+        console.press(keys);
+        console.wait_for(expect);
+    }
+    assert!(!console.shown().contains("9TWX"));
 }
 
 /// The output has cursor moves, attributes and nothing else that begins with ESC.

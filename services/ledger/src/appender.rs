@@ -265,7 +265,7 @@ impl Appender {
         }
     }
 
-    /// The answer to `Request::Head`.
+    /// The answer to `Request::Head`; where the key comes from is not known here.
     #[must_use]
     pub fn head(&self, verified_at_start: u64, volatile: bool) -> Head {
         Head {
@@ -278,6 +278,7 @@ impl Appender {
             volatile,
             queue: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
             rejected: self.counters.queue_full,
+            key: None,
         }
     }
 

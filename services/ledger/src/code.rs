@@ -44,12 +44,22 @@ pub const SOCKET: &str = "HP-LD-031";
 pub const SETUP: &str = "HP-LD-032";
 /// The signing key lies on a disk.
 pub const KEY_ON_DISK: &str = "HP-LD-033";
+/// `attest` gave no seed; the signing key is one of this boot.
+pub const NO_SEED: &str = "HP-LD-034";
 /// `verify` can't read the ledger.
 pub const VERIFY_UNREADABLE: &str = "HP-LD-040";
 /// `verify` found a ledger that is not right.
 pub const VERIFY_WRONG: &str = "HP-LD-041";
 /// `verify` could not come to a verdict.
 pub const VERIFY_UNDECIDED: &str = "HP-LD-042";
+/// The TPM's boot counter was used before under the same key.
+pub const TPM_WENT_BACK: &str = "HP-LD-043";
+/// The TPM counted boots of which the ledger knows nothing.
+pub const BOOTS_MISSING: &str = "HP-LD-044";
+/// `export` can't write its file.
+pub const EXPORT_FILE: &str = "HP-LD-045";
+/// `export` was asked for a block that does not exist.
+pub const EXPORT_FROM: &str = "HP-LD-046";
 
 /// A diagnostic about the ledger's state.
 #[must_use]

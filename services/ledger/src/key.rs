@@ -1,9 +1,8 @@
 //! The Ed25519 key that signs blocks.
 //!
-//! For now its 32-byte seed is a file on tmpfs, made at the first start after a boot and gone
-//! with it; a new boot is a new key and so a new epoch. The seed never leaves this module: no
-//! `Clone`, no `Debug` of it, wiped when dropped. Called by `serve`; signing is done by
-//! [`crate::writer`] on its own thread. Later the seed is unsealed by the TPM instead.
+//! Its 32-byte seed comes from `attest` ([`crate::attest`](mod@crate::attest)), is drawn here for one boot, or, for
+//! tests and benchmarks, is kept in a file. It never leaves this module: no `Clone`, no `Debug` of
+//! it, wiped when dropped. Signing is done by [`crate::writer`] on its own thread.
 
 use std::{
     fmt, fs,
@@ -70,7 +69,7 @@ impl fmt::Debug for LedgerKey {
 }
 
 impl LedgerKey {
-    /// From a seed; used by tests and fixtures, and by [`Self::load_or_create`].
+    /// From a seed. The caller wipes its own copy.
     #[must_use]
     pub fn from_seed(seed: &[u8; SEED_BYTES]) -> Self {
         Self(SigningKey::from_bytes(seed))

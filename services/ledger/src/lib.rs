@@ -14,22 +14,26 @@
 //! - The same request id gives two blocks, also over a crash and a restart.
 //! - A damaged file is deleted, repaired by guessing, or trusted.
 //! - A disk error ends in a panic, or damage in a loop of restarts.
-//! - The pure modules ([`merkle`], [`chain`], [`verify`], [`appender`], [`store::rows`]) read a
-//!   clock, draw randomness or do I/O.
+//! - A seed is printed, kept or left in memory that is not wiped.
+//! - The pure modules ([`merkle`], [`chain`], [`epoch`], [`verify`], [`appender`], [`store::rows`])
+//!   read a clock, draw randomness or do I/O.
 //!
-//! # Epochs: one chain over many keys
-//! The signing key lives in `/run` and dies with the boot, so every boot has a new node id. The
-//! chain does not: `seq` counts on, `prev_hash` links across the change, the Merkle tree covers
-//! all blocks, and so a follower's cursor stays good for ever. What changes is the *epoch*: a row
-//! `(epoch, node, first seq)` in the table `epochs`, written before the first block of that key.
-//! A block is valid when its header names the epoch and node of the last row whose first seq is
-//! not behind it. Only the first block of a database has a zero `prev_hash`.
+//! # Epochs: one chain over many keys and boots
+//! The signing key comes from `attest`, which unseals it with the TPM ([`attest`](mod@attest)); where
+//! there is no TPM, or no seed in time, it is drawn for this boot. The chain outlives keys and
+//! boots: `seq` counts on, `prev_hash` links across the change, the Merkle tree covers all blocks,
+//! and so a follower's cursor stays good for ever. What changes is the *epoch*: a row `(epoch, node,
+//! first seq)` in the table `epochs`, written before the first block of that key in that boot. Its
+//! number is the TPM's boot counter where that is free ([`epoch`](mod@epoch)). A block is valid when
+//! its header names the epoch and node of the last row whose first seq is not behind it. Only the
+//! first block of a database has a zero `prev_hash`.
 //!
 //! What that proves, and what not: nobody changes, reorders or removes a block inside the chain
-//! without breaking a hash or a signature. Somebody who can write the file *and* knows the
-//! current key can still cut the tail and write another; and a row in `epochs` is as good as the
-//! file, because nothing outside vouches for a key yet. Sealing the seed in the TPM, certifying
-//! each key and taking the epoch number from an NV counter closes that; peers close the rest.
+//! without breaking a hash or a signature, and nobody without the box's TPM in an intact state has
+//! the key. `Event::Binding` in each epoch is the TPM's own word for that key and that boot; a
+//! verifier outside checks it. A database or a TPM that was put back to an earlier state shows in
+//! the counter at the next boot. What does not show here is a tail that was cut and written anew
+//! *by the running service's own key*, which takes an attacker inside it; peers close that.
 //!
 //! # Files in the state directory
 //! | file | what |
@@ -41,10 +45,12 @@
 //! | `ledger.suspect` | the process stopped inside the database; it is set aside at the next start |
 
 pub mod appender;
+pub mod attest;
 pub mod bench;
 pub mod chain;
 pub mod client;
 pub mod code;
+pub mod epoch;
 pub mod key;
 pub mod log;
 pub mod merkle;

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hookprobe_ledger::{bench, log, offline, serve};
+use hookprobe_ledger::{attest::KeySource, bench, log, offline, serve};
+use hookprobe_wire::Seq;
 
 /// Signed event blocks of this box.
 #[derive(Debug, Parser)]
@@ -20,9 +21,12 @@ enum Command {
         /// State directory.
         #[arg(long, default_value = "/var/lib/hookprobe/ledger")]
         dir: PathBuf,
-        /// File of the signing key's seed; made when missing.
-        #[arg(long, default_value = "/run/hookprobe/keys/ledger.seed")]
-        key: PathBuf,
+        /// Socket of attest, which gives the signing key; without it a key of this boot signs.
+        #[arg(long, default_value = hookprobe_wire::ATTEST_SOCKET)]
+        attest: PathBuf,
+        /// Take the signing key's seed from this file, made when missing (tests and benchmarks only).
+        #[arg(long, value_name = "FILE", conflicts_with = "attest")]
+        key: Option<PathBuf>,
         /// Where to listen when PID 1 passed no socket.
         #[arg(long, default_value = hookprobe_wire::LEDGER_SOCKET)]
         socket: PathBuf,
@@ -34,6 +38,17 @@ enum Command {
     Verify {
         /// State directory.
         dir: PathBuf,
+    },
+    /// Verify as above and write the blocks to one file that can be verified elsewhere.
+    Export {
+        /// State directory.
+        dir: PathBuf,
+        /// File to make; an existing one is not overwritten.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// First block to write.
+        #[arg(long, value_name = "BLOCK", default_value_t = 0)]
+        from: u64,
     },
     /// Measure appends beside plain write+fdatasync on the same disk.
     Bench {
@@ -48,8 +63,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Serve { dir, key, socket, allow_uid } => {
+        Command::Serve { dir, attest, key, socket, allow_uid } => {
             log::init();
+            let key = key.map_or(KeySource::Attest(attest), KeySource::File);
             let options = serve::Options { dir, key, socket, allow_uids: allow_uid };
             match serve::serve(&options) {
                 Ok(()) => Ok(()),
@@ -62,6 +78,9 @@ fn main() -> ExitCode {
         Command::Verify { dir } => {
             offline::verify(&dir).map(|text| print!("{text}")).map_err(|error| error.to_string())
         }
+        Command::Export { dir, out, from } => offline::export(&dir, &out, Seq(from))
+            .map(|text| print!("{text}"))
+            .map_err(|error| error.to_string()),
         Command::Bench { dir, seconds } => bench::run(&dir, seconds)
             .map(|text| print!("{text}"))
             .map_err(|error| error.to_string()),

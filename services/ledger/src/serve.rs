@@ -22,7 +22,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use hookprobe_wire::{block::SALT_BYTES, ledger::Reply};
+use hookprobe_wire::{
+    attest::KeyOrigin,
+    block::SALT_BYTES,
+    ledger::{Head, Reply},
+};
 use thiserror::Error;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -33,10 +37,12 @@ use tokio::{
 
 use crate::{
     appender::{Append, Appender, Cause, Client, Effect, Input},
+    attest::{Identity, KeySource, Waits, identity},
     code,
-    key::{KeyError, LedgerKey, fill_random},
+    epoch::{Boot, BootId, Mark, Rollback},
+    key::{KeyError, fill_random},
     log,
-    store::open::{DATABASE, OpenError, Opened, is_in_memory, open},
+    store::open::{DATABASE, OpenError, Opened, open},
     writer::Outcome,
 };
 
@@ -73,14 +79,16 @@ const PROGRESS_EXTEND_S: u32 = 30;
 
 /// How fast a database is read at least, for the estimate given to PID 1: a slow SD card.
 const CHECK_BYTES_PER_S: u64 = 10_000_000;
+/// The kernel's identity of this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What the service needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// State directory.
     pub dir: PathBuf,
-    /// File of the key's seed.
-    pub key: PathBuf,
+    /// Where the signing key comes from.
+    pub key: KeySource,
     /// Where to bind when PID 1 passed no socket.
     pub socket: PathBuf,
     /// Uids that may append anything: tests and benchmarks only.
@@ -124,28 +132,27 @@ pub enum ServeError {
 pub fn serve(options: &Options) -> Result<(), ServeError> {
     let notify = Notify::from_env();
     let listener = listen::listener(&options.socket)?;
-    let key = LedgerKey::load_or_create(&options.key)?;
-    if !is_in_memory(&options.key).unwrap_or(false) {
-        tracing::warn!(
-            "{} key {}: is on a disk, where it can be copied; keep it in /run",
-            code::KEY_ON_DISK,
-            options.key.display()
-        );
-    }
+    let waits = Waits::default();
+    let extend_s =
+        PROGRESS_EXTEND_S.saturating_add(u32::try_from(waits.total.as_secs()).unwrap_or(u32::MAX));
+    let asking = "asking attest for the signing key";
+    let identity = identity(&options.key, waits, &mut || notify.starting(asking, extend_s))?;
+    identity.diagnostic.iter().for_each(log::say);
     // Before anything is read, so that a long check is not taken for a hang.
     let bytes = std::fs::metadata(options.dir.join(DATABASE)).map_or(0, |meta| meta.len());
     let seconds = u32::try_from(bytes / CHECK_BYTES_PER_S).unwrap_or(u32::MAX);
     notify.starting("checking the database", PROGRESS_EXTEND_S.saturating_add(seconds));
-    let mut opened = open(&options.dir, key.node(), &mut progress(&notify))?;
+    let mut opened = open(&options.dir, &boot(&identity), &mut progress(&notify))?;
     opened.diagnostics.iter().for_each(log::say);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| setup("start the runtime", source))?;
+    let Identity { key, origin, .. } = identity;
     let (writer, thread) = thread::spawn(&mut opened, key)?;
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
-        let service = Service::new(options, notify, opened, writer);
+        let service = Service::new(options, origin, notify, opened, writer);
         service.run(listener).await
     });
     // The loop and with it the sender of jobs is gone: the writer ends after what it is doing.
@@ -153,6 +160,18 @@ pub fn serve(options: &Options) -> Result<(), ServeError> {
         return result.and(Err(ServeError::WriterGone));
     }
     result
+}
+
+/// What the epoch is decided from.
+fn boot(identity: &Identity) -> Boot {
+    // Without the boot id a restart can't be told from a boot under the same key and the same
+    // count, of which there is none unless the TPM goes back.
+    let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_else(|error| {
+        tracing::warn!(%error, "{BOOT_ID} not read");
+        String::new()
+    });
+    let mark = Mark { counter: identity.counter, boot_id: BootId::parse(&boot_id) };
+    Boot { node: identity.key.node(), mark }
 }
 
 fn setup(doing: &'static str, source: std::io::Error) -> ServeError {
@@ -185,6 +204,8 @@ struct Service {
     allow_uids: Vec<u32>,
     verified: u64,
     volatile: bool,
+    origin: KeyOrigin,
+    rollback: Option<Rollback>,
     notify: Notify,
     beats_seen: u64,
     fed: Instant,
@@ -193,7 +214,13 @@ struct Service {
 }
 
 impl Service {
-    fn new(options: &Options, notify: Notify, opened: Opened, writer: WriterThread) -> Self {
+    fn new(
+        options: &Options,
+        origin: KeyOrigin,
+        notify: Notify,
+        opened: Opened,
+        writer: WriterThread,
+    ) -> Self {
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let next = opened.lane.tip.next();
         let epoch = opened.lane.epoch;
@@ -201,6 +228,7 @@ impl Service {
             blocks = opened.verified,
             epoch = epoch.number,
             node = %epoch.node.short(),
+            key = %key_word(origin),
             volatile = opened.volatile,
             "chain verified"
         );
@@ -222,6 +250,8 @@ impl Service {
             allow_uids: options.allow_uids.clone(),
             verified: opened.verified,
             volatile: opened.volatile,
+            origin,
+            rollback: opened.rollback,
             notify,
             beats_seen: 0,
             fed: Instant::now(),
@@ -360,6 +390,7 @@ impl Service {
             }
             Ask::Head { answer } => {
                 let head = self.appender.head(self.verified, self.volatile);
+                let head = Head { key: Some(self.origin), ..head };
                 // The client may be gone.
                 let _ = answer.send(Reply::Head(head));
                 Ok(())
@@ -467,10 +498,12 @@ impl Service {
             Some(Cause::Full) => "full",
             Some(Cause::Error) => "failing",
         };
+        let rollback = self.rollback.map_or(String::new(), |told| format!(", {}", told.phrase()));
         format!(
-            "blocks {} (verified {}), disk {disk}, batches {}, duplicates {}, queue full {}, refused {}, disk rejected {}, slow readers {}, connections {} (refused {})",
+            "blocks {} (verified {}), key {}{rollback}, disk {disk}, batches {}, duplicates {}, queue full {}, refused {}, disk rejected {}, slow readers {}, connections {} (refused {})",
             self.appender.tip().next(),
             self.verified,
+            key_word(self.origin),
             counters.batches,
             counters.duplicates,
             counters.queue_full,
@@ -480,6 +513,15 @@ impl Service {
             self.sessions.len(),
             self.refused_connections,
         )
+    }
+}
+
+/// Who vouches for the key, in a word.
+fn key_word(origin: KeyOrigin) -> &'static str {
+    match origin {
+        KeyOrigin::None => "unknown",
+        KeyOrigin::Boot => "boot",
+        KeyOrigin::Tpm => "tpm",
     }
 }
 

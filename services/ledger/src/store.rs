@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::{
     chain::{Epoch, Lane, Tip},
+    epoch::Mark,
     merkle::Frontier,
     verify::{Flawed, Verified, Verifier},
 };
@@ -145,6 +146,13 @@ pub trait Store: Debug + Send + Sync {
     /// Any [`StoreError`].
     fn epochs(&self) -> Result<Vec<Epoch>, StoreError>;
 
+    /// Numbers of epochs with their marks, oldest first; none of epochs from before there were
+    /// marks.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    fn marks(&self) -> Result<Vec<(u64, Mark)>, StoreError>;
+
     /// Names of the last appends with their places, oldest first.
     ///
     /// # Errors
@@ -158,11 +166,11 @@ pub trait Store: Debug + Send + Sync {
     /// Any [`StoreError`].
     fn read(&self, from: Seq) -> Result<Vec<Record>, StoreError>;
 
-    /// Begins the epoch that `lane` is in.
+    /// Begins the epoch that `lane` is in, at `mark`.
     ///
     /// # Errors
     /// Any [`StoreError`]; nothing was written then, or its fate is open until [`Self::reopen`].
-    fn begin_epoch(&self, lane: &Lane) -> Result<(), StoreError>;
+    fn begin_epoch(&self, lane: &Lane, mark: &Mark) -> Result<(), StoreError>;
 
     /// Writes blocks, their request ids and the chain after them.
     ///
@@ -193,6 +201,19 @@ pub fn verify_all(
     seen: Seen,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Option<State>, Verified), StoreError> {
+    verify_each(store, seen, &mut |_| {}, progress)
+}
+
+/// As [`verify_all`]; `visit` sees every record after it has been verified.
+///
+/// # Errors
+/// As [`verify_all`].
+pub fn verify_each(
+    store: &dyn Store,
+    seen: Seen,
+    visit: &mut dyn FnMut(&Record),
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Option<State>, Verified), StoreError> {
     let state = store.state()?;
     let epochs = store.epochs()?;
     let mut verifier = Verifier::new(&epochs)?;
@@ -215,6 +236,7 @@ pub fn verify_all(
                     record.block.header.seq, record.hash
                 )));
             }
+            visit(record);
         }
         progress(verifier.tip().next().0, length);
     }

@@ -21,6 +21,7 @@ use std::{
 use hookprobe_ledger::{
     Appender, LedgerKey, Store, StoreError, Writer,
     appender::{Append, Client, Effect, Input},
+    epoch::{Boot, BootId, Mark, Rollback},
     store::{
         database::Database,
         open::{Ready, prepare},
@@ -174,6 +175,7 @@ struct Model {
     acknowledged: HashMap<RequestId, (Seq, Hash)>,
     open: Vec<(RequestId, Event)>,
     next: u64,
+    boots: u64,
 }
 
 fn read_all(store: &dyn Store) -> Vec<Record> {
@@ -212,11 +214,17 @@ fn live(disk: &Disk, key_seed: u8, random: &mut Random, model: &mut Model, round
         Err(_) => return,
     };
     let key = LedgerKey::from_seed(&[key_seed; 32]);
-    let ready: Ready = match prepare(&*store, key.node(), None, &mut |_, _| {}) {
+    model.boots += 1;
+    let mark = Mark { counter: model.boots, boot_id: BootId([model.boots as u8; 16]) };
+    let boot = Boot { node: key.node(), mark };
+    let ready: Ready = match prepare(&*store, &boot, None, &mut |_, _| {}) {
         Ok(ready) => ready,
         Err(StoreError::Damaged(why)) => panic!("a crash damaged the chain: {why}"),
         Err(_) => return,
     };
+    // A start that lost its power left no row; but the counter never went back.
+    assert!(!matches!(ready.rollback, Some(Rollback::Tpm { .. })), "{:?}", ready.rollback);
+    assert!(ready.lane.epoch.number >= model.boots);
     disk_check(disk, model);
     let mut writer = Writer::new(store, key, None, ready.lane.tip.clone());
     let mut core = Appender::new(ready.lane, ready.requests);

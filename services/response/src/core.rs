@@ -438,7 +438,7 @@ impl Core {
             return;
         };
         match event {
-            Event::Boot(_) | Event::Service(_) => {}
+            Event::Boot(_) | Event::Service(_) | Event::Binding(_) | Event::Attestation(_) => {}
             Event::Alert(alert) => self.on_alert(now, at, written_ns, &alert, out),
             Event::Mitigation(mitigation) => {
                 self.answered(mitigation.cause);

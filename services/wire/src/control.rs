@@ -100,6 +100,9 @@ pub struct Status {
     /// Memory of the box and what is available, in KiB.
     #[n(11)]
     pub memory_kib: (u64, u64),
+    /// What holds the state: `encrypted`, `plain`, `memory`, `locked`, and why.
+    #[n(12)]
+    pub state: Option<String>,
 }
 
 /// One boot phase.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 
 use crate::{block::Hash, bounded};
 
@@ -15,6 +15,9 @@ pub const EVIDENCE_MAX: usize = 16;
 /// Most enforcers that are named; there are two.
 pub const ENFORCERS_MAX: usize = 8;
 
+/// Most bytes of evidence in one [`Binding`].
+pub const BINDING_BYTES_MAX: usize = 2048;
+
 /// Kind of payload, as it stands in a block header. Numbers are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
@@ -25,6 +28,12 @@ pub enum EventType {
     /// [`ServiceChange`]
     #[n(2)]
     Service,
+    /// [`Binding`]
+    #[n(3)]
+    Binding,
+    /// [`Attestation`]
+    #[n(4)]
+    Attestation,
     /// [`Alert`]
     #[n(16)]
     Alert,
@@ -46,6 +55,8 @@ impl EventType {
         match self {
             Self::Boot => "boot",
             Self::Service => "service",
+            Self::Binding => "binding",
+            Self::Attestation => "attestation",
             Self::Alert => "alert",
             Self::Mitigation => "mitigation",
             Self::Lift => "lift",
@@ -90,6 +101,12 @@ pub enum Event {
     /// A service started, failed, was given up.
     #[n(2)]
     Service(#[n(0)] ServiceChange),
+    /// The TPM vouches for the ledger's key of this boot.
+    #[n(3)]
+    Binding(#[n(0)] Binding),
+    /// The box's verification of itself came to another result.
+    #[n(4)]
+    Attestation(#[n(0)] Attestation),
     /// A detector is convinced.
     #[n(16)]
     Alert(#[n(0)] Alert),
@@ -111,6 +128,8 @@ impl Event {
         match self {
             Self::Boot(_) => EventType::Boot,
             Self::Service(_) => EventType::Service,
+            Self::Binding(_) => EventType::Binding,
+            Self::Attestation(_) => EventType::Attestation,
             Self::Alert(_) => EventType::Alert,
             Self::Mitigation(_) => EventType::Mitigation,
             Self::Lift(_) => EventType::Lift,
@@ -159,6 +178,35 @@ pub struct ServiceChange {
     pub change: String,
     /// Exit status and last log line, escaped.
     #[n(2)]
+    pub detail: String,
+}
+
+/// The attestation key certifies the ledger's key for one epoch: once per boot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Binding {
+    /// Boot counter of the TPM.
+    #[n(0)]
+    pub epoch: u64,
+    /// An `evidence::bundle::Evidence` without logs, whose quote covers the ledger's key; its nonce
+    /// is the boot id. At most [`BINDING_BYTES_MAX`].
+    #[n(1)]
+    pub evidence: ByteVec,
+}
+
+/// The verdict about the box changed, or the box got an identity.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Attestation {
+    /// `enrolled`, `recovered`, `verified`, `warning`, `failed`, `rolled-back`.
+    #[n(0)]
+    pub change: String,
+    /// Assurance level.
+    #[n(1)]
+    pub level: String,
+    /// Name of the attestation key, hexadecimal.
+    #[n(2)]
+    pub ak_name: String,
+    /// With code and remedy when it is not good; else one sentence.
+    #[n(3)]
     pub detail: String,
 }
 

@@ -92,6 +92,29 @@ pub fn to_vec<M: Encode<()>>(message: &M) -> Result<Vec<u8>, FrameError> {
     Ok(out)
 }
 
+/// Length of the body that follows `header`, at most [`FRAME_BYTES_MAX`]. For readers that must
+/// not use [`Decoder`], because what they read has to be wiped.
+///
+/// # Errors
+/// [`FrameError::Magic`], [`FrameError::Version`], [`FrameError::Flags`], [`FrameError::TooLong`].
+pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> {
+    let [m0, m1, version, flags, l0, l1, l2, l3] = *header;
+    if [m0, m1] != MAGIC {
+        return Err(FrameError::Magic([m0, m1]));
+    }
+    if version != VERSION {
+        return Err(FrameError::Version(version));
+    }
+    if flags != 0 {
+        return Err(FrameError::Flags(flags));
+    }
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    if length > FRAME_BYTES_MAX {
+        return Err(FrameError::TooLong { got: length });
+    }
+    Ok(length)
+}
+
 /// Decodes a whole body as `M`; bytes left over are an error.
 ///
 /// # Errors
@@ -156,20 +179,7 @@ impl Decoder {
         let Some((header, rest)) = pending.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
-        let [m0, m1, version, flags, l0, l1, l2, l3] = *header;
-        if [m0, m1] != MAGIC {
-            return Err(FrameError::Magic([m0, m1]));
-        }
-        if version != VERSION {
-            return Err(FrameError::Version(version));
-        }
-        if flags != 0 {
-            return Err(FrameError::Flags(flags));
-        }
-        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        if length > FRAME_BYTES_MAX {
-            return Err(FrameError::TooLong { got: length });
-        }
+        let length = body_length(header)?;
         let Some(body) = rest.get(..length) else {
             return Ok(None);
         };

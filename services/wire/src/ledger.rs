@@ -188,6 +188,9 @@ pub struct Head {
     /// Appends refused because the queue was full.
     #[n(8)]
     pub rejected: u64,
+    /// Where the signing key comes from.
+    #[n(9)]
+    pub key: Option<crate::attest::KeyOrigin>,
 }
 
 /// Whether the process with `uid` may append `kind`. PID 1 (uid 0) writes about the box itself.
@@ -195,6 +198,7 @@ pub struct Head {
 pub fn may_append(uid: u32, kind: EventType) -> bool {
     match kind {
         EventType::Boot | EventType::Service => uid == 0,
+        EventType::Binding | EventType::Attestation => uid == crate::ATTEST_UID,
         EventType::Alert => uid == crate::SENSOR_UID,
         EventType::Mitigation | EventType::Lift | EventType::Refusal => uid == crate::RESPONSE_UID,
     }

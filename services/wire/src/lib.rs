@@ -11,16 +11,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod block;
 mod bounded;
 pub mod control;
 pub mod event;
+pub mod export;
 pub mod frame;
 pub mod ledger;
+pub mod qr;
 pub mod response;
 pub mod sensor;
 pub mod site;
 pub mod text;
+pub mod unlock;
 
 pub use block::{Block, Hash, NodeId, Seq};
 pub use event::{Diagnostic, Event, EventType, Severity};
@@ -34,6 +38,8 @@ pub const LEDGER_SOCKET: &str = "/run/hookprobe/ledger.sock";
 pub const SENSOR_SOCKET: &str = "/run/hookprobe/sensor.sock";
 /// `response`'s socket.
 pub const RESPONSE_SOCKET: &str = "/run/hookprobe/response.sock";
+/// `attest`'s socket.
+pub const ATTEST_SOCKET: &str = "/run/hookprobe/attest.sock";
 /// PID 1's socket.
 pub const INIT_SOCKET: &str = "/run/hookprobe/init.sock";
 /// The site configuration that PID 1 accepted (always valid; defaults where the file was not).
@@ -51,3 +57,5 @@ pub const RESPONSE_UID: u32 = 803;
 pub const CONSOLE_UID: u32 = 804;
 /// User of the DHCP client.
 pub const DHCP_UID: u32 = 805;
+/// User of `attest`, and of the helper that opens the state volume.
+pub const ATTEST_UID: u32 = 806;

@@ -6,13 +6,14 @@ mod support;
 use std::fmt::Debug;
 
 use hookprobe_wire::{
-    Event, FrameError, block, control, event,
+    Event, FrameError, attest, block, control, event,
     frame::{FRAME_BYTES_MAX, decode_body},
     ledger, response, sensor, site,
 };
 use minicbor::{Decode, Encode};
 use support::{
-    alert, boot, control_status, id, log, mitigation, record, response_status, sensor_status,
+    alert, attest_log, attest_status, boot, control_status, id, log, mitigation, record,
+    response_status, sensor_status,
 };
 
 fn decode<M>(message: &M) -> Result<M, FrameError>
@@ -49,6 +50,13 @@ fn events() {
     check(event::EVIDENCE_MAX, alert);
     check(event::ENFORCERS_MAX, mitigation);
     check(event::EVIDENCE_MAX, |count| ledger::Request::Append { id: id(), event: alert(count) });
+}
+
+#[test]
+fn replies_of_attest() {
+    check(attest::PCRS_MAX, only(0, attest_status));
+    check(event::STATUS_DIAGNOSTICS_MAX, only(1, attest_status));
+    check(attest::LOG_MAX, attest_log);
 }
 
 #[test]

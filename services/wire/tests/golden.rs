@@ -9,11 +9,13 @@ mod support;
 
 use std::fmt::{Debug, Write as _};
 
-use hookprobe_wire::{control, event::Mode, frame::decode_body, ledger, response, sensor};
+use hookprobe_wire::{
+    attest, control, event::Mode, frame::decode_body, ledger, response, sensor, unlock,
+};
 use minicbor::{Decode, Encode};
 use support::{
-    alert, boot, control_status, hash, head, id, log, mitigation, other_events, record,
-    response_status, sensor_status,
+    alert, attest_events, attest_log, attest_status, boot, control_status, hash, head, id, log,
+    mitigation, other_events, record, response_status, sensor_status,
 };
 
 const FIXTURE: &str = include_str!("fixtures/messages-v1.txt");
@@ -101,10 +103,74 @@ fn every_message_has_its_old_bytes() {
         "response-reply",
         &[response_status([1; 4]), response::Reply::Error { code, reason }],
     );
+    lines(
+        &mut out,
+        "attest-event",
+        &attest_events().map(|event| ledger::Request::Append { id: id(), event }),
+    );
+    lines(
+        &mut out,
+        "attest-request",
+        &[
+            attest::Request::Status,
+            attest::Request::Evidence {
+                nonce: vec![7; 8].into(),
+                exporter: Some(hash(1)),
+                full: true,
+            },
+            attest::Request::Activate { credential: vec![1].into(), secret: vec![2].into() },
+            attest::Request::Seed,
+            attest::Request::Recovery,
+            attest::Request::RecoveryNoted,
+            attest::Request::Log { from: 300 },
+        ],
+    );
+    let (code, reason) = error();
+    lines(
+        &mut out,
+        "attest-reply",
+        &[
+            attest_status([1; 2]),
+            attest::Reply::Part { offset: 0, total: 3, bytes: vec![1, 2, 3].into() },
+            attest::Reply::Activated { secret: vec![4].into() },
+            attest::Reply::Recovery(Some("r".into())),
+            attest::Reply::Recovery(None),
+            attest_log(1),
+            attest::Reply::Error { code, reason },
+        ],
+    );
+    lines(
+        &mut out,
+        "unlock-outcome",
+        &[
+            unlock::Outcome::Open {
+                uuid: "u".into(),
+                key_identity: hash(5),
+                created: true,
+                recovered: false,
+                resealed: true,
+                note: Some("n".into()),
+            },
+            unlock::Outcome::Plain { created: true },
+            unlock::Outcome::Locked { reason: "r".into(), recoverable: true },
+        ],
+    );
     lines(&mut out, "mode", &[Mode::Observe, Mode::Suggest, Mode::Autonomous]);
     if std::env::var_os("WIRE_BLESS").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/messages-v1.txt");
         return std::fs::write(path, out).unwrap();
     }
     assert_eq!(out, FIXTURE, "the bytes of a message have changed");
+}
+
+#[test]
+fn the_seed_has_its_bytes_and_shows_nothing() {
+    let seed = attest::SeedReply::Seed(attest::Seed::new([7; 32], 3, attest::KeyOrigin::Tpm));
+    let encoded = minicbor::to_vec(&seed).unwrap();
+    assert_eq!(hex(&encoded), format!("8200818358 20{} 0302", "07".repeat(32)).replace(' ', ""));
+    let attest::SeedReply::Seed(back) = decode_body(&encoded).unwrap() else {
+        panic!("another reply");
+    };
+    assert_eq!((back.expose(), back.epoch), (&[7; 32], 3));
+    assert!(format!("{seed:?}").contains("redacted"));
 }

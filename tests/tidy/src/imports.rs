@@ -17,8 +17,27 @@ struct Package {
 /// Pure crates and everything that they may depend on. An allow-list: no tokio, no randomness, no
 /// system calls, nor anything that nobody thought of here.
 const PURE: [(&str, &[&str]); 3] = [
-    ("hookprobe-wire", &["minicbor", "serde", "sha2", "thiserror", "toml"]),
-    ("hookprobe-evidence", &["serde", "serde_json", "sha1", "sha2", "thiserror", "toml"]),
+    ("hookprobe-wire", &["minicbor", "serde", "sha2", "thiserror", "toml", "zeroize"]),
+    (
+        "hookprobe-evidence",
+        &[
+            "aes",
+            "base64ct",
+            "cfb-mode",
+            "hmac",
+            "minicbor",
+            "p256",
+            "p384",
+            "rsa",
+            "serde",
+            "serde_json",
+            "sha1",
+            "sha2",
+            "thiserror",
+            "toml",
+            "x509-cert",
+        ],
+    ),
     // For user space only, behind a feature.
     ("hookprobe-abi", &["aya"]),
 ];
@@ -30,7 +49,11 @@ const OWNED: [(&str, &[&str], &str); 6] = [
         &["hookprobe-tpm"],
         "one place speaks to the TPM; it loads C libraries, so no static program can have it",
     ),
-    ("hookprobe-tpm", &["hookprobe-attest"], "only the owner of /dev/tpmrm0 may link tpm2-tss"),
+    (
+        "hookprobe-tpm",
+        &["hookprobe-attest", "hookprobe-interop"],
+        "only the owner of /dev/tpmrm0 may link tpm2-tss (interop: tests against swtpm)",
+    ),
     (
         "aya",
         &["hookprobe-sensor", "hookprobe-response", "hookprobe-abi"],

@@ -2,7 +2,7 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::{contact, missing, source};
+use super::{attestation, contact, missing, source};
 use crate::{
     detail::fresh_mark,
     format,
@@ -82,7 +82,13 @@ fn is_known(model: &Model) -> bool {
         Screen::Flows => data.sensor.is_some(),
         Screen::Mitigations => data.response.is_some(),
         Screen::Services => data.status.is_some(),
-        Screen::Overview | Screen::Mesh | Screen::Settings => true,
+        Screen::Registers => data.attest.status.is_some(),
+        Screen::BootLog => data.attest.log_total.is_some() || data.attest.log_refused.is_some(),
+        Screen::Overview
+        | Screen::Mesh
+        | Screen::Settings
+        | Screen::Identity
+        | Screen::Evidence => true,
     }
 }
 
@@ -93,7 +99,13 @@ fn empty(screen: Screen) -> &'static str {
         Screen::Ledger => "the ledger is empty",
         Screen::Mitigations => "nothing is blocked",
         Screen::Services => "no service",
-        Screen::Overview | Screen::Mesh | Screen::Settings => "",
+        Screen::Registers => "no register was read: there is no TPM, or no quote yet",
+        Screen::BootLog => "no measurement",
+        Screen::Overview
+        | Screen::Mesh
+        | Screen::Settings
+        | Screen::Identity
+        | Screen::Evidence => "",
     }
 }
 
@@ -152,8 +164,37 @@ fn facts(model: &Model) -> Line {
                 format::kib(total)
             ))
         }),
-        Screen::Overview | Screen::Mesh | Screen::Settings => Line::new(),
+        Screen::Registers => data
+            .attest
+            .status
+            .as_ref()
+            .map_or_else(Line::new, |status| attestation::verdict(model, status)),
+        Screen::BootLog => boot_log(model),
+        Screen::Overview
+        | Screen::Mesh
+        | Screen::Settings
+        | Screen::Identity
+        | Screen::Evidence => Line::new(),
     }
+}
+
+fn boot_log(model: &Model) -> Line {
+    let attest = &model.data().attest;
+    if let Some(reason) = &attest.log_refused {
+        return Line::new().add(Mark::Warn, "WARN").add(Mark::Plain, format!(" {reason}"));
+    }
+    let Some(total) = attest.log_total else { return Line::new() };
+    let total = usize::try_from(total).unwrap_or(usize::MAX);
+    let differ = attest.log.iter().filter(|line| line.verdict == "differs").count();
+    let mut line = Line::plain(format!("{total} measurements in order of extension"));
+    if attest.log.len() < total {
+        line = line.add(Mark::Plain, format!(", first {} here", attest.log.len()));
+    }
+    if differ > 0 {
+        line = line.add(Mark::Plain, "   ").add(Mark::Bad, "[DIFF]");
+        line = line.add(Mark::Plain, format!(" {differ} not as the manifest says"));
+    }
+    line
 }
 
 fn ledger(model: &Model) -> Line {
@@ -162,7 +203,9 @@ fn ledger(model: &Model) -> Line {
     let (mark, word) = chain(model, links, broken);
     let mut line = Line::new();
     if let Some(head) = &data.head {
-        line = Line::plain(format!("{} blocks, epoch {}   ", head.length, head.epoch));
+        let key = head.key.map_or("n/a", attestation::origin);
+        let text = format!("{} blocks, epoch {}, key {key}   ", head.length, head.epoch);
+        line = Line::plain(text);
     }
     line = line.add(mark, word).add(Mark::Plain, format!(" {links} links checked here"));
     if data.history.dropped > 0 {

@@ -4,12 +4,12 @@
 //! takes what the others leave.
 
 use hookprobe_wire::{
-    control::{PcrValue, Service, ServiceState, Status},
+    control::{Service, ServiceState},
     event::Diagnostic,
 };
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::{contact, list::chain, missing};
+use super::{attestation, contact, list::chain, missing};
 use crate::{
     detail::{self, fresh_mark},
     format,
@@ -95,12 +95,15 @@ fn sections(model: &Model, two: bool, width: u16, height: u16) -> Vec<Section> {
         let beside = |left, right, rows| Section { left, right: Some(right), rows };
         let rows_max = if height > 30 { 12 } else { SERVICES_ROWS };
         let rows = services.clamp(SERVICES_ROWS.min(rows_max), rows_max);
-        add(beside(Pane::Attestation, Pane::Posture, 6), &mut room);
+        // With room to spare, a row for the last challenge; else it is in Posture.
+        let attestation = attestation::ROWS + u16::from(height > 30);
+        add(beside(Pane::Attestation, Pane::Posture, attestation), &mut room);
         add(beside(Pane::Services, Pane::Events, rows), &mut room);
     } else {
-        let diverged =
-            data.status.as_ref().is_some_and(|status| !status.measured.divergence.is_empty());
-        add(full(Pane::Attestation, 5 + u16::from(diverged)), &mut room);
+        let attest = data.attest.status.as_ref();
+        let diverged = attest.is_some_and(|status| !status.divergence.is_empty());
+        let rows = attestation::ROWS_COMPACT + u16::from(diverged);
+        add(full(Pane::Attestation, rows), &mut room);
         let rows = if data.diagnostics().is_empty() { 4 } else { 3 };
         add(full(Pane::Posture, rows), &mut room);
         add(full(Pane::Services, 1), &mut room);
@@ -108,8 +111,8 @@ fn sections(model: &Model, two: bool, width: u16, height: u16) -> Vec<Section> {
     let wanted = diagnostics(data, usize::from(width.saturating_sub(4)), usize::MAX).len();
     let wanted = u16::try_from(wanted).unwrap_or(u16::MAX);
     let most = (height / 6).max(1);
-    // What is wrong is more important than what was said.
-    let rows = wanted.min(most).min(room.saturating_sub(1));
+    // What is wrong is more important than what was said; a row of the log stays if it can.
+    let rows = wanted.min(most).min(room.saturating_sub(3).max(1)).min(room.saturating_sub(1));
     let below = if rows > 0 { rows + 1 } else { 0 };
     let log = room.saturating_sub(below + 1);
     if log > 0 {
@@ -130,7 +133,7 @@ fn pane(model: &Model, pen: &mut Pen<'_>, pane: Pane, (x, y, width, rows): (u16,
     let focused = model.ui.pane == pane;
     pen.title(x, y, width, &title(model, pane, width), focused);
     let lines = match pane {
-        Pane::Attestation => attestation(model, room, rows),
+        Pane::Attestation => attestation::pane(model, room, rows),
         Pane::Posture => posture(model),
         Pane::Services => services(model, room, usize::from(rows)),
         Pane::Events => events(model, room, usize::from(rows)),
@@ -143,7 +146,7 @@ fn pane(model: &Model, pen: &mut Pen<'_>, pane: Pane, (x, y, width, rows): (u16,
 fn title(model: &Model, pane: Pane, width: u16) -> Line {
     let strong = |text: &str| Line::new().add(Mark::Strong, text);
     let (mut line, source) = match pane {
-        Pane::Attestation => (strong("ATTESTATION"), Source::Init),
+        Pane::Attestation => (strong("ATTESTATION"), Source::Attest),
         Pane::Posture => return strong("POSTURE"),
         Pane::Services => (strong("SERVICES"), Source::Init),
         Pane::Events => {
@@ -164,75 +167,6 @@ fn title(model: &Model, pane: Pane, width: u16) -> Line {
     };
     line.0.extend(contact(model, source).0);
     line
-}
-
-fn attestation(model: &Model, width: usize, rows: u16) -> Vec<Line> {
-    let Some(status) = &model.data().status else {
-        return missing(model, Source::Init, width);
-    };
-    let measured = &status.measured;
-    let mut lines = Vec::new();
-    let warns = measured.level == "L0";
-    let room = if warns { width.saturating_sub(5) } else { width };
-    let mut level = format::wrap(&format!("{} {}", measured.level, measured.level_text), room);
-    let most = if rows < 6 || !measured.divergence.is_empty() { 1 } else { 2 };
-    if level.len() > most {
-        let rest = level.split_off(most - 1).join(" ");
-        level.push(format::fit(&rest, room));
-    }
-    let mut level = level.into_iter();
-    let first = level.next().unwrap_or_default();
-    lines.push(if warns {
-        Line::new().add(Mark::Warn, "WARN").add(Mark::Strong, format!(" {first}"))
-    } else {
-        Line::new().add(Mark::Strong, first)
-    });
-    if !measured.divergence.is_empty() {
-        lines.push(
-            Line::new()
-                .add(Mark::Bad, "[FAIL]")
-                .add(Mark::Plain, format!(" {}", measured.divergence)),
-        );
-    } else if let Some(second) = level.next() {
-        lines.push(Line::new().add(Mark::Strong, second));
-    } else if rows >= 6 {
-        lines.push(took(status));
-    }
-    lines.push(Line::plain(detail::SELF_MEASURED));
-    for (index, name) in [(11, "kernel (UKI)"), (12, "site config"), (13, "services")] {
-        lines.push(pcr(model, status, index, name, width));
-    }
-    lines
-}
-
-fn took(status: &Status) -> Line {
-    let measured = &status.measured;
-    if measured.commands == 0 {
-        return Line::plain("nothing was extended");
-    }
-    Line::plain(format!(
-        "measured in {} ms, {} TPM commands",
-        measured.measure_us / 1000,
-        measured.commands
-    ))
-}
-
-fn pcr(model: &Model, status: &Status, index: u8, name: &str, width: usize) -> Line {
-    let of_index = |bank: Option<&str>| {
-        let mut pcrs = status.measured.pcrs.iter();
-        pcrs.find(|pcr| pcr.index == index && bank.is_none_or(|bank| pcr.bank == bank))
-    };
-    let value: Option<&PcrValue> = of_index(Some("sha256")).or_else(|| of_index(None));
-    let (mark, word) = detail::pcr(value);
-    let label = format!("PCR {index} {name}");
-    let label_width = width.saturating_sub(18).min(22);
-    Line::plain(format!("{label:<label_width$} "))
-        .add(fresh_mark(model, Source::Init, mark), word)
-        .add(
-            Mark::Plain,
-            value
-                .map_or_else(|| " no value".into(), |pcr| format!(" {}", format::ends(&pcr.value))),
-        )
 }
 
 /// A row of Posture: a label, and what its source says or that it says nothing.
@@ -306,6 +240,10 @@ fn posture(model: &Model) -> Vec<Line> {
             line.add(Mark::Plain, by)
         }),
         row(model, "Traffic", Source::Sensor, data.sensor.is_some(), |line| traffic(data, line)),
+        row(model, "Asked", Source::Attest, data.attest.status.is_some(), |mut line| {
+            line.0.extend(attestation::challenges(model).0);
+            line
+        }),
     ]
 }
 

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use hookprobe_console::{Event, Model, Now, Source, look::Look};
 use hookprobe_wire::{
     Hash, NodeId, Seq, Severity,
+    attest::{self, KeyOrigin, Measurement, Verdict},
     block::{Block, Header, Signature, payload_hash},
     control::{self, LogLine, Measured, PcrValue, Phase, Service, ServiceState},
     event::{
@@ -175,6 +176,7 @@ pub fn status() -> control::Status {
             .map(|(name, ms)| Phase { name: name.into(), ok: true, us: ms * 13_000 })
             .collect(),
         services: vec![
+            service("attest", 20, 209, 8_900),
             service("ledger", 21, 211, 9_400),
             service("sensor", 22, 213, 21_800),
             service("response", 23, 214, 7_100),
@@ -191,9 +193,64 @@ pub fn status() -> control::Status {
         },
         addresses: vec!["lo 127.0.0.1/8".into(), "eth1 10.20.0.2/24".into()],
         diagnostics: Vec::new(),
-        rss_kib: 46_800,
+        rss_kib: 55_700,
         memory_kib: (1_998_000, 1_724_000),
+        state: Some("encrypted".into()),
     }
+}
+
+pub fn attest_status() -> attest::Status {
+    attest::Status {
+        level: "L3".into(),
+        level_text: "UEFI measured boot with a TPM 2.0".into(),
+        verdict: Verdict::Affirming,
+        divergence: String::new(),
+        verified_by: "self".into(),
+        verified_s: UNIX_S - 17,
+        verified_ago_s: 17,
+        challenges: (31, 12),
+        ak_name: format!("000b{}", hash(31).hex()),
+        ek: "certificate of the maker: Example TPM, RSA 2048, valid until 2039".into(),
+        node: Some(NodeId::new(*hash(1).as_bytes())),
+        key: KeyOrigin::Tpm,
+        epoch: 4,
+        reset_count: 12,
+        restart_count: 0,
+        boot_id: "4f7f4f3e-6c0a-4b0e-9d55-0f6d7a1c2b3e".into(),
+        quotes: (1_212, 3, 0),
+        quote_us: 312_400,
+        pcrs: vec![pcr(7, true), pcr(11, true), pcr(12, false), pcr(13, true), pcr(15, true)],
+        recovery_waiting: false,
+        diagnostics: Vec::new(),
+    }
+}
+
+pub fn measurements() -> Vec<Measurement> {
+    let line = |pcr, name: &str, verdict: &str, seed| Measurement {
+        pcr,
+        name: name.into(),
+        digest: hash(seed).hex(),
+        verdict: verdict.into(),
+    };
+    vec![
+        line(0, "EV_S_CRTM_VERSION", "unknown", 40),
+        line(7, "EV_EFI_VARIABLE_DRIVER_CONFIG SecureBoot", "match", 41),
+        line(11, ".linux", "match", 42),
+        line(11, ".cmdline", "match", 43),
+        line(13, "service:attest", "match", 44),
+        line(13, "service:ledger", "match", 45),
+        line(13, "service:sensor", "differs", 46),
+        line(15, "volume:7c0d2b52-2a7f-4cf2-8f51-9f1a60b7a6c4", "unknown", 47),
+        line(11, "phase:unlocked", "match", 48),
+        line(12, "site:hookprobe.toml", "unknown", 49),
+    ]
+}
+
+pub const RECOVERY_KEY: &str = "K3QF-9TWX-72ZB-Q8LM-4HJC-W5DN-X6RP-2VGT";
+
+/// As long as short evidence is.
+pub fn evidence() -> Vec<u8> {
+    (0..900u32).map(|at| u8::try_from(at * 31 % 251).unwrap_or(0)).collect()
 }
 
 pub fn log() -> Vec<LogLine> {
@@ -287,6 +344,7 @@ pub fn head(records: &[Record]) -> ledger::Head {
         volatile: false,
         queue: 0,
         rejected: 0,
+        key: Some(KeyOrigin::Tpm),
     }
 }
 
@@ -305,11 +363,25 @@ pub enum State {
     Warn,
     Failed,
     Disconnected,
+    /// Everything is there but the attester.
+    Unverified,
+    /// The last verification is five minutes old.
+    Stale,
+    /// The attester has doubts, and a recovery key waits to be noted.
+    Recovery,
 }
 
 impl State {
-    pub const ALL: [Self; 5] =
-        [Self::Loading, Self::Ok, Self::Warn, Self::Failed, Self::Disconnected];
+    pub const ALL: [Self; 8] = [
+        Self::Loading,
+        Self::Ok,
+        Self::Warn,
+        Self::Failed,
+        Self::Disconnected,
+        Self::Unverified,
+        Self::Stale,
+        Self::Recovery,
+    ];
 }
 
 /// Feeds a model, one event at a time.
@@ -355,7 +427,8 @@ fn degrade(status: &mut control::Status, records: &mut [Record], state: State) {
         status.measured.level_text = "no TPM: nothing proves what was started".into();
         status.measured.pcrs.clear();
         status.measured.commands = 0;
-        if let Some(service) = status.services.get_mut(2) {
+        status.state = Some("memory".into());
+        if let Some(service) = status.services.get_mut(3) {
             service.state = ServiceState::Backoff;
             service.restarts = 3;
             service.up_ms = 2_000;
@@ -371,14 +444,12 @@ fn degrade(status: &mut control::Status, records: &mut [Record], state: State) {
         ));
     }
     if state == State::Failed {
-        status.measured.divergence = "HP-MB-004 service:sensor file:/usr/lib/hookprobe/\
-             hookprobe-sensor: digest differs from manifest (expected sha256:3f9a1c02, measured \
-             sha256:c01d77e4); boot the other slot or re-flash"
-            .into();
+        status.measured.divergence = DIVERGENCE.into();
+        status.state = Some("locked: HP-AT-110 volume: the TPM refuses the policy".into());
         if let Some(pcr) = status.measured.pcrs.get_mut(2) {
             pcr.predicted = hash(66).hex();
         }
-        if let Some(service) = status.services.get_mut(1) {
+        if let Some(service) = status.services.get_mut(2) {
             service.state = ServiceState::Failed;
             service.verdict = "differs".into();
             service.pid = 0;
@@ -393,6 +464,51 @@ fn degrade(status: &mut control::Status, records: &mut [Record], state: State) {
             record.hash = record.block.hash();
         }
     }
+}
+
+const DIVERGENCE: &str = "HP-MB-004 service:sensor file:/usr/lib/hookprobe/hookprobe-sensor: \
+     digest differs from manifest (expected sha256:3f9a1c02, measured sha256:c01d77e4); boot the \
+     other slot or re-flash";
+
+/// What the attester says in a state; none when it is not there.
+fn attest_in(state: State) -> Option<attest::Status> {
+    let mut status = attest_status();
+    match state {
+        State::Loading | State::Unverified => return None,
+        State::Ok | State::Disconnected => {}
+        State::Warn => {
+            status.level = "L0".into();
+            status.level_text = "no TPM: nothing proves what was started, and the ledger's key is \
+                 drawn for each boot"
+                .into();
+            status.verdict = Verdict::None;
+            (status.verified_s, status.verified_ago_s) = (0, 0);
+            (status.challenges, status.quotes, status.quote_us) = ((0, 0), (0, 0, 0), 0);
+            (status.ak_name, status.ek) = (String::new(), String::new());
+            (status.key, status.epoch, status.reset_count) = (KeyOrigin::Boot, 0, 0);
+            status.pcrs.clear();
+        }
+        State::Failed => {
+            status.verdict = Verdict::Contraindicated;
+            status.divergence = DIVERGENCE.into();
+            status.key = KeyOrigin::Boot;
+            if let Some(pcr) = status.pcrs.get_mut(3) {
+                pcr.predicted = hash(66).hex();
+            }
+        }
+        State::Stale => {
+            status.verified_ago_s = 300;
+            status.verified_s = UNIX_S - 300;
+        }
+        State::Recovery => {
+            status.verdict = Verdict::Warning;
+            status.divergence = "HP-QV-041 PCR 7: secure boot is off; turn it on in the firmware \
+                 setup"
+                .into();
+            status.recovery_waiting = true;
+        }
+    }
+    Some(status)
 }
 
 /// The model of a state.
@@ -433,6 +549,18 @@ pub fn model(state: State, look: Look) -> Model {
         feed.event(Event::Blocks(ledger::Reply::Block(record)));
     }
     feed.event(Event::Blocks(ledger::Reply::CaughtUp { next: Seq(88_121) }));
+    match attest_in(state) {
+        Some(status) => {
+            feed.event(Event::Attest(None, attest::Reply::Status(status)));
+            let lines = measurements();
+            let total = u32::try_from(lines.len()).unwrap_or(0);
+            feed.event(Event::Attest(None, attest::Reply::Log { total, lines }));
+        }
+        None => {
+            let reason = "No such file or directory (os error 2)".into();
+            feed.event(Event::Disconnected(Source::Attest, reason));
+        }
+    }
     if state == State::Disconnected {
         for source in Source::ALL {
             feed.event(Event::Disconnected(source, "Connection refused (os error 111)".into()));

@@ -3,13 +3,14 @@
 //! ```text
 //! blocks    seq -> block          payloads  seq -> payload        (bytes: see [`super::rows`])
 //! requests  seq -> request id     epochs    number -> epoch
-//! state     "state" -> state
+//! state     "state" -> state               marks     number of the epoch -> mark
 //! ```
 //!
 //! Every write is one transaction with two-phase commit and the allocator state saved
 //! (quick repair), durable when the call returns. The key of `requests` is the block that the
 //! request became, so the oldest are those with the smallest key. What is read is checked: a
-//! value that does not decode, or not to the bytes it came from, is damage.
+//! value that does not decode, or not to the bytes it came from, is damage. `marks` came later: an
+//! older version of this program does not see it and leaves its epochs without.
 //!
 //! What must never happen here: a panic of the storage engine that ends the process in a loop
 //! (see [`super::guard`]), a lock held while waiting for anything but the disk.
@@ -31,17 +32,19 @@ use redb::{
 
 use super::{
     CHUNK_BLOCKS_MAX, CHUNK_BYTES_MAX, Entry, State, Store, StoreError, guard,
-    rows::{self, EPOCH_BYTES},
+    rows::{self, EPOCH_BYTES, MARK_BYTES},
 };
 use crate::{
     appender::REQUESTS_MAX,
     chain::{Epoch, Lane},
+    epoch::Mark,
 };
 
 const BLOCKS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("blocks");
 const PAYLOADS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("payloads");
 const REQUESTS: TableDefinition<'static, u64, &[u8; 16]> = TableDefinition::new("requests");
 const EPOCHS: TableDefinition<'static, u64, &[u8; EPOCH_BYTES]> = TableDefinition::new("epochs");
+const MARKS: TableDefinition<'static, u64, &[u8; MARK_BYTES]> = TableDefinition::new("marks");
 const STATE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("state");
 const STATE_ROW: &str = "state";
 
@@ -199,6 +202,20 @@ impl Store for Database {
         })
     }
 
+    fn marks(&self) -> Result<Vec<(u64, Mark)>, StoreError> {
+        self.read_with(|transaction| {
+            let Some(table) = existing(transaction.open_table(MARKS))? else {
+                return Ok(Vec::new());
+            };
+            let mut marks = Vec::new();
+            for row in table.iter().map_err(storage_error)? {
+                let (number, value) = row.map_err(storage_error)?;
+                marks.push((number.value(), rows::mark(value.value())?));
+            }
+            Ok(marks)
+        })
+    }
+
     fn requests(&self) -> Result<Vec<(RequestId, Seq, Hash)>, StoreError> {
         self.read_with(|transaction| {
             let (Some(requests), Some(blocks)) = (
@@ -248,11 +265,14 @@ impl Store for Database {
         })
     }
 
-    fn begin_epoch(&self, lane: &Lane) -> Result<(), StoreError> {
+    fn begin_epoch(&self, lane: &Lane, mark: &Mark) -> Result<(), StoreError> {
         self.write_with(|transaction| {
             let row = rows::from_epoch(&lane.epoch);
             let mut epochs = transaction.open_table(EPOCHS).map_err(table_error)?;
             epochs.insert(lane.epoch.number, &row).map_err(storage_error)?;
+            let row = rows::from_mark(mark);
+            let mut marks = transaction.open_table(MARKS).map_err(table_error)?;
+            marks.insert(lane.epoch.number, &row).map_err(storage_error)?;
             put_state(transaction, lane)
         })
     }

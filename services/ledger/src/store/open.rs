@@ -6,13 +6,14 @@
 //! blocks are then kept in bounded memory and `Head.volatile` says so. Called by [`crate::serve`].
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use hookprobe_wire::{Diagnostic, NodeId, Seq, Severity, ledger::RequestId};
+use hookprobe_wire::{Diagnostic, Seq, Severity, ledger::RequestId};
 use redb::backends::FileBackend;
 use thiserror::Error;
 
@@ -24,8 +25,9 @@ use super::{
     witness::{Seen, Witness},
 };
 use crate::{
-    chain::{Epoch, Lane, Tip},
+    chain::{Epoch, Lane},
     code,
+    epoch::{Boot, Mark, Past, Rollback, Turn, decide},
 };
 
 /// The database.
@@ -66,33 +68,35 @@ pub struct Opened {
     pub volatile: bool,
     /// Notices a database that went back.
     pub witness: Option<Witness>,
+    /// What the TPM's boot counter says about the past.
+    pub rollback: Option<Rollback>,
     /// What the operator should know.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Opens what is in `dir` for the key `node`.
+/// Opens what is in `dir` for the key of `boot`.
 ///
 /// # Errors
 /// Any [`OpenError`].
 pub fn open(
     dir: &Path,
-    node: NodeId,
+    boot: &Boot,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Opened, OpenError> {
     let mut notes = Vec::new();
-    match on_disk(dir, node, progress, &mut notes) {
+    match on_disk(dir, boot, progress, &mut notes) {
         Ok(opened) => Ok(opened),
         Err(StoreError::Busy) => Err(OpenError::Busy(dir.join(DATABASE))),
         Err(error) => {
             notes.push(memory_only(dir, &error));
-            in_memory(node, notes).map_err(OpenError::Memory)
+            in_memory(boot, notes).map_err(OpenError::Memory)
         }
     }
 }
 
 fn on_disk(
     dir: &Path,
-    node: NodeId,
+    boot: &Boot,
     progress: &mut dyn FnMut(u64, u64),
     notes: &mut Vec<Diagnostic>,
 ) -> Result<Opened, StoreError> {
@@ -130,9 +134,9 @@ fn on_disk(
             if let Some(seen) = &seen {
                 witness.note(seen, true).map_err(|error| io_error(&error))?;
             }
-            create(dir, node, seen)?;
+            create(dir, boot, seen)?;
         }
-        match use_file(&path, node, seen, progress) {
+        match use_file(&path, boot, seen, progress) {
             Err(StoreError::Damaged(why)) if attempts.next().is_some() => {
                 notes.push(set_aside(dir, &why)?);
                 remove(&suspect)?;
@@ -146,6 +150,7 @@ fn on_disk(
                     hash: ready.lane.tip.hash,
                 };
                 witness.note(&epoch, true).map_err(|error| io_error(&error))?;
+                notes.extend(ready.rollback.as_ref().map(Rollback::diagnostic));
                 return Ok(Opened {
                     store,
                     lane: ready.lane,
@@ -153,6 +158,7 @@ fn on_disk(
                     verified: ready.verified,
                     volatile,
                     witness: Some(witness),
+                    rollback: ready.rollback,
                     diagnostics: std::mem::take(notes),
                 });
             }
@@ -168,15 +174,17 @@ pub struct Ready {
     pub requests: Vec<(RequestId, Seq, hookprobe_wire::Hash)>,
     /// Blocks verified.
     pub verified: u64,
+    /// What the TPM's boot counter says about the past.
+    pub rollback: Option<Rollback>,
 }
 
 /// Makes a database with its first epoch under another name and renames it when it is whole: a
 /// start that is killed here leaves no half database that looks like a damaged one.
-fn create(dir: &Path, node: NodeId, seen: Option<Seen>) -> Result<(), StoreError> {
+fn create(dir: &Path, boot: &Boot, seen: Option<Seen>) -> Result<(), StoreError> {
     let fresh = dir.join(format!("{DATABASE}.new"));
     remove(&fresh)?;
     let database = Database::open(file(&fresh), false)?;
-    prepare(&database, node, seen, &mut |_, _| {})?;
+    prepare(&database, boot, seen, &mut |_, _| {})?;
     drop(database);
     fs::rename(&fresh, dir.join(DATABASE)).map_err(|error| io_error(&error))?;
     sync_dir(dir)
@@ -184,7 +192,7 @@ fn create(dir: &Path, node: NodeId, seen: Option<Seen>) -> Result<(), StoreError
 
 fn use_file(
     path: &Path,
-    node: NodeId,
+    boot: &Boot,
     seen: Option<Seen>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Shared, Ready), StoreError> {
@@ -195,18 +203,19 @@ fn use_file(
         other => other?,
     };
     let store: Shared = Arc::new(database);
-    let ready = prepare(&*store, node, seen, progress)?;
+    let ready = prepare(&*store, boot, seen, progress)?;
     Ok((store, ready))
 }
 
-/// Verifies what is there and makes sure that `node` signs from now on. The part of [`open`] that
+/// Verifies what is there and makes sure that the key of `boot` signs from now on, in an epoch of
+/// its own. The part of [`open`] that
 /// the simulation runs on its own disk.
 ///
 /// # Errors
 /// Any [`StoreError`].
 pub fn prepare(
     store: &dyn Store,
-    node: NodeId,
+    boot: &Boot,
     seen: Option<Seen>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Ready, StoreError> {
@@ -215,26 +224,23 @@ pub fn prepare(
     let requests = store.requests()?;
     let length = verified.tip.next().0;
     let lane = state.as_ref().map(super::State::lane).transpose()?;
-    let lane = match lane {
-        Some(lane) if lane.epoch.node == node => lane,
-        other => begin(store, node, other, seen, verified.tip)?,
+    // A witness from a lane that was set aside has reserved its own number already.
+    let reserved = seen.map_or(0, |seen| seen.epoch);
+    let (turn, rollback) = decide(&past(store)?, boot, reserved);
+    let lane = match (turn, lane) {
+        (Turn::Continue, Some(lane)) => lane,
+        // Without a state row there is no epoch to go on in; verified together above.
+        (Turn::Continue, None) => return Err(StoreError::Damaged("state: no row".into())),
+        (Turn::Begin(number), _) => {
+            let epoch = Epoch { number, node: boot.node, first: verified.tip.next() };
+            begin(store, Lane { epoch, tip: verified.tip }, boot)?
+        }
     };
-    Ok(Ready { lane, requests, verified: length })
+    Ok(Ready { lane, requests, verified: length, rollback })
 }
 
-fn begin(
-    store: &dyn Store,
-    node: NodeId,
-    before: Option<Lane>,
-    seen: Option<Seen>,
-    tip: Tip,
-) -> Result<Lane, StoreError> {
-    // A witness from a lane that was set aside has reserved its own number already.
-    let witnessed = seen.map_or(1, |seen| seen.epoch);
-    let number =
-        before.map_or(witnessed, |lane| lane.epoch.number.saturating_add(1).max(witnessed));
-    let lane = Lane { epoch: Epoch { number, node, first: tip.next() }, tip };
-    if let Err(error) = store.begin_epoch(&lane) {
+fn begin(store: &dyn Store, lane: Lane, boot: &Boot) -> Result<Lane, StoreError> {
+    if let Err(error) = store.begin_epoch(&lane, &boot.mark) {
         // Its fate may be open; what is on disk decides.
         store.reopen()?;
         if store.state()? != Some(super::State::of(&lane)) {
@@ -244,10 +250,29 @@ fn begin(
     Ok(lane)
 }
 
-fn in_memory(node: NodeId, diagnostics: Vec<Diagnostic>) -> Result<Opened, StoreError> {
+/// The epochs with their marks.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub fn past(store: &dyn Store) -> Result<Vec<Past>, StoreError> {
+    let marks: HashMap<u64, Mark> = store.marks()?.into_iter().collect();
+    let past: Vec<Past> = store
+        .epochs()?
+        .into_iter()
+        .map(|epoch| Past { epoch, mark: marks.get(&epoch.number).copied() })
+        .collect();
+    let joined = past.iter().filter(|past| past.mark.is_some()).count();
+    if joined == marks.len() {
+        Ok(past)
+    } else {
+        Err(StoreError::Damaged(format!("marks: {} for {joined} epochs", marks.len())))
+    }
+}
+
+fn in_memory(boot: &Boot, diagnostics: Vec<Diagnostic>) -> Result<Opened, StoreError> {
     let store: Shared =
         Arc::new(Database::open(Box::new(|| Ok(Box::new(Memory::default()))), false)?);
-    let ready = prepare(&*store, node, None, &mut |_, _| {})?;
+    let ready = prepare(&*store, boot, None, &mut |_, _| {})?;
     Ok(Opened {
         store,
         lane: ready.lane,
@@ -255,6 +280,7 @@ fn in_memory(node: NodeId, diagnostics: Vec<Diagnostic>) -> Result<Opened, Store
         verified: 0,
         volatile: true,
         witness: None,
+        rollback: ready.rollback,
         diagnostics,
     })
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! block    CBOR(Block)              payload  salt(16) || payload
 //! state    CBOR(State)              epoch    node(32) || first seq, u64 LE
+//!                                   mark     counter, u64 LE || boot id(16)
 //! ```
 //!
 //! Pure. What is read is hostile until it was checked here: a row that does not decode, or not to
@@ -13,10 +14,15 @@ use hookprobe_wire::{Block, NodeId, Seq, block::SALT_BYTES, frame::decode_body, 
 use minicbor::{Decode, Encode};
 
 use super::{FORMAT, State, StoreError};
-use crate::chain::Epoch;
+use crate::{
+    chain::Epoch,
+    epoch::{BootId, Mark},
+};
 
 /// Bytes of an epoch's row.
 pub const EPOCH_BYTES: usize = 40;
+/// Bytes of a mark's row.
+pub const MARK_BYTES: usize = 24;
 
 /// A block as it is kept.
 #[must_use]
@@ -92,6 +98,25 @@ pub fn epoch(number: u64, row: &[u8; EPOCH_BYTES]) -> Result<Epoch, StoreError> 
     })
 }
 
+/// A mark as it is kept; the number of its epoch is the key.
+#[must_use]
+pub fn from_mark(mark: &Mark) -> [u8; MARK_BYTES] {
+    let mut row = [0; MARK_BYTES];
+    let (counter, boot_id) = row.split_at_mut(8);
+    counter.copy_from_slice(&mark.counter.to_le_bytes());
+    boot_id.copy_from_slice(&mark.boot_id.0);
+    row
+}
+
+/// A mark from its row.
+///
+/// # Errors
+/// [`StoreError::Damaged`].
+pub fn mark(row: &[u8; MARK_BYTES]) -> Result<Mark, StoreError> {
+    let (counter, boot_id) = row.split_at(8);
+    Ok(Mark { counter: u64::from_le_bytes(array(counter)?), boot_id: BootId(array(boot_id)?) })
+}
+
 fn to_cbor<T: Encode<()>>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
     // Into a Vec with infallible field encoders: there is no error to have.
@@ -152,6 +177,10 @@ mod tests {
         let row = from_epoch(&one);
         assert_eq!(hex(&row), format!("{}0201000000000000", "03".repeat(32)));
         assert_eq!(epoch(2, &row), Ok(one));
+        let when = Mark { counter: 0x0102, boot_id: BootId([5; 16]) };
+        let row = from_mark(&when);
+        assert_eq!(hex(&row), format!("0201000000000000{}", "05".repeat(16)));
+        assert_eq!(mark(&row), Ok(when));
         let kept = Payload { salt: [7; SALT_BYTES].into(), bytes: vec![1, 2].into() };
         let row = from_payload(&kept);
         assert_eq!(hex(&row), format!("{}0102", "07".repeat(16)));

@@ -93,13 +93,24 @@ pub(crate) struct Service {
 }
 
 pub(crate) fn command(dir: &Path, home: &Path) -> Command {
+    let mut command = serve(dir, home);
+    command.arg("--key").arg(home.join("seed"));
+    command
+}
+
+/// The same with the key from `attest`.
+pub(crate) fn command_from(dir: &Path, home: &Path, attest: &Path) -> Command {
+    let mut command = serve(dir, home);
+    command.arg("--attest").arg(attest);
+    command
+}
+
+fn serve(dir: &Path, home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookprobe-ledger"));
     command
         .arg("serve")
         .arg("--dir")
         .arg(dir)
-        .arg("--key")
-        .arg(home.join("seed"))
         .arg("--socket")
         .arg(home.join("s"))
         .args(["--allow-uid", &own_uid().to_string()])

@@ -398,7 +398,12 @@ impl Core {
                 self.counters.refused += 1;
                 Note::Refusal { at, cause, subject, code, reason }
             }
-            Event::Boot(_) | Event::Service(_) | Event::Alert(_) => return true, // Not ours to write.
+            // Not ours to write.
+            Event::Boot(_)
+            | Event::Service(_)
+            | Event::Binding(_)
+            | Event::Attestation(_)
+            | Event::Alert(_) => return true,
         };
         out.push(Effect::Note(note));
         true

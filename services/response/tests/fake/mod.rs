@@ -155,6 +155,7 @@ impl Ledger {
             volatile: false,
             queue: 0,
             rejected: 0,
+            key: None,
         }
     }
 }

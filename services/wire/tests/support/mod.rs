@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hookprobe_wire::{
-    Block, Diagnostic, Event, EventType, Hash, NodeId, Seq, Severity,
+    Block, Diagnostic, Event, EventType, Hash, NodeId, Seq, Severity, attest,
     block::{BLOCK_VERSION, Header, Signature},
     control, event,
     ledger::{self, Payload, Record, RequestId},
@@ -120,6 +120,7 @@ pub(crate) fn head() -> ledger::Head {
         volatile: false,
         queue: 5,
         rejected: 6,
+        key: None,
     }
 }
 
@@ -164,7 +165,65 @@ pub(crate) fn control_status(
         diagnostics: vec![diagnostic(); diagnostics],
         rss_kib: 10,
         memory_kib: (11, 12),
+        state: None,
     })
+}
+
+/// The events that `attest` writes.
+pub(crate) fn attest_events() -> [Event; 2] {
+    [
+        Event::Binding(event::Binding { epoch: 3, evidence: vec![1, 2, 3].into() }),
+        Event::Attestation(event::Attestation {
+            change: "enrolled".into(),
+            level: "T".into(),
+            ak_name: "000b".into(),
+            detail: "d".into(),
+        }),
+    ]
+}
+
+/// A status of `attest` whose lists have so many elements, in the order of its fields.
+pub(crate) fn attest_status([pcrs, diagnostics]: [usize; 2]) -> attest::Reply {
+    let pcr = control::PcrValue {
+        bank: "sha256".into(),
+        index: 11,
+        value: "ab".into(),
+        predicted: "ab".into(),
+    };
+    attest::Reply::Status(attest::Status {
+        level: "T".into(),
+        level_text: "t".into(),
+        verdict: attest::Verdict::Affirming,
+        divergence: String::new(),
+        verified_by: "self".into(),
+        verified_s: 1,
+        verified_ago_s: 2,
+        challenges: (3, 4),
+        ak_name: "000b".into(),
+        ek: "e".into(),
+        node: Some(NodeId::new([9; 32])),
+        key: attest::KeyOrigin::Tpm,
+        epoch: 5,
+        reset_count: 6,
+        restart_count: 7,
+        boot_id: "b".into(),
+        quotes: (8, 9, 10),
+        quote_us: 11,
+        pcrs: vec![pcr; pcrs],
+        recovery_waiting: true,
+        diagnostics: vec![diagnostic(); diagnostics],
+    })
+}
+
+/// Measurements of a boot.
+pub(crate) fn attest_log(lines: usize) -> attest::Reply {
+    let line = attest::Measurement {
+        pcr: 13,
+        name: "service:ledger spec".into(),
+        digest: "cd".into(),
+        verdict: "match".into(),
+    };
+    attest::Reply::Log { total: 300, lines: vec![line; lines] }
 }
 
 pub(crate) fn log(lines: usize) -> control::Reply {
