@@ -10,6 +10,8 @@ use hookprobe_evidence::{
     closure::ServiceList,
     manifest::{MANIFEST_PATH, ReferenceManifest},
     pcr::PcrIndex,
+    policy::ReleaseKey,
+    signed::{ENVELOPE_BYTES_MAX, ENVELOPE_PATH, RELEASE_KEY_PATH, open_manifest},
 };
 use hookprobe_wire::{
     CLIENTS_GID, Diagnostic, SENSOR_UID, SITE_FILE, SOCKET_DIR, Severity, control::Phase as Timed,
@@ -21,13 +23,14 @@ use crate::{
     diagnostics::{Diagnostics, diagnostic, from_text},
     emergency::Emergency,
     hardening::{self, When},
-    limits::{RANDOM_MS_MAX, RANDOM_POLL_MS, SERVICES_BYTES_MAX},
+    limits::{RANDOM_MS_MAX, RANDOM_POLL_MS, SERVICES_BYTES_MAX, SMALL_FILE_BYTES_MAX},
     measure::{self, MeasureError, Measurement, Meter},
     mount,
     network::{self, Link},
-    sinks::Log,
-    state,
+    sinks::{self, Log},
+    state::{self, Source},
     tpm::Device,
+    unlock::{self, State},
 };
 
 const SERVICES: &str = "/etc/hookprobe/services.toml";
@@ -70,7 +73,7 @@ pub struct Phase {
 }
 
 /// All phases in order.
-pub const PHASES: [Phase; 10] = [
+pub const PHASES: [Phase; 11] = [
     Phase {
         name: "mount",
         does: "kernel file systems, /run and /tmp in memory, kernel settings",
@@ -108,8 +111,14 @@ pub const PHASES: [Phase; 10] = [
         work: Work::Now(measure_phase),
     },
     Phase {
+        name: "unlock",
+        does: "opens the state volume by the TPM, its key into PCR 15, then PCR 11 says that this is over",
+        on_failure: OnFailure::Degrade,
+        work: Work::Now(unlock::phase),
+    },
+    Phase {
         name: "state",
-        does: "site configuration into PCR 12, state partition on /var, comparison with the manifest",
+        does: "site configuration into PCR 12, state volume on /var, comparison with the manifest",
         on_failure: OnFailure::Degrade,
         work: Work::Now(state_phase),
     },
@@ -159,6 +168,8 @@ pub struct Boot {
     pub name: String,
     /// Interfaces found at boot.
     pub links: Vec<Link>,
+    /// What holds the state.
+    pub state: State,
     /// Whether `/var` is a disk.
     pub persistent: bool,
 }
@@ -181,6 +192,7 @@ impl Boot {
             site: Site::default(),
             name: "hp-0000".into(),
             links: Vec::new(),
+            state: State::default(),
             persistent: false,
         }
     }
@@ -262,16 +274,6 @@ fn mounts(boot: &mut Boot) -> Result<(), Diagnostic> {
     for entry in &mount::BASE {
         if let Err(error) = mount::make(entry) {
             let text = error.to_string();
-            // Without /run there is no place for sockets; the rest is a loss, not the end.
-            if entry.target == "/run" {
-                return Err(diagnostic(
-                    "HP-BT-010",
-                    Severity::Critical,
-                    entry.target,
-                    &text,
-                    "boot the other slot or re-flash",
-                ));
-            }
             boot.report(diagnostic(
                 "HP-BT-011",
                 Severity::Warn,
@@ -314,6 +316,10 @@ pub fn harden(boot: &mut Boot, when: When) {
 fn devices(boot: &mut Boot) -> Result<(), Diagnostic> {
     let found = coldplug::run();
     boot.log.find_port();
+    if let Some(port) = sinks::port(hookprobe_wire::attest::PORT_NAME) {
+        // Only in a laboratory: challenges come in here, see `attest`.
+        let _ = std::os::unix::fs::symlink(port, hookprobe_wire::attest::PORT_LINK);
+    }
     boot.log.say(
         Severity::Info,
         &format!("coldplug modules={} rounds={}", found.modules, found.rounds),
@@ -407,6 +413,15 @@ fn tpm(boot: &mut Boot) -> Result<(), Diagnostic> {
             let banks: Vec<&str> = boot.meter.banks().iter().map(|bank| bank.name()).collect();
             let text = format!("tpm level={level} banks={} {text}", banks.join(","));
             boot.log.say(Severity::Info, &text);
+            if let Err(error) = measure::copy_firmware_log() {
+                boot.report(diagnostic(
+                    "HP-TP-023",
+                    Severity::Warn,
+                    "firmware log",
+                    &format!("{error}: what ran before the kernel can't be told by name"),
+                    "update the firmware, or set its TPM to version 2.0 with SHA-256",
+                ));
+            }
             Ok(())
         }
         Err(error) => Err(from_text(&error.to_string(), Severity::Warn)),
@@ -433,6 +448,10 @@ fn measure_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
         from_text(&format!("{error}; boot the other slot or re-flash"), Severity::Critical)
     })?;
     boot.meter.set_manifest(manifest());
+    match envelope() {
+        Ok(signed) => boot.meter.take_signed(signed),
+        Err(text) => boot.report_text(&text, Severity::Warn),
+    }
     boot.measurements = boot.meter.services(&boot.services);
     boot.meter_problems();
     let unread: Vec<String> = boot
@@ -451,6 +470,27 @@ fn manifest() -> Option<ReferenceManifest> {
     let length = fs::metadata(MANIFEST_PATH).ok()?.len();
     (length <= hookprobe_evidence::manifest::MANIFEST_BYTES_MAX as u64).then_some(())?;
     ReferenceManifest::parse(&fs::read(MANIFEST_PATH).ok()?).ok()
+}
+
+/// The signed manifest that the boot blob brought, checked under the release key of the image.
+fn envelope() -> Result<ReferenceManifest, String> {
+    let unsigned = |why: String| {
+        format!(
+            "HP-MB-016 signed manifest: {why}; the TPM gives nothing to this image, boot a signed one"
+        )
+    };
+    let small = |path: &str, most: usize| match fs::metadata(path) {
+        Ok(data) if data.len() <= most as u64 => {
+            fs::read(path).map_err(|error| unsigned(format!("{path}: {error}")))
+        }
+        Ok(data) => Err(unsigned(format!("{path}: {} bytes", data.len()))),
+        Err(error) => Err(unsigned(format!("{path}: {error}"))),
+    };
+    let key = small(RELEASE_KEY_PATH, SMALL_FILE_BYTES_MAX)?;
+    let key = ReleaseKey::from_pem(&String::from_utf8_lossy(&key))
+        .map_err(|error| unsigned(error.to_string()))?;
+    let bytes = small(ENVELOPE_PATH, ENVELOPE_BYTES_MAX)?;
+    open_manifest(&bytes, &key).map_err(|error| error.to_string())
 }
 
 fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
@@ -492,7 +532,16 @@ fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
 }
 
 fn mount_state(boot: &mut Boot) -> Result<(), Diagnostic> {
-    match state::mount_state() {
+    let source = match &boot.state {
+        State::Encrypted => Source::Volume,
+        State::Unknown | State::Plain => Source::Partition,
+        // The phase before has said why.
+        State::Locked(_) => {
+            memory(boot);
+            return Ok(());
+        }
+    };
+    match state::mount_state(source) {
         Ok(others) => {
             boot.persistent = true;
             if !others.is_empty() {
@@ -507,17 +556,22 @@ fn mount_state(boot: &mut Boot) -> Result<(), Diagnostic> {
             Ok(())
         }
         Err(error) => {
-            if let Err(error) = state::mount_memory() {
-                boot.report(diagnostic(
-                    "HP-ST-006",
-                    Severity::Critical,
-                    "state",
-                    &error.to_string(),
-                    "nothing can be kept; re-flash",
-                ));
-            }
+            memory(boot);
+            boot.state = State::Unknown;
             Err(from_text(&error.to_string(), Severity::Warn))
         }
+    }
+}
+
+fn memory(boot: &mut Boot) {
+    if let Err(error) = state::mount_memory() {
+        boot.report(diagnostic(
+            "HP-ST-006",
+            Severity::Critical,
+            "state",
+            &error.to_string(),
+            "nothing can be kept; re-flash",
+        ));
     }
 }
 

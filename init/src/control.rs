@@ -178,6 +178,7 @@ mod tests {
             diagnostics: Vec::new(),
             rss_kib: 0,
             memory_kib: (0, 0),
+            state: None,
         }
     }
 

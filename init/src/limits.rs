@@ -51,6 +51,14 @@ pub const LEDGER_RETRY_MS: u64 = 500;
 pub const DEVICES_MS_MAX: u64 = 3_000;
 /// Pause between two looks at the devices.
 pub const DEVICES_POLL_MS: u64 = 20;
+/// Making a volume on a slow card (header, file system) takes ten seconds where instructions are
+/// translated; a TPM that starts with a self-test some more. Nine times that is a helper that hangs.
+pub const UNLOCK_MS_MAX: u64 = 90_000;
+/// How long a locked state is asked about: somebody at the console has seen it by then, and a box
+/// that nobody watches protects half a minute later.
+pub const RECOVERY_MS_MAX: u64 = 30_000;
+/// Recovery keys that may be tried in one boot: 200 bits are not guessed, typing is hard.
+pub const RECOVERY_TRIES_MAX: u32 = 5;
 /// A kernel without seeded randomness gets it from interrupts within seconds; after this the box
 /// goes on with what it has and says so.
 pub const RANDOM_MS_MAX: u64 = 10_000;

@@ -1,14 +1,16 @@
 //! Measurement of everything that will run, before any of it runs.
 //!
 //! Each file is opened once; what is hashed is the descriptor, and the same descriptor is executed
-//! later. Every active PCR bank is extended and the event logged, with the names and in the order
-//! that `evidence::manifest::ReferenceManifest::predict` uses. A TPM that fails is left alone from
+//! later. Where somebody could still write to the file in between, a sealed copy in memory takes its
+//! place before it is hashed. Every active PCR bank is extended and the event logged, with the names
+//! and in the order that `evidence::manifest::ReferenceManifest::predict` uses. A TPM that fails is left alone from
 //! then on: the box goes on at level L0 and says so, and never claims more than it verified.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::PathBuf,
 };
 
@@ -21,6 +23,7 @@ use hookprobe_evidence::{
     pcr::PcrIndex,
 };
 use hookprobe_wire::control::{Measured, PcrValue};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use thiserror::Error;
 
 use crate::{
@@ -30,6 +33,12 @@ use crate::{
 
 /// Where the event log is kept while the box runs.
 pub const LOG_PATH: &str = "/run/log/hookprobe/measure.log";
+/// The firmware's log as the kernel gives it, to root alone.
+const FIRMWARE_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+/// Where a copy is kept for `attest`.
+pub const FIRMWARE_COPY: &str = "/run/log/hookprobe/firmware.log";
+/// Longest firmware log that is copied; usual ones have some 30 KiB.
+const FIRMWARE_BYTES_MAX: u64 = 1024 * 1024;
 /// Event of the site configuration.
 pub const SITE_EVENT: &str = "site:hookprobe.toml";
 /// In front of the events of refusals.
@@ -38,8 +47,11 @@ const VIOLATION: &str = "violation:";
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Largest file of a closure: the whole image is at most 32 MiB.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// statfs's type of EROFS: a format that has no way to be written (linux/magic.h).
+const EROFS_MAGIC: i64 = 0xe0f5_e1e2;
 /// Registers that are read back.
-const READ_BACK: [PcrIndex; 3] = [PcrIndex::UKI, PcrIndex::SITE, PcrIndex::SERVICES];
+const READ_BACK: [PcrIndex; 4] =
+    [PcrIndex::UKI, PcrIndex::SITE, PcrIndex::SERVICES, PcrIndex::STATE];
 
 /// A TPM behind any transport.
 pub type AnyTpm = Tpm<Box<dyn Transport>>;
@@ -124,6 +136,30 @@ fn open(path: &str, event: &str) -> Result<File, MeasureError> {
         .map_err(|source| MeasureError::File { event: event.into(), source })
 }
 
+/// The binary as it will be executed: itself on EROFS, which nothing can write; else a copy that
+/// is sealed against every change. A mount flag would not do: the same file system can be mounted
+/// writable elsewhere.
+fn hold(file: File, event: &str) -> Result<File, MeasureError> {
+    let failed = |source| MeasureError::File { event: event.into(), source };
+    if on_erofs(&file).map_err(failed)? {
+        return Ok(file);
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = memfd_create("hookprobe-exec", flags).map_err(|errno| failed(errno.into()))?;
+    let mut copy = File::from(copy);
+    let copied = std::io::copy(&mut (&file).take(FILE_BYTES_MAX + 1), &mut copy).map_err(failed)?;
+    if copied > FILE_BYTES_MAX {
+        return Err(MeasureError::TooLarge { event: event.into() });
+    }
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&copy, seals).map_err(|errno| failed(errno.into()))?;
+    Ok(copy)
+}
+
+fn on_erofs(file: &File) -> Result<bool, std::io::Error> {
+    Ok(rustix::fs::fstatfs(file)?.f_type == EROFS_MAGIC)
+}
+
 /// Hashes what `file` is open on, from its start, in several algorithms at once.
 fn hash(file: &File, banks: &[HashAlg], event: &str) -> Result<Vec<Digest>, MeasureError> {
     let failed = |source| MeasureError::File { event: event.into(), source };
@@ -157,6 +193,8 @@ pub struct Meter {
     manifest: Option<ReferenceManifest>,
     divergence: Option<String>,
     measure_us: u64,
+    /// Digests of files on EROFS by device and inode, in [`Self::services`]'s algorithms.
+    hashed: HashMap<(u64, u64), Vec<Digest>>,
     commands: u32,
     /// What the operator has to be told and was not yet.
     pub problems: Vec<String>,
@@ -177,6 +215,7 @@ impl Meter {
             manifest: None,
             divergence: None,
             measure_us: 0,
+            hashed: HashMap::new(),
             commands: 0,
             problems: Vec::new(),
         }
@@ -221,6 +260,20 @@ impl Meter {
         self.manifest = manifest;
     }
 
+    /// Takes the signed manifest in place of the image's own, when both expect the same services:
+    /// it also knows PCR 11. When they differ, what is signed is about another image, and that is
+    /// said.
+    pub fn take_signed(&mut self, signed: ReferenceManifest) {
+        match &self.manifest {
+            Some(own) if own.events != signed.events => self.problems.push(
+                "HP-MB-017 signed manifest: is about other services than those of this image; \
+                 re-flash"
+                    .into(),
+            ),
+            _ => self.manifest = Some(signed),
+        }
+    }
+
     /// Measures every service in order. A service whose files can't be read has an error in its
     /// place and must not run.
     pub fn services(&mut self, list: &ServiceList) -> Vec<Result<Measurement, MeasureError>> {
@@ -239,8 +292,11 @@ impl Meter {
         let mut files = Vec::new();
         for path in spec.closure_files() {
             let event = spec.file_event(path);
-            let file = open(path, &event)?;
-            let digests = hash(&file, &algs, &event)?;
+            let mut file = open(path, &event)?;
+            if exec.is_none() {
+                file = hold(file, &event)?;
+            }
+            let digests = self.digests(&file, &algs, &event)?;
             if let Some(digest) = digests.iter().find(|d| d.alg() == HashAlg::Sha256) {
                 files.push((path.to_owned(), digest.clone()));
             }
@@ -252,6 +308,28 @@ impl Meter {
             event: spec.spec_event(),
             source: std::io::ErrorKind::NotFound.into(),
         })
+    }
+
+    /// Digests of a file; one on EROFS that was hashed in this boot is not hashed again: nothing can
+    /// have written it, and closures share their libraries.
+    fn digests(
+        &mut self,
+        file: &File,
+        algs: &[HashAlg],
+        event: &str,
+    ) -> Result<Vec<Digest>, MeasureError> {
+        let failed = |source| MeasureError::File { event: event.into(), source };
+        if !on_erofs(file).map_err(failed)? {
+            return hash(file, algs, event);
+        }
+        let data = file.metadata().map_err(failed)?;
+        let inode = (data.dev(), data.ino());
+        if let Some(known) = self.hashed.get(&inode) {
+            return Ok(known.clone());
+        }
+        let digests = hash(file, algs, event)?;
+        self.hashed.insert(inode, digests.clone());
+        Ok(digests)
     }
 
     /// Measures bytes under a name.
@@ -321,6 +399,10 @@ impl Meter {
     /// Compares log, registers and manifest; returns the first difference in words.
     pub fn appraise(&mut self) -> Option<String> {
         let replayed = log::replay(&self.events);
+        let blob = self.pcrs.iter().find(|(bank, pcr, value)| {
+            let predicted = self.manifest.as_ref().and_then(|known| known.pcr(*bank, *pcr));
+            *pcr == PcrIndex::UKI && predicted.is_some_and(|predicted| predicted != *value)
+        });
         let outside = self.pcrs.iter().find(|(bank, pcr, value)| {
             *pcr != PcrIndex::UKI
                 && replayed
@@ -329,8 +411,14 @@ impl Meter {
         });
         let by_manifest =
             self.manifest.as_ref().and_then(|manifest| first_divergence(manifest, &self.events));
+        let outside = outside.or(blob);
         self.divergence = match (by_manifest, outside, &self.manifest) {
             (Some(divergence), _, _) => Some(divergence.to_string()),
+            (None, Some((bank, pcr, value)), _) if *pcr == PcrIndex::UKI => Some(format!(
+                "HP-MB-018 pcr {pcr} bank {bank}: the TPM holds {}, the signed manifest of this \
+                 boot blob predicts another value; re-flash",
+                value.short()
+            )),
             (None, Some((bank, pcr, value)), _) => Some(format!(
                 "HP-MB-007 pcr {pcr} bank {bank}: the TPM holds {}, the log of this boot gives \
                  another value; power the box off and on, then re-flash",
@@ -438,6 +526,21 @@ impl Meter {
     }
 }
 
+/// Copies the firmware's log for services to read. Nothing in it is secret, and nothing is believed
+/// that does not replay to the TPM's registers.
+///
+/// # Errors
+/// The kernel's; a firmware without a log has none.
+pub fn copy_firmware_log() -> std::io::Result<u64> {
+    let path = std::path::Path::new(FIRMWARE_COPY);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut from = File::open(FIRMWARE_LOG)?.take(FIRMWARE_BYTES_MAX);
+    let mut to = OpenOptions::new().create_new(true).write(true).mode(0o644).open(path)?;
+    std::io::copy(&mut from, &mut to)
+}
+
 fn append(path: &std::path::Path, record: &[u8]) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -479,7 +582,7 @@ mod tests {
 
     fn meter(setup: &Box_) -> Meter {
         let mut meter = Meter::new("0", setup.directory.path().join("run/measure.log"));
-        let manifest = ReferenceManifest::predict("1", &setup.list, |path| {
+        let manifest = ReferenceManifest::predict("1", 1, &setup.list, |path| {
             fs::read(path).map_err(|error| error.to_string())
         })
         .unwrap();

@@ -31,7 +31,7 @@ pub struct Mount {
 }
 
 /// What stage 1 needs to see devices and modules.
-pub const EARLY: [Mount; 3] = [
+pub const EARLY: [Mount; 4] = [
     Mount { kind: "proc", target: "/proc", flags: NOTHING, options: "" },
     Mount { kind: "sysfs", target: "/sys", flags: NOTHING, options: "" },
     Mount {
@@ -40,11 +40,12 @@ pub const EARLY: [Mount; 3] = [
         flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
         options: "mode=0755",
     },
+    // Made here because stage 1 leaves what the boot blob brought in it.
+    Mount { kind: "tmpfs", target: "/run", flags: NOTHING, options: "mode=0755,size=32m" },
 ];
 
 /// What PID 1 adds.
-pub const BASE: [Mount; 7] = [
-    Mount { kind: "tmpfs", target: "/run", flags: NOTHING, options: "mode=0755,size=32m" },
+pub const BASE: [Mount; 6] = [
     Mount { kind: "tmpfs", target: "/tmp", flags: NOTHING, options: "mode=1777,size=16m" },
     Mount {
         kind: "devpts",

@@ -82,7 +82,7 @@ impl Log {
         if self.port.file.is_some() {
             return;
         }
-        let Some(path) = port_path(Path::new("/sys/class/virtio-ports"), Path::new("/dev")) else {
+        let Some(path) = port(PORT_NAME) else {
             return;
         };
         let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
@@ -104,11 +104,16 @@ fn screen(path: &str) -> std::io::Result<File> {
     OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
 
-/// The device of the port with our name.
-fn port_path(class: &Path, devices: &Path) -> Option<PathBuf> {
+/// The device of the hypervisor's port with a name.
+#[must_use]
+pub fn port(name: &str) -> Option<PathBuf> {
+    port_path(Path::new("/sys/class/virtio-ports"), Path::new("/dev"), name)
+}
+
+fn port_path(class: &Path, devices: &Path, wanted: &str) -> Option<PathBuf> {
     fs::read_dir(class).ok()?.flatten().find_map(|entry| {
         let name = fs::read_to_string(entry.path().join("name")).ok()?;
-        (name.trim() == PORT_NAME).then(|| devices.join(entry.file_name()))
+        (name.trim() == wanted).then(|| devices.join(entry.file_name()))
     })
 }
 
@@ -181,7 +186,7 @@ mod tests {
             fs::write(class.path().join(port).join("name"), name).unwrap();
         }
         assert_eq!(
-            port_path(class.path(), Path::new("/dev")),
+            port_path(class.path(), Path::new("/dev"), PORT_NAME),
             Some(PathBuf::from("/dev/vport0p2"))
         );
     }

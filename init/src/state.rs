@@ -124,17 +124,30 @@ pub enum StateError {
     NotWritable(std::io::Error),
 }
 
-/// Mounts the state partition on `/var`. More than one with the name: the first is taken, and the
+/// What is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The partition, without encryption.
+    Partition,
+    /// The volume that was opened on it.
+    Volume,
+}
+
+/// Mounts the state on `/var`. More than one with the name: the first is taken, and the
 /// others are returned so that the operator is told.
 ///
 /// # Errors
 /// [`StateError`]; nothing is mounted then.
-pub fn mount_state() -> Result<Vec<PathBuf>, StateError> {
+pub fn mount_state(source: Source) -> Result<Vec<PathBuf>, StateError> {
     let mut devices = partitions(Path::new(BLOCK_CLASS), STATE_LABEL);
     if devices.is_empty() {
         return Err(StateError::NoPartition);
     }
-    let device = devices.remove(0);
+    let partition = devices.remove(0);
+    let device = match source {
+        Source::Partition => partition,
+        Source::Volume => Path::new("/dev/mapper").join(hookprobe_wire::unlock::MAPPED),
+    };
     mount::from(
         &device.display().to_string(),
         "ext4",

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use hookprobe_evidence::closure::Start;
 use hookprobe_wire::control::{Service, Status};
 
 use crate::{boot::Boot, clock, network, supervise::core::Core};
@@ -15,6 +16,7 @@ pub fn collect(boot: &Boot, core: &Core, pids: &[i32], now_ms: u64) -> Status {
         .iter()
         .zip(core.units())
         .enumerate()
+        .filter(|(_, (spec, _))| spec.start == Start::Services)
         .map(|(at, (spec, unit))| {
             let pid = pids.get(at).copied().unwrap_or(0);
             let measured = boot.measurements.get(at).and_then(|m| m.as_ref().ok());
@@ -44,6 +46,7 @@ pub fn collect(boot: &Boot, core: &Core, pids: &[i32], now_ms: u64) -> Status {
         addresses: network::addresses(),
         diagnostics: boot.diagnostics.all().to_vec(),
         memory_kib: memory_kib(),
+        state: Some(boot.state.words()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: how far the box is from what limits it. Ratios within one run count;
 //! absolute times on a shared machine mean little.
 
+mod trust;
+
 use std::{
     fs,
     process::{Command, Stdio},
@@ -48,6 +50,7 @@ pub fn bench(tree: &Tree, image: &Image, runs: u32) -> Result<()> {
         Spread(bytes, bytes, bytes),
         &format!("aim 32, ratio {:.2}", bytes / 32.0),
     );
+    trust::trust(tree, image)?;
     let binary = |name: &str| programs::folder(tree).join(name);
     println!("\nXDP, ns per packet by BPF_PROG_TEST_RUN on this host's kernel");
     shell::show(

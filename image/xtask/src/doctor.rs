@@ -38,7 +38,6 @@ const NEEDS: &[Need] = &[
     need("genimage", "genimage", "image: partition table"),
     need("mtools", "mcopy", "image: EFI system partition"),
     need("dosfstools", "/sbin/mkfs.vfat", "image: EFI system partition"),
-    need("e2fsprogs", "/sbin/mke2fs", "image: state partition"),
     need("dpkg", "dpkg-deb", "base: unpacks Debian packages"),
     need(
         "debian-archive-keyring",
@@ -50,7 +49,11 @@ const NEEDS: &[Need] = &[
     need("swtpm", "swtpm", "run: software TPM 2.0"),
     need("swtpm-tools", "swtpm_setup", "run: software TPM 2.0"),
     need("pkg-config", "pkg-config", "test: finds libtss2"),
-    need("libtss2-dev", "/usr/include/tss2/tss2_esys.h", "test: tss-esapi"),
+    need("libtss2-dev", "/usr/include/tss2/tss2_esys.h", "image: attest (tss-esapi)"),
+    need("libcryptsetup-dev", "/usr/include/libcryptsetup.h", "image: attest (LUKS2)"),
+    need("libclang-dev", "/usr/lib/llvm-14/lib/libclang.so", "image: attest (bindings of LUKS2)"),
+    need("tpm2-tools", "tpm2_checkquote", "test: other tools read our quotes and logs"),
+    need("cryptsetup-bin", "/sbin/cryptsetup", "test: other tools read our volumes"),
     need("nftables", "/usr/sbin/nft", "test: the real nft reads our rules"),
     need("iproute2", "/sbin/ip", "test: network namespaces"),
 ];

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attack;
 pub mod base;
 pub mod bench;
 pub mod compose;

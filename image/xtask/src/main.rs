@@ -46,7 +46,13 @@ enum Command {
         fresh: bool,
     },
     /// Build the image only.
-    Image(Install),
+    Image {
+        #[command(flatten)]
+        install: Install,
+        /// For others: refuse the development key (name a release key in HOOKPROBE_RELEASE_KEY).
+        #[arg(long)]
+        release: bool,
+    },
     /// Build the eBPF object only.
     Ebpf(Install),
     /// Run every test: unit, integration, boot.
@@ -93,7 +99,10 @@ fn act(command: Command) -> Result<ExitCode> {
                 run::terminal(&tree, &image, wish)?;
             }
         }
-        Command::Image(install) => {
+        Command::Image { install, release } => {
+            if release {
+                compose::Signer::find()?.refuse_development()?;
+            }
             let image = compose::image(&tree, !install.no_install)?;
             println!("image {}", image.disk().display());
         }

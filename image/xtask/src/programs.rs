@@ -19,10 +19,41 @@ pub const STATIC: &[(&str, &[&str])] = &[
     ("hookprobe-sensor", &["hookprobe-sensor"]),
     ("hookprobe-response", &["hookprobe-response"]),
     ("hookprobe-console", &["hookprobe-console"]),
+    ("hookprobe-verifier", &["hookprobe-verify"]),
     ("hookprobe-boot", &["hookprobe-poweroff"]),
 ];
 
-/// Builds the static binaries and returns their folder.
+/// Static binaries that do not stand in the root: for the initramfs, for tests, for people.
+pub const NOT_IN_ROOT: &[&str] =
+    &["hookprobe-stage1", "hookprobe-poweroff", "hookprobe-adversary", "hookprobe-verify"];
+
+/// Builds `hookprobe-attest`, which can't be static: tpm2-tss loads its transport at run time, and
+/// it is linked with the libraries of the base.
+fn attest(tree: &Tree) -> Result<()> {
+    shell::step("building attest (release, against tpm2-tss and libcryptsetup)");
+    let flags = [
+        "-Clink-arg=-static-libgcc".to_owned(),
+        format!("--remap-path-prefix={}=/src", tree.source("").display()),
+        format!("--remap-path-prefix={}=/cargo", cargo_home().display()),
+    ];
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(tree.source(""))
+        .args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"])
+        .arg(tree.target("dynamic"))
+        .args(["--package", "hookprobe-attest", "--bin", "hookprobe-attest"])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env_remove("RUSTFLAGS");
+    shell::show(&mut command)
+}
+
+/// Where `hookprobe-attest` is.
+#[must_use]
+pub fn attest_path(tree: &Tree) -> PathBuf {
+    tree.target("dynamic").join(TARGET).join("release/hookprobe-attest")
+}
+
+/// Builds the binaries of the image and returns the folder of the static ones.
 ///
 /// # Errors
 /// What cargo says.
@@ -49,6 +80,7 @@ pub fn services(tree: &Tree) -> Result<PathBuf> {
         }
     }
     shell::show(&mut command)?;
+    attest(tree)?;
     Ok(folder(tree))
 }
 

@@ -63,6 +63,12 @@ impl Image {
         self.dir.join("manifest.json")
     }
 
+    /// The same, signed, as the boot blob carries it.
+    #[must_use]
+    pub fn envelope(&self) -> PathBuf {
+        self.dir.join("manifest.dsse")
+    }
+
     /// The root file system.
     #[must_use]
     pub fn root(&self) -> PathBuf {

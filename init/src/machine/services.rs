@@ -13,6 +13,7 @@ use nix::{
 };
 
 use crate::{
+    devices,
     limits::READ_BYTES_MAX,
     log::{Admission, Limiter, Splitter, leveled},
     supervise::{
@@ -120,6 +121,11 @@ impl Machine {
             self.boot.meter_problems();
             let why = error.to_string();
             return Some(Event::Refused { id, why });
+        }
+        for text in devices::give(spec) {
+            self.boot
+                .log
+                .say(Severity::Warn, &format!("service={} device not given: {text}", spec.name));
         }
         let launch = Launch {
             spec,
@@ -240,12 +246,13 @@ impl Machine {
         }
         let text = format!(
             "ready version={} kernel_s={} ready_s={} services={up}/{} pcr13={pcr13} level={} \
-             rss_mib={} available_mib={} measure_ms={} tpm_commands={commands}",
+             state={} rss_mib={} available_mib={} measure_ms={} tpm_commands={commands}",
             self.boot.version,
             seconds(self.boot.kernel_ms),
             seconds(clock::boot_ms()),
-            units.len(),
+            units.iter().filter(|unit| unit.state != ServiceState::Stopped).count(),
             meter.level().0,
+            self.boot.state.words().split(':').next().unwrap_or_default(),
             rss_kib / 1024,
             status::memory_kib().1 / 1024,
             measure_us / 1000,
@@ -288,6 +295,7 @@ impl Machine {
             }
             if let Some(spec) = self.boot.services.service.get(at) {
                 spawn::kill_cgroup(&spec.name);
+                devices::take_back(spec);
             }
             self.feed(Event::Ended { id: ServiceId(at), how });
         }

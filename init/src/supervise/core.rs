@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use hookprobe_evidence::closure::{Ready, ServiceSpec};
+use hookprobe_evidence::closure::{Ready, ServiceSpec, Start};
 use hookprobe_wire::control::ServiceState;
 
 /// Milliseconds of a clock that never steps.
@@ -121,6 +121,8 @@ pub struct Plan {
     pub ready: Ready,
     /// 0: no watchdog.
     pub watchdog_ms: Ms,
+    /// It runs in the phase `unlock`, which is over: never again.
+    pub over: bool,
 }
 
 impl From<&ServiceSpec> for Plan {
@@ -129,6 +131,7 @@ impl From<&ServiceSpec> for Plan {
             essential: spec.essential,
             ready: spec.ready,
             watchdog_ms: spec.watchdog_s.saturating_mul(1000),
+            over: spec.start == Start::Unlock,
         }
     }
 }
@@ -173,15 +176,15 @@ impl Core {
     /// `seed` decides the jitter of restarts.
     #[must_use]
     pub fn new(plans: Vec<Plan>, seed: u64) -> Self {
-        let unit = |plan| Unit {
-            plan,
-            state: ServiceState::Waiting,
+        let unit = |plan: Plan| Unit {
+            state: if plan.over { ServiceState::Stopped } else { ServiceState::Waiting },
             restarts: 0,
             started: 0,
             last_exit: String::new(),
             deadline: None,
             alive: false,
-            settled: false,
+            settled: plan.over,
+            plan,
             ready_since: None,
             in_row: 0,
             ends: VecDeque::new(),

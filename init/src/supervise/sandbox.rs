@@ -11,10 +11,13 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, Uid, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+use rustix::{
+    fs::{SealFlags, fcntl_get_seals},
+    thread::{
+        CapabilitySet, CapabilitySets, Gid, Uid, configure_capability_in_ambient_set,
+        remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+        set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    },
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -162,10 +165,22 @@ fn landlock(spec: &ServiceSpec, exec: &File) -> Result<RulesetCreated, RulesetEr
     // The loader and the libraries of a program that is not ours; all of them are measured.
     let libraries = spec.seccomp.iter().any(|group| group == "libraries");
     let closure = if libraries { there(&spec.files) } else { Vec::new() };
+    // Nodes that it was given; in a directory of nodes it may make and remove some.
+    let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+    let nodes =
+        device | AccessFs::ReadDir | AccessFs::MakeBlock | AccessFs::MakeSym | AccessFs::RemoveFile;
+    let (directories, devices): (Vec<String>, Vec<String>) =
+        there(&spec.devices).into_iter().partition(|path| Path::new(path).is_dir());
+    // A sealed copy in memory (see `measure`) is in no directory: landlock has no rule for it and
+    // needs none, whoever holds the descriptor may execute it.
+    let sealed = fcntl_get_seals(exec).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    let exec = (!sealed).then(|| PathBeneath::new(exec, AccessFs::Execute | AccessFs::ReadFile));
     ruleset
         .create()?
+        .add_rules(path_beneath_rules(devices, device))?
+        .add_rules(path_beneath_rules(directories, nodes))?
         .add_rules(path_beneath_rules(closure, AccessFs::Execute | AccessFs::ReadFile))?
-        .add_rule(PathBeneath::new(exec, AccessFs::Execute | AccessFs::ReadFile))?
+        .add_rules(exec.into_iter().map(Ok::<_, RulesetError>))?
         .add_rules(path_beneath_rules([NOWHERE], AccessFs::ReadFile | AccessFs::WriteFile))?
         .add_rules(path_beneath_rules(there(&spec.read), read))?
         .add_rules(path_beneath_rules(there(&spec.write), write))

@@ -66,7 +66,8 @@ const AF_NETLINK: u64 = 16;
 const AF_PACKET: u64 = 17;
 
 /// All groups.
-pub const GROUPS: [Group; 9] = [BASE, FILES, UNIX, NETLINK, BPF, TTY, INET, PACKET, LIBRARIES];
+pub const GROUPS: [Group; 10] =
+    [BASE, FILES, UNIX, NETLINK, BPF, TTY, INET, PACKET, LIBRARIES, VOLUME];
 
 const BASE: Group = Group {
     name: "base",
@@ -287,11 +288,69 @@ const LIBRARIES: Group = Group {
     rules: &[],
 };
 
+/// A request of device-mapper (linux/dm-ioctl.h): `_IOWR(0xfd, number, struct dm_ioctl)`, 312 bytes.
+const fn device_mapper(number: u64) -> Rule {
+    ioctl(0xc138_fd00 | number)
+}
+
+/// For the helper that opens the state volume: libcryptsetup and libdevmapper, and mke2fs as a child
+/// that is executed by its descriptor. No keyring: the key goes to the kernel with the table.
+const VOLUME: Group = Group {
+    name: "volume",
+    calls: &[
+        // The node below /dev/mapper; landlock says where.
+        libc::SYS_mknodat,
+        libc::SYS_wait4,
+        libc::SYS_waitid,
+        // Its own child, when it hangs; landlock keeps signals inside.
+        libc::SYS_kill,
+    ],
+    legacy: legacy::VOLUME,
+    rules: &[
+        // DM_VERSION, LIST_DEVICES, DEV_CREATE, DEV_REMOVE, DEV_SUSPEND, DEV_STATUS, DEV_WAIT
+        device_mapper(0),
+        device_mapper(2),
+        device_mapper(3),
+        device_mapper(4),
+        device_mapper(6),
+        device_mapper(7),
+        device_mapper(8),
+        // TABLE_LOAD, TABLE_CLEAR, TABLE_DEPS, TABLE_STATUS, LIST_VERSIONS, GET_TARGET_VERSION
+        device_mapper(9),
+        device_mapper(10),
+        device_mapper(11),
+        device_mapper(12),
+        device_mapper(13),
+        device_mapper(17),
+        // BLKROGET, BLKGETSIZE, BLKFLSBUF, BLKRAGET, BLKSSZGET
+        ioctl(0x125e),
+        ioctl(0x1260),
+        ioctl(0x1261),
+        ioctl(0x1263),
+        ioctl(0x1268),
+        // BLKIOMIN, BLKIOOPT, BLKALIGNOFF, BLKPBSZGET, BLKDISCARDZEROES, BLKROTATIONAL
+        ioctl(0x1278),
+        ioctl(0x1279),
+        ioctl(0x127a),
+        ioctl(0x127b),
+        ioctl(0x127c),
+        ioctl(0x127e),
+        // BLKZEROOUT: how libcryptsetup and mke2fs write zeros.
+        ioctl(0x127f),
+        // BLKGETSIZE64
+        ioctl(0x8008_1272),
+        // HDIO_GETGEO, BLKGETZONESZ: questions of libblkid.
+        ioctl(0x0301),
+        ioctl(0x8004_1284),
+    ],
+};
+
 /// Calls that no service of ours has a reason to try: the one that does is not ours any more.
 pub const KILL: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
+    libc::SYS_kexec_file_load,
     libc::SYS_kexec_load,
     libc::SYS_init_module,
     libc::SYS_finit_module,
@@ -350,6 +409,8 @@ mod legacy {
         libc::SYS_chmod,
         libc::SYS_chown,
     ];
+
+    pub(super) const VOLUME: &[libc::c_long] = &[libc::SYS_mknod];
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -358,6 +419,7 @@ mod legacy {
 
     pub(super) const BASE: &[libc::c_long] = &[];
     pub(super) const FILES: &[libc::c_long] = &[];
+    pub(super) const VOLUME: &[libc::c_long] = &[];
 }
 
 #[cfg(test)]

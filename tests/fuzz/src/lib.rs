@@ -6,8 +6,11 @@
 //! `main.rs`; a coverage-guided fuzzer can call [`Target::run`] as it is.
 
 pub mod mutate;
+pub mod mutations;
 mod seeds;
 mod targets;
+mod trust;
+mod trust_seeds;
 
 pub use targets::TARGETS;
 

@@ -13,8 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Parser;
-use fuzz_targets::{Outcome, TARGETS, Target, find, mutate::Corpus};
+use clap::{Args, Parser, Subcommand};
+use fuzz_targets::{
+    Outcome, TARGETS, Target, find,
+    mutate::Corpus,
+    mutations::{Campaign, Fate, Tally},
+};
 
 /// A parser that needs longer for a few kilobytes is a way to stop the box.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -26,9 +30,15 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Iterations between two looks at the clock.
 const BATCH: u64 = 64;
 
+/// Mutated bundles of evidence in every run of all targets; a million is its own command.
+const MUTATIONS: u64 = 20_000;
+
 #[derive(Parser)]
 #[command(about = "Feeds mutated inputs to every parser of hostile bytes")]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Task>,
     /// How long, all targets together.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -46,6 +56,28 @@ struct Arguments {
     input: Option<String>,
 }
 
+#[derive(Subcommand)]
+enum Task {
+    /// Appraises mutated evidence: nothing that was changed may be accepted.
+    Mutations(Mutations),
+}
+
+#[derive(Args)]
+struct Mutations {
+    /// How many.
+    #[arg(long, default_value_t = 1_000_000)]
+    count: u64,
+    /// Where the pseudo-random numbers start.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads; the mutations are the same with any number of them.
+    #[arg(long, default_value_t = 1)]
+    threads: u64,
+    /// Only the mutation with this number, and what it differs in.
+    #[arg(long)]
+    only: Option<u64>,
+}
+
 /// What a target did wrong.
 struct Failure {
     iteration: u64,
@@ -61,6 +93,9 @@ static FED: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Task::Mutations(wanted)) = &arguments.command {
+        return mutations(wanted);
+    }
     let targets: Vec<Target> = match &arguments.target {
         None => TARGETS.to_vec(),
         Some(name) => match find(name) {
@@ -90,6 +125,12 @@ fn main() -> ExitCode {
         None => println!("{all} targets, {} s together, seed {seed}", arguments.seconds),
     }
     let end = Instant::now() + Duration::from_secs(arguments.seconds);
+    if arguments.target.is_none() && arguments.iterations.is_none() {
+        let wanted = Mutations { count: MUTATIONS, seed, threads: 1, only: None };
+        if mutations(&wanted) != ExitCode::SUCCESS {
+            return ExitCode::FAILURE;
+        }
+    }
     for (at, target) in targets.into_iter().enumerate() {
         // Of what is left: a target that took longer takes it from those after it.
         let left = u32::try_from(all - at).unwrap_or(1);
@@ -145,6 +186,78 @@ fn feed(target: Target, input: &[u8]) -> Result<Outcome, String> {
     panic::catch_unwind(AssertUnwindSafe(|| (target.run)(input))).map_err(|_| {
         PANIC.lock().map_or_else(|_| "panicked".into(), |message| message.replace('\n', " "))
     })
+}
+
+/// A campaign of mutated evidence.
+fn mutations(wanted: &Mutations) -> ExitCode {
+    let campaign = match Campaign::sample(wanted.seed) {
+        Ok(campaign) => campaign,
+        Err(why) => {
+            println!("mutations FAILED: the unchanged evidence is not affirmed: {}", why.0);
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(number) = wanted.only {
+        let bytes = campaign.mutation(number);
+        println!(
+            "{:?}\n{}\n{}",
+            campaign.try_one(&bytes),
+            campaign.difference(&bytes),
+            hex(&bytes)
+        );
+        return ExitCode::SUCCESS;
+    }
+    let (started, threads) = (Instant::now(), wanted.threads.max(1));
+    let campaign = &campaign;
+    let share = move |thread: u64| {
+        let mut tally = Tally::default();
+        for number in (thread..wanted.count).step_by(usize::try_from(threads).unwrap_or(1)) {
+            let bytes = campaign.mutation(number);
+            let tried = panic::catch_unwind(AssertUnwindSafe(|| campaign.try_one(&bytes)));
+            let fate = tried.unwrap_or_else(|_| {
+                println!("mutation {number}, seed {}: PANIC", wanted.seed);
+                Fate::FalseAccept
+            });
+            if fate == Fate::FalseAccept {
+                println!(
+                    "mutation {number}, seed {}: ACCEPTED\n{}again: mutations --seed {} --only {number}",
+                    wanted.seed,
+                    campaign.difference(&bytes),
+                    wanted.seed
+                );
+            }
+            tally.count(fate);
+        }
+        tally
+    };
+    let mut all = Tally::default();
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || share(thread))).collect();
+        for thread in running {
+            match thread.join() {
+                Ok(tally) => all.add(&tally),
+                Err(_) => all.false_accepts += 1,
+            }
+        }
+    });
+    let per_second = all.made as f64 / started.elapsed().as_secs_f64();
+    println!(
+        "mutations: {} made with seed {}, {per_second:.0}/s: {} contraindicated, {} warned of, \
+         {} unreadable, {} accepted with nothing changed that counts, {} FALSELY ACCEPTED",
+        all.made,
+        wanted.seed,
+        all.contraindicated,
+        all.warned,
+        all.unreadable,
+        all.same,
+        all.false_accepts
+    );
+    if all.false_accepts == 0 && all.made == wanted.count {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn replay(target: Target, text: &str) -> ExitCode {

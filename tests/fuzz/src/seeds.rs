@@ -163,6 +163,7 @@ pub(crate) fn control_replies() -> Vec<Vec<u8>> {
         diagnostics: vec![diagnostic()],
         rss_kib: 10,
         memory_kib: (11, 12),
+        state: Some("encrypted".into()),
     };
     framed(&[
         control::Reply::Status(status),
@@ -205,6 +206,7 @@ pub(crate) fn ledger_replies() -> Vec<Vec<u8>> {
             volatile: false,
             queue: 5,
             rejected: 6,
+            key: Some(hookprobe_wire::attest::KeyOrigin::Tpm),
         }),
     ]);
     framed(&replies)
@@ -352,7 +354,7 @@ pub(crate) fn event_logs() -> Vec<Vec<u8>> {
 pub(crate) fn manifests() -> Vec<Vec<u8>> {
     let mut list = ServiceList::parse(SERVICES).unwrap_or(ServiceList { service: Vec::new() });
     list.service.truncate(2);
-    ReferenceManifest::predict("0.1.0", &list, |path| Ok(file(path)))
+    ReferenceManifest::predict("0.1.0", 1, &list, |path| Ok(file(path)))
         .iter()
         .map(ReferenceManifest::to_json)
         .collect()

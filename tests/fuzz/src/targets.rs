@@ -17,7 +17,7 @@ use hookprobe_ledger::{
 };
 use hookprobe_sensor::replay::{self, Replay};
 use hookprobe_wire::{
-    Seq, control,
+    Seq, attest, control,
     frame::{self, HEADER_BYTES},
     ledger, response, sensor,
     site::Site,
@@ -25,7 +25,7 @@ use hookprobe_wire::{
 };
 use minicbor::{Decode, Encode};
 
-use crate::{Outcome, Target, seeds};
+use crate::{Outcome, Target, seeds, trust, trust_seeds};
 
 /// All of them, in the order in which the loop takes them.
 pub const TARGETS: &[Target] = &[
@@ -88,7 +88,57 @@ pub const TARGETS: &[Target] = &[
         repair: repair_tpm,
         dictionary: &[&[0x80, 0x01], &[0x80, 0x02], &[0, 0x0b, 3], &[0, 0, 0x09, 0x22]],
     },
+    frames("attest-request", messages::<attest::Request>, trust_seeds::attest_requests),
+    frames("attest-reply", messages::<attest::Reply>, trust_seeds::attest_replies),
+    frames("attest-seed", trust::seed_reply, trust_seeds::seed_replies),
+    plain("unlock-outcome", trust::unlock_outcome, trust_seeds::outcomes, CBOR),
+    plain("tpms-attest", trust::tpms_attest, trust_seeds::attests, STRUCTURES),
+    plain("tpmt-signature", trust::tpmt_signatures, trust_seeds::signatures, STRUCTURES),
+    plain("tpmt-public", trust::tpmt_public, trust_seeds::publics, STRUCTURES),
+    plain(
+        "tcg-log",
+        trust::tcg_log,
+        trust_seeds::tcg_logs,
+        &[b"Spec ID Event03\0", &[3, 0, 0, 0], &[13, 0, 0, 0], &[0x0b, 0], &[1, 0, 0, 0x80]],
+    ),
+    plain(
+        "signed",
+        trust::envelope,
+        trust_seeds::envelopes,
+        &[b"\"payloadType\":", b"\"sig\":\"", b"\"signatures\":[", b".", b"=="],
+    ),
+    plain(
+        "ek-certificate",
+        trust::ek_certificate,
+        trust_seeds::certificates,
+        &[&[0x30, 0x82], &[0x30, 0x80], &[0x06, 0x03], &[0x05, 0x00], &[0xa3, 0x82]],
+    ),
+    plain("evidence", trust::evidence, trust_seeds::evidence, CBOR),
+    plain("qr-lines", trust::qr_lines, trust_seeds::qr_texts, &[b"HPQ1:", b":", b"\n", b"A2"]),
+    plain("ledger-export", trust::ledger_export, trust_seeds::exports, CBOR),
+    plain(
+        "disk-image",
+        trust::disk_image,
+        trust_seeds::disks,
+        &[b"EFI PART", &[0x55, 0xaa], &[0xff, 0x0f], b"BOOT       \x10"],
+    ),
 ];
+
+/// Heads of CBOR items.
+const CBOR: &[&[u8]] =
+    &[&[0x82], &[0x9b, 0, 0, 0, 1, 0, 0, 0, 0], &[0x58, 0x20], &[0x9f], &[0xf6], &[0xff]];
+/// Words of TPM structures.
+const STRUCTURES: &[&[u8]] =
+    &[b"\xffTCG\x80\x18", &[0, 0x0b], &[0, 0x18], &[0, 0x23], &[0, 0x10], &[0, 0x20], &[0, 3]];
+
+const fn plain(
+    name: &'static str,
+    run: fn(&[u8]) -> Outcome,
+    seeds: fn() -> Vec<Vec<u8>>,
+    dictionary: &'static [&'static [u8]],
+) -> Target {
+    Target { name, run, seeds, repair: |_| {}, dictionary }
+}
 
 const fn frames(
     name: &'static str,

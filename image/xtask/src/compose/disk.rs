@@ -11,7 +11,7 @@ use crate::{
 /// Room for two boot blobs and the site configuration.
 const ESP_MIB: u64 = 128;
 /// State that a fresh image has room for.
-const STATE_MIB: u64 = 256;
+pub const STATE_MIB: u64 = 256;
 /// Byte at which the ESP starts in the disk image; see image/layout/disk-x86_64.cfg.
 pub(crate) const ESP_OFFSET: u64 = 1024 * 1024;
 
@@ -49,19 +49,8 @@ pub(super) fn assemble(tree: &Tree, image: &Image, time: u64) -> Result<()> {
     };
     shell::output(mtools("mmd").args(["::/EFI", "::/EFI/BOOT"]))?;
     shell::output(mtools("mcopy").arg(image.uki()).arg("::/EFI/BOOT/BOOTX64.EFI"))?;
-    let state = input.join("state.ext4");
-    blank(&state, STATE_MIB)?;
-    shell::output(
-        Command::new("/sbin/mke2fs")
-            .args(["-q", "-t", "ext4", "-L", "hookprobe-state", "-m", "1"])
-            .args(["-U", "6f0c3a52-5d3e-4c0e-9d6e-737461746531"])
-            .args([
-                "-E",
-                "hash_seed=6f0c3a52-5d3e-4c0e-9d6e-737461746532,root_owner=0:0,lazy_itable_init=0",
-            ])
-            .env("E2FSPROGS_FAKE_TIME", time.to_string())
-            .arg(&state),
-    )?;
+    // Empty: the box makes its volume at the first boot, because only its TPM can keep the key.
+    blank(&input.join("state.img"), STATE_MIB)?;
     shell::output(
         Command::new("genimage")
             .arg("--config")

@@ -6,6 +6,7 @@
 mod cpio;
 mod disk;
 pub mod modules;
+mod sign;
 
 use std::{
     fs,
@@ -18,7 +19,8 @@ use hookprobe_evidence::{
     closure::ServiceList,
     digest::HashAlg,
     manifest::{MANIFEST_PATH, ReferenceManifest},
-    pcr::PcrIndex,
+    release::add_boot,
+    signed::{RELEASE_KEY_PATH, seal_manifest},
     uki,
 };
 
@@ -36,7 +38,8 @@ const LIB: &str = "usr/lib/hookprobe";
 const ROOT_UUID: &str = "6f0c3a52-5d3e-4c0e-9d6e-686f6f6b7072";
 
 pub(crate) use disk::ESP_OFFSET;
-pub use disk::state_offset;
+pub use disk::{STATE_MIB, state_offset};
+pub use sign::Signer;
 
 /// Kernel modules that stage-1 loads, with what they depend on. The checksum comes first because
 /// it is asked for by name, which no dependency says.
@@ -67,7 +70,8 @@ pub fn assemble(tree: &Tree, binaries: PathBuf, object: PathBuf) -> Result<Image
     let base = base::fetch(tree)?;
     let image = tree.image();
     fs::create_dir_all(&image.dir).map_err(at(&image.dir))?;
-    let parts = Parts { tree, base: &base, binaries, object, time: build_time(tree) };
+    let signer = Signer::find()?;
+    let parts = Parts { tree, base: &base, binaries, object, time: build_time(tree), signer };
     if image.disk().exists() && parts.fingerprint()? == read_stamp(&image) {
         return Ok(image);
     }
@@ -81,12 +85,24 @@ pub fn assemble(tree: &Tree, binaries: PathBuf, object: PathBuf) -> Result<Image
     Ok(image)
 }
 
-/// Packs the image's root again after `edit` changed it, with the manifest of the unchanged image:
-/// what somebody gets who exchanges a file. Returns the boot blob.
+/// Who vouches for a packed-again image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vouch {
+    /// Nobody: it carries the signed manifest of the image it was made from.
+    Stolen,
+    /// The key that signs images of this checkout, for this security generation.
+    Signed {
+        /// Which generation.
+        generation: u32,
+    },
+}
+
+/// Packs the image's root again after `edit` changed it. With [`Vouch::Stolen`] this is what
+/// somebody gets who exchanges a file; with [`Vouch::Signed`] it is another image of the same maker.
 ///
 /// # Errors
 /// Any [`Error`].
-pub fn repack(tree: &Tree, name: &str, edit: impl FnOnce(&Path)) -> Result<PathBuf> {
+pub fn repack(tree: &Tree, name: &str, vouch: Vouch, edit: impl FnOnce(&Path)) -> Result<Image> {
     let original = tree.image();
     let image = Image { dir: tree.target("image").join(name) };
     let _ = fs::remove_dir_all(&image.dir);
@@ -100,13 +116,31 @@ pub fn repack(tree: &Tree, name: &str, edit: impl FnOnce(&Path)) -> Result<PathB
         binaries: programs::folder(tree),
         object: programs::object_path(tree),
         time: build_time(tree),
+        signer: Signer::find()?,
     };
-    parts.erofs(&image)?;
-    let bytes = fs::read(original.manifest()).map_err(at(original.manifest()))?;
-    let manifest =
-        ReferenceManifest::parse(&bytes).map_err(|error| Error::Measure(error.to_string()))?;
-    parts.uki(&image, manifest)?;
-    Ok(image.uki())
+    match vouch {
+        Vouch::Stolen => {
+            parts.erofs(&image)?;
+            let envelope = original.envelope();
+            let envelope = fs::read(&envelope).map_err(at(&envelope))?;
+            let blob = parts.blob(&image, Some(&envelope))?;
+            fs::write(image.uki(), blob).map_err(at(image.uki()))?;
+        }
+        Vouch::Signed { generation } => {
+            let manifest = parts.predict(&image.rootfs(), generation)?;
+            parts.erofs(&image)?;
+            parts.uki(&image, manifest)?;
+        }
+    }
+    Ok(image)
+}
+
+/// Security generation of the image, `image/layout/generation`: raised by one when an older image
+/// must no longer be able to use a box's secrets.
+fn generation(tree: &Tree) -> Result<u32> {
+    let path = tree.source("image/layout/generation");
+    let text = fs::read_to_string(&path).map_err(at(&path))?;
+    text.trim().parse().map_err(|_| Error::Compose(format!("{}: not a number", path.display())))
 }
 
 fn read_stamp(image: &Image) -> String {
@@ -134,6 +168,7 @@ struct Parts<'a> {
     binaries: PathBuf,
     object: PathBuf,
     time: u64,
+    signer: Signer,
 }
 
 impl Parts<'_> {
@@ -143,6 +178,7 @@ impl Parts<'_> {
         for (_, binaries) in programs::STATIC {
             inputs.extend(binaries.iter().map(|binary| self.binaries.join(binary)));
         }
+        inputs.push(programs::attest_path(self.tree));
         for folder in ["image/rootfs", "image/layout"] {
             let folder = self.tree.source(folder);
             for entry in fs::read_dir(&folder).map_err(at(&folder))?.flatten() {
@@ -154,7 +190,7 @@ impl Parts<'_> {
         inputs.sort();
         let composer = std::env::current_exe().unwrap_or_default();
         inputs.push(composer);
-        let mut all = format!("{} {}\n", self.base.kernel, self.time);
+        let mut all = format!("{} {} {}\n", self.base.kernel, self.time, self.signer.public_pem()?);
         for input in inputs {
             let bytes = fs::read(&input).map_err(at(&input))?;
             all.push_str(&HashAlg::Sha256.digest(&[&bytes]).hex());
@@ -183,7 +219,7 @@ impl Parts<'_> {
         }
         for (_, binaries) in programs::STATIC {
             for binary in *binaries {
-                if !matches!(*binary, "hookprobe-stage1" | "hookprobe-poweroff") {
+                if !programs::NOT_IN_ROOT.contains(binary) {
                     self.put(
                         &root,
                         &self.binaries.join(binary),
@@ -193,6 +229,8 @@ impl Parts<'_> {
                 }
             }
         }
+        let attest = programs::attest_path(self.tree);
+        self.put(&root, &attest, &format!("{LIB}/hookprobe-attest"), 0o555)?;
         self.put(&root, &self.object, &format!("{LIB}/hookprobe.bpf.o"), 0o444)?;
         for file in base::files(self.tree)? {
             let program = file.to.contains("/sbin/") || file.to.starts_with("lib64/");
@@ -206,10 +244,18 @@ impl Parts<'_> {
         self.text(&root, "etc/os-release", &os_release())?;
         let wanted = self.tree.source("image/layout/modules-x86_64.txt");
         modules::install(self.base, &wanted, &root)?;
-        let text = fs::read_to_string(&services_file).map_err(at(&services_file))?;
+        let key = self.signer.public_pem()?;
+        self.text(&root, RELEASE_KEY_PATH.trim_start_matches('/'), &key)?;
+        self.predict(&root, generation(self.tree)?)
+    }
+
+    /// Predicts what a root measures and leaves the prediction in it.
+    fn predict(&self, root: &Path, generation: u32) -> Result<ReferenceManifest> {
+        let services = root.join("etc/hookprobe/services.toml");
+        let text = fs::read_to_string(&services).map_err(at(&services))?;
         let services =
             ServiceList::parse(&text).map_err(|error| Error::Measure(error.to_string()))?;
-        let manifest = ReferenceManifest::predict(VERSION, &services, |path| {
+        let manifest = ReferenceManifest::predict(VERSION, generation, &services, |path| {
             fs::read(root.join(path.trim_start_matches('/'))).map_err(|error| error.to_string())
         })
         .map_err(|error| Error::Measure(error.to_string()))?;
@@ -243,7 +289,35 @@ impl Parts<'_> {
         Ok(())
     }
 
+    /// The boot blob with the signed manifest in it, which it does not measure.
     fn uki(&self, image: &Image, mut manifest: ReferenceManifest) -> Result<()> {
+        let measure = |error: &dyn std::fmt::Display| Error::Measure(error.to_string());
+        let bare = self.blob(image, None)?;
+        let pcr11 = uki::predict_pcr11(&bare, &HashAlg::ALL).map_err(|error| measure(&error))?;
+        // Named, so that a verdict can say which section of the blob differs.
+        add_boot(&mut manifest, &bare).map_err(|error| measure(&error))?;
+        let mut failed = None;
+        let signed = manifest.sign(&pcr11, |digest| {
+            self.signer.sign_digest(digest).unwrap_or_else(|error| {
+                failed = Some(error);
+                [0; 64]
+            })
+        });
+        signed.map_err(|error| measure(&error))?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let envelope =
+            seal_manifest(&manifest, &self.signer.id()?, |bytes| self.signer.sign(bytes));
+        let blob = self.blob(image, Some(&envelope))?;
+        fs::write(image.uki(), &blob).map_err(at(image.uki()))?;
+        fs::write(image.envelope(), &envelope).map_err(at(image.envelope()))?;
+        fs::write(image.manifest(), manifest.to_json()).map_err(at(image.manifest()))?;
+        let packages = image.dir.join("packages.tsv");
+        fs::write(&packages, self.base.packages.join("\n") + "\n").map_err(at(&packages))
+    }
+
+    fn blob(&self, image: &Image, envelope: Option<&[u8]>) -> Result<Vec<u8>> {
         let read = |path: PathBuf| fs::read(&path).map_err(at(path));
         let initrd = self.initrd(image)?;
         let cmdline_file = self.tree.source("image/layout/cmdline-x86_64.txt");
@@ -258,32 +332,22 @@ impl Parts<'_> {
         let stub = read(self.base.stub())?;
         let release = os_release();
         let uname = self.base.kernel.clone();
-        let blob = uki::compose(
-            &stub,
-            &[
-                (".osrel", release.as_bytes()),
-                (".cmdline", cmdline.join(" ").as_bytes()),
-                (".uname", uname.as_bytes()),
-                (".initrd", &initrd),
-                (".linux", &kernel),
-            ],
-        )
-        .map_err(|error| Error::Measure(error.to_string()))?;
-        fs::write(image.uki(), &blob).map_err(at(image.uki()))?;
-        let pcr11 = uki::predict_pcr11(&blob, &HashAlg::ALL)
-            .map_err(|error| Error::Measure(error.to_string()))?;
-        for (alg, digest) in &pcr11 {
-            manifest.set_pcr(*alg, PcrIndex::UKI, digest);
-        }
-        fs::write(image.manifest(), manifest.to_json()).map_err(at(image.manifest()))?;
-        let packages = image.dir.join("packages.tsv");
-        fs::write(&packages, self.base.packages.join("\n") + "\n").map_err(at(&packages))
+        let cmdline = cmdline.join(" ");
+        let mut sections: Vec<(&str, &[u8])> = vec![
+            (".osrel", release.as_bytes()),
+            (".cmdline", cmdline.as_bytes()),
+            (".uname", uname.as_bytes()),
+            (".initrd", &initrd),
+            (".linux", &kernel),
+        ];
+        sections.extend(envelope.map(|envelope| (".pcrsig", envelope)));
+        uki::compose(&stub, &sections).map_err(|error| Error::Measure(error.to_string()))
     }
 
     fn initrd(&self, image: &Image) -> Result<Vec<u8>> {
         let read = |path: &Path| fs::read(path).map_err(at(path));
         let mut archive = cpio::Archive::new();
-        for dir in ["dev", "lib", "proc", "sys", "sysroot"] {
+        for dir in ["dev", "lib", "proc", "run", "sys", "sysroot"] {
             archive.directory(dir);
         }
         // The kernel opens /dev/console for init before anything is mounted.

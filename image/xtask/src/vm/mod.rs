@@ -4,9 +4,13 @@
 //! its own handle, never by name.
 
 mod accel;
+pub mod challenge;
+pub mod folder;
 pub mod log;
+pub mod proxy;
 pub mod qmp;
 mod screen;
+pub mod tpm;
 pub mod wire;
 
 use std::{
@@ -18,13 +22,14 @@ use std::{
 };
 
 use crate::{
-    compose,
     error::{Error, Result, at},
     shell,
     tree::{Image, Tree},
 };
 
 pub use accel::{Accel, probe};
+pub use challenge::Port;
+pub use folder::{folder, prepare, set_site};
 pub use log::{Line, Log};
 pub use screen::Screen;
 
@@ -73,6 +78,8 @@ pub struct Options {
     pub uki: Option<PathBuf>,
     /// Put in front of the disk's file name, e.g. `blkdebug:RULES:`.
     pub disk_prefix: String,
+    /// A proxy between the machine and its TPM, see [`Vm::proxy`].
+    pub tap: bool,
 }
 
 impl Options {
@@ -89,6 +96,7 @@ impl Options {
             network: true,
             uki: None,
             disk_prefix: String::new(),
+            tap: false,
         }
     }
 }
@@ -101,78 +109,15 @@ pub struct Vm {
     /// What PID 1 wrote to the log port.
     pub log: Log,
     qemu: Child,
-    swtpm: Option<Child>,
+    tpm: Option<tpm::Server>,
 }
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        for child in [Some(&mut self.qemu), self.swtpm.as_mut()].into_iter().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // Before the TPM: its end would look like a failing TPM to the guest.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
     }
-}
-
-/// Folder of a machine.
-#[must_use]
-pub fn folder(tree: &Tree, name: &str) -> PathBuf {
-    tree.target("vm").join(name)
-}
-
-/// Makes the folder of a machine with a fresh disk; leaves an existing one when `keep`.
-///
-/// # Errors
-/// Any [`Error`].
-pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf> {
-    let dir = folder(tree, &options.name);
-    let disk = dir.join("disk.img");
-    let whole = dir.join("whole");
-    if options.keep && whole.exists() {
-        // The state stays, the blob is today's.
-        esp_put(&disk, options.uki.as_ref().unwrap_or(&image.uki()), "EFI/BOOT/BOOTX64.EFI")?;
-        return Ok(dir);
-    }
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).map_err(at(&dir))?;
-    shell::output(Command::new("cp").arg("--sparse=always").arg(image.disk()).arg(&disk))?;
-    let vars = dir.join("vars.fd");
-    fs::copy(OVMF_VARS, &vars).map_err(at(OVMF_VARS))?;
-    if let Some(uki) = &options.uki {
-        esp_put(&disk, uki, "EFI/BOOT/BOOTX64.EFI")?;
-    }
-    if let Some(site) = &options.site {
-        set_site(&dir, site)?;
-    }
-    if let Some(banks) = &options.tpm_banks {
-        let state = dir.join("tpm");
-        fs::create_dir_all(&state).map_err(at(&state))?;
-        shell::output(
-            Command::new("swtpm_setup")
-                .args(["--tpm2", "--pcr-banks", banks, "--tpmstate"])
-                .arg(&state),
-        )?;
-    }
-    // Written last: a folder without it is made anew.
-    fs::write(&whole, "").map_err(at(&whole))?;
-    Ok(dir)
-}
-
-/// Writes the site configuration to a machine's boot partition.
-///
-/// # Errors
-/// What mtools says.
-pub fn set_site(dir: &Path, site: &[u8]) -> Result<()> {
-    let file = dir.join("hookprobe.toml");
-    fs::write(&file, site).map_err(at(&file))?;
-    esp_put(&dir.join("disk.img"), &file, "hookprobe.toml")
-}
-
-fn esp_put(disk: &Path, from: &Path, to: &str) -> Result<()> {
-    let image = format!("{}@@{}", disk.display(), compose::ESP_OFFSET);
-    shell::output(
-        Command::new("mcopy").args(["-o", "-i", &image]).arg(from).arg(format!("::/{to}")),
-    )?;
-    Ok(())
 }
 
 fn wait_for_socket(path: &Path) -> Result<()> {
@@ -184,23 +129,6 @@ fn wait_for_socket(path: &Path) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
-}
-
-fn start_swtpm(dir: &Path) -> Result<Child> {
-    let control = dir.join("tpm.sock");
-    let _ = fs::remove_file(&control);
-    let child = Command::new("swtpm")
-        .args(["socket", "--tpm2", "--terminate", "--tpmstate"])
-        .arg(format!("dir={}", dir.join("tpm").display()))
-        .arg("--ctrl")
-        .arg(format!("type=unixio,path={}", control.display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log_file(dir, "swtpm.log")?)
-        .spawn()
-        .map_err(|source| Error::Spawn { program: "swtpm".into(), source })?;
-    wait_for_socket(&control)?;
-    Ok(child)
 }
 
 fn log_file(dir: &Path, name: &str) -> Result<Stdio> {
@@ -215,8 +143,12 @@ impl Vm {
     /// Any [`Error`].
     pub fn start(tree: &Tree, image: &Image, options: &Options) -> Result<Self> {
         let dir = prepare(tree, image, options)?;
-        let swtpm = options.tpm_banks.as_ref().map(|_| start_swtpm(&dir)).transpose()?;
-        for name in ["log.txt", "serial.txt", "qmp.sock", "serial.sock"] {
+        let tpm = options
+            .tpm_banks
+            .as_ref()
+            .map(|_| tpm::Server::start(&dir, options.tap))
+            .transpose()?;
+        for name in ["log.txt", "serial.txt", "qmp.sock", "serial.sock", challenge::SOCKET] {
             let _ = fs::remove_file(dir.join(name));
         }
         let mut command = Command::new("qemu-system-x86_64");
@@ -230,7 +162,7 @@ impl Vm {
             .spawn()
             .map_err(|source| Error::Spawn { program: "qemu-system-x86_64".into(), source })?;
         let log = Log::new(dir.join("log.txt"));
-        let mut vm = Self { dir, log, qemu, swtpm };
+        let mut vm = Self { dir, log, qemu, tpm };
         if let Err(error) = wait_for_socket(&vm.dir.join("qmp.sock")) {
             let said = fs::read_to_string(vm.dir.join("qemu.log")).unwrap_or_default();
             let _ = vm.qemu.kill();
@@ -345,10 +277,18 @@ impl Vm {
 
     /// Ends the TPM while the guest runs.
     pub fn kill_tpm(&mut self) {
-        if let Some(mut swtpm) = self.swtpm.take() {
-            let _ = swtpm.kill();
-            let _ = swtpm.wait();
-        }
+        self.tpm = None;
+    }
+
+    /// The proxy at the TPM.
+    ///
+    /// # Errors
+    /// [`Error::Check`] on a machine without the option `tap`.
+    pub fn proxy(&self) -> Result<&proxy::Proxy> {
+        self.tpm
+            .as_ref()
+            .and_then(tpm::Server::proxy)
+            .ok_or_else(|| Error::Check("this machine has no proxy at its TPM".into()))
     }
 
     /// Waits for QEMU, for a machine on this terminal.
@@ -376,7 +316,7 @@ fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> 
     ]);
     add(&["-device", "virtio-blk-pci,drive=disk,id=disk0,bootindex=0,romfile="]);
     if options.tpm_banks.is_some() {
-        add(&["-chardev", &format!("socket,id=tpm,path={}", path("tpm.sock"))]);
+        add(&["-chardev", &format!("socket,id=tpm,path={}", path(tpm::SOCKET))]);
         add(&["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);
     }
     if options.network {
@@ -423,6 +363,12 @@ fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> 
         &format!("file,id=log,path={}", path("log.txt")),
     ]);
     add(&["-device", "virtserialport,chardev=log,name=hookprobe.log"]);
+    add(&[
+        "-chardev",
+        &format!("socket,id=attest,path={},server=on,wait=off", path(challenge::SOCKET)),
+    ]);
+    let port = hookprobe_wire::attest::PORT_NAME;
+    add(&["-device", &format!("virtserialport,chardev=attest,name={port}")]);
     add(&["-qmp", &format!("unix:{},server=on,wait=off", path("qmp.sock"))]);
     Ok(all)
 }
