@@ -28,6 +28,7 @@ pub mod mount;
 pub mod netlink;
 pub mod network;
 pub mod power;
+pub mod recovery;
 pub mod sinks;
 pub mod stage1;
 pub mod state;

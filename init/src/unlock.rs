@@ -8,8 +8,8 @@
 //! boot can have the volume's secret again.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read as _, Write as _},
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
     os::{
         fd::OwnedFd,
         unix::fs::{OpenOptionsExt as _, fchown},
@@ -21,10 +21,7 @@ use hookprobe_evidence::{closure::Start, pcr::PcrIndex, policy::PHASE_EVENT};
 use hookprobe_wire::{
     ATTEST_UID, Diagnostic, Severity,
     text::escape,
-    unlock::{
-        DIRECTORY, OUTCOME_BYTES_MAX, OUTCOME_FILE, Outcome, RECOVERY_BYTES_MAX, RECOVERY_FILE,
-        STATE_LINK,
-    },
+    unlock::{DIRECTORY, OUTCOME_BYTES_MAX, OUTCOME_FILE, Outcome, RECOVERY_FILE, STATE_LINK},
 };
 use nix::{
     sys::{
@@ -33,19 +30,15 @@ use nix::{
     },
     unistd::Pid,
 };
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::OFlags,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     boot::Boot,
     clock, devices,
     diagnostics::{diagnostic, from_text},
-    emergency::CONSOLES,
-    limits::{READ_BYTES_MAX, RECOVERY_MS_MAX, RECOVERY_TRIES_MAX, UNLOCK_MS_MAX},
+    limits::{READ_BYTES_MAX, RECOVERY_TRIES_MAX, UNLOCK_MS_MAX},
     log::{Splitter, leveled},
-    mount, state,
+    mount, recovery, state,
     supervise::{
         notify,
         spawn::{self, CGROUPS, Launch, SETUP_FAILED, ending},
@@ -56,6 +49,11 @@ use crate::{
 const VOLUME_EVENT: &str = "volume:";
 /// Pause between two looks at the helper.
 const LOOK_MS: u64 = 20;
+/// Reads of the helper's lines between two looks at the clock: a helper that only writes must not
+/// keep PID 1 from its deadline.
+const READS_MAX: usize = 4;
+/// Lines of the helper on the screen; a serial line takes 7 ms for each. The log has its own bound.
+const SHOWN_LINES_MAX: usize = 40;
 
 /// What holds the state from here on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -142,28 +140,27 @@ fn settle(boot: &mut Boot, outcome: Option<Outcome>) -> Result<(), Diagnostic> {
 /// Runs the helper, and once more for each recovery key that is typed.
 fn open(boot: &mut Boot) -> Option<Outcome> {
     let at = boot.services.service.iter().position(|spec| spec.start == Start::Unlock)?;
+    // Without a state, too: attest keeps there what lasts as long as the boot.
+    let prepared = mount::directory(DIRECTORY, 0o700, ATTEST_UID, ATTEST_UID);
     let device = state::partitions(Path::new(state::BLOCK_CLASS), state::STATE_LABEL);
     let device = device.first()?;
-    let prepared = mount::directory(DIRECTORY, 0o700, ATTEST_UID, ATTEST_UID).and_then(|()| {
-        let _ = fs::remove_file(STATE_LINK);
-        std::os::unix::fs::symlink(device, STATE_LINK)
-    });
     if let Err(error) = prepared {
         return Some(locked(&format!("HP-ST-010 state: {DIRECTORY}: {error}; restart the box")));
     }
-    let mut outcome = run(boot, at);
+    let mut outcome = run(boot, at, device);
     for _ in 0..RECOVERY_TRIES_MAX {
         let Outcome::Locked { reason, recoverable: true } = &outcome else {
             break;
         };
         boot.log.say(Severity::Warn, &format!("state locked: {}", escape(reason, 400)));
-        let Some(key) = ask(boot, &escape(reason, 400)) else {
+        let Some(key) = recovery::ask(|line| boot.log.show(line), &escape(reason, 400)) else {
             break;
         };
-        if write_recovery(&key).is_err() {
+        if let Err(error) = write_recovery(&key) {
+            boot.log.say(Severity::Warn, &format!("recovery key not handed over: {error}"));
             break;
         }
-        outcome = run(boot, at);
+        outcome = run(boot, at, device);
     }
     let _ = fs::remove_file(RECOVERY_FILE);
     Some(outcome)
@@ -173,8 +170,17 @@ fn locked(reason: &str) -> Outcome {
     Outcome::Locked { reason: reason.into(), recoverable: false }
 }
 
+/// The link to `device`, made anew: the directory is the helper's, who could have changed it.
+fn link(device: &Path) -> std::io::Result<()> {
+    match fs::remove_file(STATE_LINK) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    std::os::unix::fs::symlink(device, STATE_LINK)
+}
+
 /// One run of the helper.
-fn run(boot: &mut Boot, at: usize) -> Outcome {
+fn run(boot: &mut Boot, at: usize, device: &Path) -> Outcome {
     let (Some(spec), Some(measured)) =
         (boot.services.service.get(at).cloned(), boot.measurements.get(at))
     else {
@@ -184,6 +190,9 @@ fn run(boot: &mut Boot, at: usize) -> Outcome {
         Ok(measurement) => measurement,
         Err(error) => return locked(&error.to_string()),
     };
+    if let Err(error) = link(device) {
+        return locked(&format!("HP-ST-010 state: {STATE_LINK}: {error}; restart the box"));
+    }
     let _ = fs::remove_file(OUTCOME_FILE);
     // Limits of memory and tasks are put on later boots' services, too; that they are missing is said there.
     let cgroups = spawn::open_cgroups().is_ok();
@@ -199,6 +208,12 @@ fn run(boot: &mut Boot, at: usize) -> Outcome {
         Ok(child) => wait(boot, &spec.name, child),
         Err(error) => error.to_string(),
     };
+    // Whatever it left running must not outlive its rights.
+    spawn::kill_cgroup(&spec.name);
+    // A link that it removed would leave the partition with its user.
+    if let Err(error) = link(device) {
+        boot.log.say(Severity::Warn, &format!("device not taken back: {STATE_LINK}: {error}"));
+    }
     devices::take_back(&spec);
     for text in refused {
         boot.log.say(Severity::Warn, &format!("device not given: {text}"));
@@ -215,10 +230,11 @@ fn run(boot: &mut Boot, at: usize) -> Outcome {
 fn wait(boot: &mut Boot, name: &str, child: spawn::Child) -> String {
     let deadline = clock::boot_ms() + UNLOCK_MS_MAX;
     let mut splitter = Splitter::default();
+    let mut shown = 0;
     let pid = Pid::from_raw(child.pid);
     loop {
         let ended = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-        lines(boot, name, &child.output, &mut splitter);
+        lines(boot, name, &child.output, &mut splitter, &mut shown);
         match ended {
             Ok(WaitStatus::StillAlive) => {}
             Ok(status) => {
@@ -247,9 +263,16 @@ fn pause(ms: u64) -> Timespec {
     }
 }
 
-fn lines(boot: &mut Boot, name: &str, output: &OwnedFd, splitter: &mut Splitter) {
+fn lines(
+    boot: &mut Boot,
+    name: &str,
+    output: &OwnedFd,
+    splitter: &mut Splitter,
+    shown: &mut usize,
+) {
     let mut bytes = [0; READ_BYTES_MAX];
-    while let Ok(got) = rustix::io::read(output, &mut bytes[..]) {
+    for _ in 0..READS_MAX {
+        let got = rustix::io::read(output, &mut bytes[..]).unwrap_or(0);
         if got == 0 {
             return;
         }
@@ -258,7 +281,10 @@ fn lines(boot: &mut Boot, name: &str, output: &OwnedFd, splitter: &mut Splitter)
         for line in found {
             let (severity, text) = leveled(&line);
             boot.log.line(name, severity, text);
-            boot.log.show(&format!("       {}", escape(text, 70)));
+            *shown += 1;
+            if *shown <= SHOWN_LINES_MAX {
+                boot.log.show(&format!("       {}", escape(text, 70)));
+            }
         }
     }
 }
@@ -291,64 +317,6 @@ fn write_recovery(key: &str) -> std::io::Result<()> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(RECOVERY_FILE)?;
     fchown(&file, Some(ATTEST_UID), Some(ATTEST_UID))?;
     file.write_all(key.as_bytes())
-}
-
-/// Asks on every console at once; `None` when nobody typed anything in time.
-fn ask(boot: &mut Boot, reason: &str) -> Option<String> {
-    let consoles: Vec<File> = CONSOLES.iter().filter_map(|path| console(path)).collect();
-    if consoles.is_empty() {
-        return None;
-    }
-    let seconds = RECOVERY_MS_MAX / 1000;
-    for line in [
-        "",
-        "The state of this box is locked:",
-        reason,
-        "Type its recovery key (8 groups) and Enter to open it. Enter alone goes on without it:",
-        "the box protects, but remembers nothing. Type the key only on a box that you trust.",
-    ] {
-        boot.log.show(line);
-    }
-    boot.log.show(&format!("Waiting {seconds} s."));
-    let mut typed = vec![Vec::new(); consoles.len()];
-    let mut deadline = clock::boot_ms() + RECOVERY_MS_MAX;
-    loop {
-        let left = deadline.saturating_sub(clock::boot_ms());
-        if left == 0 {
-            return None;
-        }
-        let mut wanted: Vec<PollFd<'_>> =
-            consoles.iter().map(|file| PollFd::new(file, PollFlags::IN)).collect();
-        let _ = poll(&mut wanted, Some(&pause(left.min(1000))));
-        for (mut file, typed) in consoles.iter().zip(&mut typed) {
-            let mut bytes = [0; RECOVERY_BYTES_MAX];
-            let Ok(got) = file.read(&mut bytes) else {
-                continue;
-            };
-            if got > 0 {
-                // Somebody is there: time for the whole key.
-                deadline = deadline.max(clock::boot_ms() + RECOVERY_MS_MAX);
-            }
-            typed.extend_from_slice(bytes.get(..got).unwrap_or_default());
-            if let Some(end) = typed.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-                let line = String::from_utf8_lossy(typed.get(..end).unwrap_or_default());
-                let line = line.trim().to_owned();
-                return (!line.is_empty()).then_some(line);
-            }
-            if typed.len() > RECOVERY_BYTES_MAX {
-                return None;
-            }
-        }
-    }
-}
-
-fn console(path: &str) -> Option<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
-        .open(path)
-        .ok()
 }
 
 #[cfg(test)]

@@ -78,7 +78,9 @@ fn boots(tree: &Tree, image: &Image, runs: u32) -> Result<()> {
         };
         ready.push(number("ready_s"));
         measure.push(number("measure_ms"));
-        commands.push(number("tpm_commands"));
+        let attest = vm.log.all().iter().find(|line| line.verb() == "enrolled").cloned();
+        let attest = attest.and_then(|line| line.number("commands")).unwrap_or(0);
+        commands.push(number("tpm_commands") + f64::from(u32::try_from(attest).unwrap_or(0)));
         rss.push(number("rss_mib"));
         vm.power_off()?;
     }
@@ -105,7 +107,7 @@ fn boots(tree: &Tree, image: &Image, runs: u32) -> Result<()> {
         Spread::of(measure),
         "hash, extend, log; aim 100 on a real machine",
     );
-    row("TPM commands per boot", "", Spread::of(commands), "");
+    row("TPM commands per boot", "", Spread::of(commands), "PID 1's and attest's, to its start");
     let rss = Spread::of(rss);
     row(
         "resident memory of all services",

@@ -55,6 +55,7 @@ const NEEDS: &[Need] = &[
     need("tpm2-tools", "tpm2_checkquote", "test: other tools read our quotes and logs"),
     need("cryptsetup-bin", "/sbin/cryptsetup", "test: other tools read our volumes"),
     need("nftables", "/usr/sbin/nft", "test: the real nft reads our rules"),
+    need("python3-venv", "python3", "test: Keylime reads our logs"),
     need("iproute2", "/sbin/ip", "test: network namespaces"),
 ];
 

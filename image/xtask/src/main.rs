@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use hookprobe_xtask::{
-    bench, compose, doctor, drill, error::Result, picture, programs, run, suite, tree::Tree,
+    attack, bench, compose, doctor, drill, error::Result, picture, programs, run, suite, tree::Tree,
 };
 
 #[derive(Parser)]
@@ -73,6 +73,13 @@ enum Command {
         #[arg(long)]
         pcap: Option<PathBuf>,
     },
+    /// Attack the box's trust: twenty attacks, one line each. Exit code 1 unless all are refused.
+    Attack {
+        #[command(flatten)]
+        install: Install,
+        /// Only these (1 to 20).
+        numbers: Vec<u8>,
+    },
     /// Measure the box against what limits it.
     Bench {
         #[command(flatten)]
@@ -117,6 +124,15 @@ fn act(command: Command) -> Result<ExitCode> {
         Command::Drill { install, pcap } => {
             let image = compose::image(&tree, !install.no_install)?;
             print!("{}", drill::drill(&tree, &image, pcap.as_deref())?);
+        }
+        Command::Attack { install, numbers } => {
+            let image = compose::image(&tree, !install.no_install)?;
+            let outcomes = attack::run(&tree, &image, &numbers, attack::Scale::WHOLE)?;
+            outcomes.iter().for_each(|outcome| println!("{outcome}"));
+            println!("{}", attack::summary(&outcomes));
+            if outcomes.iter().any(|outcome| outcome.ok == Some(false)) {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Bench { install, runs } => {
             let image = compose::image(&tree, !install.no_install)?;

@@ -20,7 +20,7 @@ pub const STATIC: &[(&str, &[&str])] = &[
     ("hookprobe-response", &["hookprobe-response"]),
     ("hookprobe-console", &["hookprobe-console"]),
     ("hookprobe-verifier", &["hookprobe-verify"]),
-    ("hookprobe-boot", &["hookprobe-poweroff"]),
+    ("hookprobe-boot", &["hookprobe-poweroff", "hookprobe-adversary"]),
 ];
 
 /// Static binaries that do not stand in the root: for the initramfs, for tests, for people.

@@ -1,11 +1,15 @@
 //! `cargo xtask test` and `lint`: what a newcomer runs, and what CI runs.
 
+mod interop;
+
 use std::process::Command;
 
-use crate::{compose, doctor, error::Result, programs, shell, tree::Tree};
+use crate::{compose, doctor, error::Result, programs, shell, tree::Tree, vm};
 
 /// Version of cargo-deny that is installed below `target/tools`.
 const CARGO_DENY: &str = "0.20.2";
+/// Tests that need other people's tools and the logs of a booted box.
+const INTEROP: &str = "hookprobe-interop";
 /// Seconds of fuzzing per call of the test command, over all targets together.
 const FUZZ_SECONDS: &str = "60";
 
@@ -21,6 +25,8 @@ fn cargo(tree: &Tree) -> Command {
 /// What cargo says.
 pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
     let image = compose::image(tree, install)?;
+    // Asked once, before two machines at a time want to know.
+    vm::probe(tree)?;
     shell::step("running tests (unit, integration, boot)");
     let mut tests = cargo(tree);
     tests
@@ -28,11 +34,19 @@ pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
         .env("HOOKPROBE_IMAGE", &image.dir)
         .env("HOOKPROBE_EBPF", programs::object_path(tree));
     match package {
-        Some(package) => tests.args(["--package", package]),
-        None => tests.arg("--workspace"),
+        Some(package) => {
+            if package == INTEROP {
+                interop::prepare(tree, &image)?;
+            }
+            tests.args(["--package", package])
+        }
+        None => tests.args(["--workspace", "--exclude", INTEROP]),
     };
     shell::show(&mut tests)?;
     if package.is_none() {
+        interop::prepare(tree, &image)?;
+        shell::step("other people's tools read our logs and quotes");
+        shell::show(cargo(tree).args(["test", "--locked", "--package", INTEROP]))?;
         fuzz(tree)?;
     }
     if !nix::unistd::geteuid().is_root() {

@@ -9,6 +9,7 @@
 //! claim that no check gave. Called by `attest` about its own box, by `hookprobe-verify` about
 //! others.
 
+mod cache;
 mod divergence;
 mod identity;
 mod problem;
@@ -16,8 +17,9 @@ mod reference;
 mod registers;
 mod result;
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
+pub use cache::Cache;
 pub use divergence::{Divergence, first_divergence};
 pub use reference::{Memory, Reference, Site, VALIDITY_S};
 pub use result::{
@@ -33,7 +35,6 @@ use crate::{
     manifest::ReferenceManifest,
     pcr::PcrIndex,
     quote::{AttestationKey, VerifiedQuote},
-    signed,
 };
 
 /// Event of the site configuration in PCR 12.
@@ -44,12 +45,24 @@ pub const VOLUME_EVENT: &str = "volume:";
 /// Appraises `evidence`; `now_s` is the verifier's clock, seconds since 1970.
 #[must_use]
 pub fn appraise(evidence: &Evidence, reference: &Reference, now_s: u64) -> Appraisal {
+    appraise_with(&mut Cache::default(), evidence, reference, now_s)
+}
+
+/// [`appraise`] for who appraises often: what was verified once, byte by byte the same, is not
+/// verified again.
+#[must_use]
+pub fn appraise_with(
+    cache: &mut Cache,
+    evidence: &Evidence,
+    reference: &Reference,
+    now_s: u64,
+) -> Appraisal {
     let mut run = Run::new(evidence, reference, now_s);
     if let Some(verified) = run.quote() {
         run.identity(&verified);
-        let manifest = run.manifest();
-        run.registers(&verified, manifest.as_ref());
-        run.remember(&verified, manifest.as_ref());
+        let manifest = run.manifest(cache);
+        run.registers(&verified, manifest.as_deref());
+        run.remember(&verified, manifest.as_deref());
     }
     run.finish()
 }
@@ -152,7 +165,9 @@ impl<'a> Run<'a> {
             }
         }
         self.basis.quote = true;
-        self.claim(|c| &mut c.instance_identity, Claim::GOOD);
+        if self.is_enrolled() {
+            self.claim(|c| &mut c.instance_identity, Claim::GOOD);
+        }
         self.out.ak_name = Some(key.name().clone());
         self.out.clock = Some(quote.clock);
         let binding = &evidence.binding;
@@ -165,10 +180,10 @@ impl<'a> Run<'a> {
 
     /// The manifest to compare with: the verifier's own, or the evidence's under a release key that
     /// the verifier has.
-    fn manifest(&mut self) -> Option<ReferenceManifest> {
+    fn manifest(&mut self, cache: &mut Cache) -> Option<Arc<ReferenceManifest>> {
         let manifest = match (&self.reference.manifest, &self.evidence.manifest) {
-            (Some(manifest), _) => manifest.clone(),
-            (None, Some(envelope)) => match self.open(envelope) {
+            (Some(manifest), _) => Arc::new(manifest.clone()),
+            (None, Some(envelope)) => match self.open(cache, envelope) {
                 Ok(manifest) => manifest,
                 Err(problem) => {
                     self.fail(|c| &mut c.executables, Claim::WRONG, &problem);
@@ -181,6 +196,12 @@ impl<'a> Run<'a> {
             }
         };
         self.out.image = Some((manifest.version.clone(), manifest.generation));
+        let before = self.reference.memory.as_ref().map_or(0, |memory| memory.generation);
+        if manifest.generation < before {
+            let (before, now) = (before.to_string(), manifest.generation.to_string());
+            let problem = Problem::Rollback { what: "the image's generation", before, now };
+            self.fail(|c| &mut c.executables, Claim::UNSAFE, &problem);
+        }
         let minimum = self.reference.generation_min;
         if manifest.generation < minimum {
             let problem = Problem::Generation { got: manifest.generation, minimum };
@@ -197,10 +218,10 @@ impl<'a> Run<'a> {
     }
 
     /// Opens an envelope under any of the verifier's keys.
-    fn open(&self, envelope: &[u8]) -> Result<ReferenceManifest, String> {
+    fn open(&self, cache: &mut Cache, envelope: &[u8]) -> Result<Arc<ReferenceManifest>, String> {
         let mut first = None;
         for key in &self.reference.release_keys {
-            match signed::open_manifest(envelope, key) {
+            match cache.open(envelope, key) {
                 Ok(manifest) => return Ok(manifest),
                 Err(error) => first = first.or(Some(error.to_string())),
             }
@@ -230,9 +251,10 @@ impl<'a> Run<'a> {
             node: binding.node.as_ref().map(|node| result::hex(node)),
             ledger_length: binding.length,
             ledger_head: binding.head.as_ref().map(|head| result::hex(head)),
+            // The highest that was seen: looking twice makes an older image no better.
             generation: manifest
                 .map(|manifest| manifest.generation)
-                .or(earlier.map(|memory| memory.generation))
+                .max(earlier.map(|memory| memory.generation))
                 .unwrap_or(0),
             explained,
         });

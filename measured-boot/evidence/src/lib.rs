@@ -12,6 +12,7 @@ pub mod closure;
 pub mod credential;
 mod cursor;
 pub mod digest;
+mod ecdsa;
 pub mod endorsement;
 pub mod levels;
 pub mod log;

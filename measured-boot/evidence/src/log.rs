@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::{
     digest::{Digest, HashAlg},
     pcr::{PcrIndex, PcrSet},
+    policy::PHASE_EVENT,
 };
 
 /// Longest log that is parsed.
@@ -93,6 +94,12 @@ struct WireContent {
     timestamp: u64,
 }
 
+/// systemd's own types say what the digest is made of, and its tools check that: `phase` is the
+/// string itself. They show records of a type that they do not know and hold nothing against them.
+fn event_type(name: &str) -> &'static str {
+    if name == PHASE_EVENT { "phase" } else { "hookprobe" }
+}
+
 /// One record as it stands in the log.
 #[must_use]
 pub fn to_record(event: &Event) -> Vec<u8> {
@@ -105,7 +112,7 @@ pub fn to_record(event: &Event) -> Vec<u8> {
             .collect(),
         content_type: "systemd".into(),
         content: WireContent {
-            event_type: "phase".into(),
+            event_type: event_type(&event.name).into(),
             string: event.name.clone(),
             boot_id: event.context.boot_id.clone(),
             timestamp: event.context.monotonic_us,
@@ -208,6 +215,18 @@ mod tests {
         let mut swapped = events.clone();
         swapped.swap(0, 1);
         assert_ne!(replay(&swapped), replay(&events));
+    }
+
+    /// What a record is made of is its digest; the type is for systemd's tools, and logs of boxes
+    /// from before there were two of them read the same.
+    #[test]
+    fn only_the_phase_is_called_one() {
+        let record = |name| String::from_utf8(to_record(&event(name))).unwrap();
+        let service = record("service:x spec");
+        assert!(record(PHASE_EVENT).contains(r#""eventType":"phase""#));
+        assert!(service.contains(r#""eventType":"hookprobe""#), "{service}");
+        let old = service.replace("hookprobe", "phase");
+        assert_eq!(parse(old.as_bytes()), parse(service.as_bytes()));
     }
 
     #[test]

@@ -6,13 +6,14 @@
 //! which the TPM itself made.
 
 use minicbor::{Decode, Encode, bytes::ByteVec};
-use p256::ecdsa::{Signature, signature::Verifier as _};
+use p256::ecdsa::Signature;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::{
     cursor::Cursor,
     digest::HashAlg,
+    ecdsa,
     pcr::PcrIndex,
     public::{self, ALG_ECDSA, ALG_SHA256, COORDINATE_BYTES},
 };
@@ -206,7 +207,9 @@ impl Quote {
         if self.attest.len() > STRUCTURE_BYTES_MAX {
             return Err(attest("too long"));
         }
-        key.key.verify(&self.attest, &signature).map_err(|_| QuoteError::Signature)?;
+        if !ecdsa::verifies(&key.key, &self.attest, &signature) {
+            return Err(QuoteError::Signature);
+        }
         let quote = parse(&self.attest, key)?;
         if quote.extra_data != binding.extra_data() {
             return Err(QuoteError::ExtraData);

@@ -4,11 +4,12 @@
 //! Must never happen here: a payload that is parsed before its signature was verified.
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
-use p256::ecdsa::{DerSignature, Signature, VerifyingKey, signature::Verifier as _};
+use p256::ecdsa::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    ecdsa,
     manifest::{ManifestError, ReferenceManifest},
     policy::ReleaseKey,
 };
@@ -103,8 +104,8 @@ pub fn open(
     let message = pre_authentication(payload_type, &payload);
     let signed = envelope.signatures.iter().any(|signature| {
         base64(&signature.sig)
-            .and_then(|der| DerSignature::try_from(der.as_slice()).ok())
-            .is_some_and(|der| key.key().verify(&message, &der).is_ok())
+            .and_then(|der| Signature::from_der(&der).ok())
+            .is_some_and(|signature| ecdsa::verifies(key.key(), &message, &signature))
     });
     signed.then_some(payload).ok_or_else(|| EnvelopeError::Untrusted { wanted: key.id() })
 }
@@ -222,7 +223,9 @@ pub fn open_result(jws: &str, key: &VerifyingKey) -> Result<Vec<u8>, ResultError
     };
     let signature = Signature::from_slice(&decode(signature)?)
         .map_err(|_| ResultError::Syntax("no ES256 signature"))?;
-    key.verify(message.as_bytes(), &signature).map_err(|_| ResultError::Signature)?;
+    if !ecdsa::verifies(key, message.as_bytes(), &signature) {
+        return Err(ResultError::Signature);
+    }
     let header: JoseHeader = serde_json::from_slice(&decode(header)?)
         .map_err(|_| ResultError::Syntax("header is not JSON"))?;
     if header.alg != "ES256" || header.crit.is_some() {

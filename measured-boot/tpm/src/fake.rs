@@ -45,6 +45,7 @@ pub struct Fake {
     moves: u32,
     steps: u32,
     fails_at: Option<u32>,
+    fails_on: bool,
 }
 
 /// The loaded attestation key.
@@ -76,12 +77,20 @@ impl Fake {
             moves: 0,
             steps: 0,
             fails_at: None,
+            fails_on: false,
         }
     }
 
     /// The call with this number, counted from 0 over all methods of [`Trust`], fails.
     pub fn fail_at(&mut self, step: u32) {
         self.fails_at = Some(step);
+        self.fails_on = false;
+    }
+
+    /// That call and every later one fails.
+    pub fn fail_from(&mut self, step: u32) {
+        self.fails_at = Some(step);
+        self.fails_on = true;
     }
 
     /// No call fails any more.
@@ -152,7 +161,8 @@ impl Fake {
         let step = self.steps;
         self.steps += 1;
         self.clock.clock_ms += 10;
-        if self.fails_at == Some(step) {
+        let failing = |first| step == first || (self.fails_on && step > first);
+        if self.fails_at.is_some_and(failing) {
             return Err(TrustError::Fake { step });
         }
         Ok(())

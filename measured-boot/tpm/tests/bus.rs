@@ -10,6 +10,7 @@ use hookprobe_evidence::{
     digest::HashAlg,
     pcr::PcrIndex,
     policy::{self, Purpose},
+    quote::{AttestationKey, Binding},
 };
 use hookprobe_tpm::{Context, Trust, TrustError};
 use release::Release;
@@ -52,8 +53,7 @@ fn no_secret_crosses_the_wire_in_the_clear() {
 #[test]
 fn a_changed_answer_is_refused() {
     let release = Release::new(1);
-    let selection = vec![(HashAlg::Sha256, vec![PcrIndex::SERVICES])];
-    for command in [GET_TIME, NV_READ, HMAC, QUOTE, ACTIVATE_CREDENTIAL] {
+    for command in [GET_TIME, NV_READ, HMAC, ACTIVATE_CREDENTIAL] {
         let Some(swtpm) = Swtpm::start_booted("sha256") else {
             return;
         };
@@ -68,7 +68,6 @@ fn a_changed_answer_is_refused() {
                 GET_TIME => tpm.clock().map(drop),
                 NV_READ => tpm.epoch().map(drop),
                 HMAC => tpm.wrapping_key(&release.key(), Purpose::Ledger, 1, &signed).map(drop),
-                QUOTE => tpm.quote(&selection, &[0; 32]).map(drop),
                 other => panic!("{other:#x}"),
             }
         };
@@ -77,4 +76,48 @@ fn a_changed_answer_is_refused() {
         let error = ask().unwrap_err();
         assert!(error.to_string().starts_with("HP-TP-110"), "{command:#x}: {error}");
     }
+}
+
+/// A quote is in no session: what is changed in it comes through, and no verifier takes it.
+#[test]
+fn a_changed_quote_is_refused_by_whoever_verifies_it() {
+    let selection = vec![(HashAlg::Sha256, vec![PcrIndex::SERVICES])];
+    let binding = Binding {
+        nonce: vec![1; 32].into(),
+        exporter: None,
+        node: None,
+        epoch: 1,
+        length: 0,
+        head: None,
+        root: None,
+    };
+    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+        return;
+    };
+    let tap = Wiretap::on(&swtpm);
+    let mut tpm = Context::open(&tap.tcti()).unwrap();
+    let key = AttestationKey::from_public(&tpm.create_ak().unwrap().public).unwrap();
+    let good = tpm.quote(&selection, &binding.extra_data()).unwrap();
+    good.quote.verify(&key, &binding).unwrap();
+    // Behind header, size of the parameters and size of the attestation: its key's name, the
+    // challenge, the clock, the digest of the registers, the signature.
+    let length = good.quote.attest.len();
+    let signature = 16 + length + 4;
+    let at = [16 + 10, 16 + 50, 16 + 84, 16 + length - 1, signature + 4, signature + 40];
+    for byte in at {
+        tap.change_at(QUOTE, byte);
+        match tpm.quote(&selection, &binding.extra_data()) {
+            // The challenge, or registers that are not those of the quote.
+            Err(error) => {
+                let text = error.to_string();
+                assert!(["HP-TP-11", "HP-TP-10"].iter().any(|c| text.starts_with(c)), "{text}");
+            }
+            Ok(quoted) => {
+                assert!(quoted.quote.verify(&key, &binding).is_err(), "byte {byte}");
+            }
+        }
+    }
+    tap.change_at(0, 0);
+    let again = tpm.quote(&selection, &binding.extra_data()).unwrap();
+    again.quote.verify(&key, &binding).unwrap();
 }

@@ -248,7 +248,7 @@ impl<'d, B: Blocks> Volume<'d, B> {
         let (value, end) = match self.width {
             Width::Fat12 => {
                 let pair = u32::from(u16_at(&self.table, index + index / 2)?);
-                (if index % 2 == 0 { pair & 0xfff } else { pair >> 4 }, 0xff8)
+                (if index.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }, 0xff8)
             }
             Width::Fat16 => (u32::from(u16_at(&self.table, index * 2)?), 0xfff8),
             Width::Fat32 => (u32_at(&self.table, index * 4)? & 0x0fff_ffff, 0x0fff_fff8),

@@ -99,7 +99,7 @@ pub fn release_key(given: Option<&Path>) -> Result<ReleaseKey, VerifyError> {
 /// # Errors
 /// What is wrong, for clap.
 pub fn hex(text: &str) -> Result<Vec<u8>, String> {
-    if text.is_empty() || !text.is_ascii() || text.len() % 2 != 0 {
+    if text.is_empty() || !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err("an even number of hexadecimal digits is expected".into());
     }
     (0..text.len())

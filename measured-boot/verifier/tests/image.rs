@@ -1,4 +1,5 @@
 //! Boot blobs and disk images: what they will measure, against what was signed.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail tests")]
 
 use std::{
     fs,

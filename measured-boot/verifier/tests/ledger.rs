@@ -1,4 +1,5 @@
 //! Exported ledgers: good ones, changed ones, and those that belong to another box.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail tests")]
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use hookprobe_evidence::{bundle::Evidence, quote::Binding, sample::Sample};

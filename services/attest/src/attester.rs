@@ -118,12 +118,17 @@ impl Attester {
     }
 
     fn forget_recovery(&mut self) -> Result<(), Fault> {
-        let noted = self.identity.recovery.take();
+        let noted = self.identity.recovery.take().map(Zeroizing::new);
+        if self.keep_file {
+            // It never got into the file, and what is in that one may come back.
+            self.host.remove_fresh_recovery();
+            return Ok(());
+        }
         let Err(error) = self.store.write(&self.identity.to_bytes()) else {
             self.host.remove_fresh_recovery();
             return Ok(());
         };
-        self.identity.recovery = noted;
+        self.identity.recovery = noted.map(|text| text.to_string());
         let reason =
             format!("identity file: {error}; the recovery key is not forgotten, try again");
         Err(Fault::new(code::STORE, reason))

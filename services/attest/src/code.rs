@@ -55,6 +55,8 @@ pub const LOG_UNREADABLE: &str = "HP-AT-033";
 pub const EVENTS_LOST: &str = "HP-AT-034";
 /// The thread that owns the TPM answered something else than it was asked.
 pub const MIXED_UP: &str = "HP-AT-035";
+/// The ledger signs with another key than the one that it was given.
+pub const OTHER_LEDGER: &str = "HP-AT-036";
 
 /// What an operator is told.
 #[must_use]

@@ -9,8 +9,8 @@
 //! called silent: waiting challenges are refused, the level is L0, and the loop goes on.
 //!
 //! Must never happen here: a seed for a process that PID 1 does not name as the ledger *after* the
-//! request; a seed or a good verdict once the TPM was reset under the running box; a challenge that
-//! keeps the box from appraising itself. Called by [`crate::serve`].
+//! request; a seed or a good verdict once the TPM was reset under the running box; a quote that vouches for
+//! a ledger whose key is not that of the seed; a challenge that keeps the box from appraising itself. Called by [`crate::serve`].
 
 mod answer;
 mod limit;
@@ -250,6 +250,8 @@ pub struct Core {
     stage: Stage,
     next_ticket: u64,
     origin: KeyOrigin,
+    /// Public key of the seed.
+    node: Option<NodeId>,
     recovery: Option<Zeroizing<String>>,
     diagnostics: Vec<Diagnostic>,
     log: Vec<Measurement>,
@@ -287,6 +289,7 @@ impl Core {
             stage: Stage::Idle,
             next_ticket: 1,
             origin: KeyOrigin::None,
+            node: None,
             recovery: None,
             diagnostics: Vec::new(),
             log: Vec::new(),
@@ -342,10 +345,7 @@ impl Core {
                 out.push(Effect::AskHead);
             }
             Input::LedgerLost => self.ledger = false,
-            Input::Head(head) => {
-                self.head = Some(head);
-                self.head_fresh = true;
-            }
+            Input::Head(head) => self.on_head(head, out),
             Input::Appended(id) => self.outbox.settle(id),
             Input::Rejected(id, fault) => self.on_rejected(now, id, &fault, out),
         }
@@ -355,6 +355,28 @@ impl Core {
         {
             out.push(Effect::Append(id, event));
         }
+    }
+
+    fn on_head(&mut self, head: Head, out: &mut Vec<Effect>) {
+        let known = self.head.as_ref().is_some_and(|last| last.node == head.node);
+        self.head = Some(head);
+        self.head_fresh = true;
+        if let Some(fault) = self.other_ledger().filter(|_| !known) {
+            out.push(Effect::Log(Severity::Warn, fault.to_string()));
+        }
+    }
+
+    /// A ledger that does not sign with the seed: it took a key of its own, or is another process.
+    fn other_ledger(&self) -> Option<Fault> {
+        let (node, wanted) = (self.head.as_ref()?.node, self.node?);
+        (self.enrolled().is_some() && node != wanted).then(|| {
+            let reason = format!(
+                "ledger: signs with key {}, not with the one of its seed ({}), no quote vouches for it; restart the box",
+                node.short(),
+                wanted.short()
+            );
+            Fault::new(code::OTHER_LEDGER, reason)
+        })
     }
 
     fn enrolled(&self) -> Option<&Enrolled> {
@@ -397,6 +419,9 @@ impl Core {
             while let Some(work) = self.waiting.pop() {
                 self.answer_failed(&work, &silent(TPM_MS_MAX), out);
             }
+            while let Some(client) = self.forget.pop_front() {
+                self.answer_failed(&Work::Forget { client }, &silent(TPM_MS_MAX), out);
+            }
         }
         let (late, rest) = std::mem::take(&mut self.seeds)
             .into_iter()
@@ -411,7 +436,7 @@ impl Core {
     /// Starts what can be started.
     fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
         if matches!(self.stage, Stage::Idle)
-            && self.enrolled().is_some()
+            && matches!(self.phase, Phase::Running(_))
             && let Some(work) = self.choose(now)
         {
             let asks = match work {
@@ -436,13 +461,21 @@ impl Core {
     }
 
     /// The epoch's binding first, then what an operator asked for, then the box itself, then others.
+    /// Without an identity only the identity file is written.
     fn choose(&mut self, now: Now) -> Option<Work> {
-        let unbound = self.head.as_ref().is_some_and(|head| Some(head.node) != self.bound);
-        if unbound && self.ledger && now.mono_ms >= self.epoch_due_ms {
+        let enrolled = self.enrolled().is_some();
+        let unbound = self
+            .head
+            .as_ref()
+            .is_some_and(|head| Some(head.node) == self.node && self.node != self.bound);
+        if enrolled && unbound && self.ledger && now.mono_ms >= self.epoch_due_ms {
             return Some(Work::Epoch);
         }
         if let Some(client) = self.forget.pop_front() {
             return Some(Work::Forget { client });
+        }
+        if !enrolled {
+            return None;
         }
         if now.mono_ms >= self.own_due_ms {
             return Some(Work::Own);
@@ -485,11 +518,12 @@ impl Core {
     }
 
     /// What a quote vouches for. The ledger is in it once its key was certified, with the head that
-    /// is known: a ledger that is just starting again has not become another one.
+    /// is known: a ledger that is just starting again has not become another one. Only the key of the
+    /// seed is ever certified.
     fn binding(&self, nonce: ByteVec, exporter: Option<Hash>, certifies: bool) -> QuoteBinding {
         let bytes = |hash: &[u8; 32]| ByteVec::from(hash.to_vec());
-        let known = |head: &&Head| certifies || Some(head.node) == self.bound;
-        let head = self.head.as_ref().filter(known);
+        let certified = if certifies { self.node } else { self.bound };
+        let head = self.head.as_ref().filter(|head| Some(head.node) == certified);
         let filled = head.filter(|head| head.length > 0);
         QuoteBinding {
             nonce,

@@ -6,7 +6,7 @@ use hookprobe_evidence::{
     quote::{Binding, ClockInfo},
 };
 use hookprobe_wire::{
-    Diagnostic,
+    Diagnostic, NodeId,
     attest::{KeyOrigin, Measurement, Verdict},
     control::PcrValue,
 };
@@ -98,6 +98,8 @@ pub struct Enrolled {
     pub change: Option<(&'static str, String)>,
     /// Level until the first appraisal, and its text.
     pub level: (String, String),
+    /// Commands that the TPM was sent for it: each costs a discrete one some ten milliseconds.
+    pub commands: u64,
 }
 
 /// What the start came to.
@@ -107,6 +109,8 @@ pub struct Started {
     pub condition: Condition,
     /// Where the seed that comes beside this is from; [`KeyOrigin::None`] without one.
     pub origin: KeyOrigin,
+    /// Its public key: the only ledger that a quote vouches for.
+    pub node: Option<NodeId>,
     /// The recovery key that waits to be noted.
     pub recovery: Option<Zeroizing<String>>,
     /// What is wrong.

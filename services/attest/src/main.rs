@@ -51,6 +51,9 @@ struct Serve {
     /// Where the unlock helper leaves a fresh recovery key.
     #[arg(long, value_name = "PATH", default_value = FRESH_RECOVERY_FILE)]
     recovery: PathBuf,
+    /// Where the seed of a boot without one from the TPM is kept.
+    #[arg(long, value_name = "PATH", default_value = host::BOOT_SEED)]
+    boot_seed: PathBuf,
     /// Socket of the ledger.
     #[arg(long, value_name = "PATH", default_value = LEDGER_SOCKET)]
     ledger: PathBuf,
@@ -75,6 +78,7 @@ impl From<Serve> for Options {
             firmware_log,
             log,
             recovery,
+            boot_seed,
             ledger,
             init,
             port,
@@ -88,6 +92,7 @@ impl From<Serve> for Options {
             firmware_log,
             log,
             recovery,
+            boot_seed,
             ledger,
             init,
             port,

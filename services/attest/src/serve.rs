@@ -22,7 +22,7 @@ use std::{
 use hookprobe_tpm::trust::Secret;
 use hookprobe_wire::{
     Severity,
-    attest::{KeyOrigin, Seed, SeedReply},
+    attest::{KeyOrigin, Reply, Seed, SeedReply},
     ledger,
 };
 use thiserror::Error;
@@ -31,6 +31,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
+use zeroize::Zeroize as _;
 
 use self::{
     clients::{Clients, Said},
@@ -42,7 +43,7 @@ use crate::{
     attester::Attester,
     code,
     core::{ClientId, Core, Effect, Input, Now},
-    host::{Files, Host},
+    host::{self, Files, Host as _},
     open,
     store::Directory,
     worker::Worker,
@@ -78,6 +79,8 @@ pub struct Options {
     pub log: PathBuf,
     /// Where the unlock helper leaves a fresh recovery key.
     pub recovery: PathBuf,
+    /// Where the seed of a boot without one from the TPM is kept.
+    pub boot_seed: PathBuf,
     /// The ledger's socket.
     pub ledger: PathBuf,
     /// PID 1's socket.
@@ -165,6 +168,7 @@ impl Service {
             firmware: options.firmware_log.clone(),
             userspace: options.log.clone(),
             recovery: options.recovery.clone(),
+            seed: options.boot_seed.clone(),
             started: Instant::now(),
         };
         let host = files();
@@ -301,7 +305,7 @@ impl Service {
                 }
             }
             Effect::Reply(client, reply) => {
-                if !self.clients.send(client, &reply) {
+                if !self.send_reply(client, reply) {
                     back.push(Input::Gone(client));
                 }
             }
@@ -342,6 +346,22 @@ impl Service {
         }
     }
 
+    /// Replies with a secret leave no copy of it here; `false` as [`Clients::send`].
+    fn send_reply(&mut self, client: ClientId, mut reply: Reply) -> bool {
+        let secret = matches!(reply, Reply::Recovery(Some(_)) | Reply::Activated { .. });
+        let sent = match secret {
+            true => self.clients.send_secret(client, &reply),
+            false => self.clients.send(client, &reply),
+        };
+        if let Reply::Recovery(Some(text)) = &mut reply {
+            text.zeroize();
+        }
+        if let Reply::Activated { secret } = &mut reply {
+            secret.zeroize();
+        }
+        sent
+    }
+
     fn send_ledger(&mut self, request: &ledger::Request, back: &mut Vec<Input>) {
         if !self.ledger.send(request) {
             back.push(Input::LedgerLost);
@@ -368,9 +388,8 @@ impl Service {
     }
 
     fn draw_seed(&mut self) {
-        let mut seed = zeroize::Zeroizing::new([0; 32]);
-        match self.host.random(seed.as_mut_slice()) {
-            Ok(()) => self.vault.0 = Some(Secret::new(*seed)),
+        match host::boot_seed(&mut self.host) {
+            Ok(seed) => self.vault.0 = Some(seed),
             Err(error) => tracing::error!(%error, "{} random: no seed", code::RANDOM),
         }
     }

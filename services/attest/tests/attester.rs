@@ -213,7 +213,7 @@ fn without_a_tpm_there_is_a_seed_of_this_boot_and_nothing_else() {
     assert_eq!(quote(&mut attester, Want::Own).unwrap_err().code, "HP-AT-008");
 }
 
-/// The TPM fails at every step once, first of an enrolment, then of a later start: nothing panics,
+/// The TPM fails from every step on, first of an enrolment, then of a later start: nothing panics,
 /// the core can say how it stands, there is a seed, and the box is itself again afterwards.
 #[test]
 fn a_failure_at_any_step_is_survived() {
@@ -225,7 +225,7 @@ fn a_failure_at_any_step_is_survived() {
     assert!(steps >= 7, "{steps}");
     for step in 0..steps {
         let mut lab = Lab::new();
-        lab.tpm().fail_at(step);
+        lab.tpm().fail_from(step);
         check_degraded(&lab, step);
         lab.tpm().heal();
         lab.reboot(1);
@@ -234,7 +234,7 @@ fn a_failure_at_any_step_is_survived() {
         let seed = bytes(seed);
         lab.reboot(2);
         let before = lab.tpm().steps();
-        lab.tpm().fail_at(before + step);
+        lab.tpm().fail_from(before + step);
         check_degraded(&lab, step);
         lab.tpm().heal();
         lab.reboot(3);
@@ -242,6 +242,48 @@ fn a_failure_at_any_step_is_survived() {
         assert_eq!(bytes(known), seed, "step {step}: the seed survives");
         assert_eq!(enrolled(&again).ak_name, enrolled(&healed).ak_name, "step {step}");
     }
+}
+
+#[test]
+fn a_failure_that_passes_is_tried_again_and_a_lasting_one_is_given_up() {
+    let (steps, commands) = {
+        let lab = Lab::new();
+        let (_, started, _) = lab.start();
+        (lab.tpm().steps(), enrolled(&started).commands)
+    };
+    assert_eq!(commands, u64::from(steps));
+    // The last step is the seed's.
+    for step in 0..steps - 1 {
+        let lab = Lab::new();
+        lab.tpm().fail_at(step);
+        let (_, started, _) = lab.start();
+        assert_eq!((change(&started), started.origin), (Some("enrolled"), KeyOrigin::Tpm));
+        assert_eq!(enrolled(&started).pin.epoch, 1, "step {step}: counted once");
+        assert_eq!(lab.files().pauses, 1);
+    }
+    let lab = Lab::new();
+    lab.tpm().fail_from(2);
+    let (_, started, _) = lab.start();
+    assert!(matches!(started.condition, Condition::Failed(_)));
+    assert_eq!(lab.files().pauses, 2);
+}
+
+#[test]
+fn a_boot_without_the_sealed_seed_has_one_seed_however_often_the_service_starts() {
+    let mut lab = Lab::new();
+    lab.present = false;
+    let (_, first, seed) = lab.start();
+    let (_, second, again) = lab.start();
+    let seed = bytes(seed);
+    assert_eq!((bytes(again), second.node), (seed, first.node));
+    assert!(first.node.is_some());
+    lab.reboot(1);
+    let (_, third, other) = lab.start();
+    assert_ne!((bytes(other), third.node), (seed, first.node));
+    // With nowhere to keep it there is one all the same.
+    lab.reboot(2);
+    lab.files().no_write = true;
+    assert_ne!(bytes(lab.start().2), bytes(lab.start().2));
 }
 
 fn check_degraded(lab: &Lab, step: u32) {
@@ -351,4 +393,21 @@ fn the_recovery_key_is_kept_until_it_was_noted() {
     lab.files().no_write = false;
     assert!(matches!(attester.run(Job::ForgetRecovery).0, Done::Forgotten(Ok(()))));
     assert!(lab.start().1.recovery.is_none());
+}
+
+#[test]
+fn noting_the_recovery_key_does_not_overwrite_a_file_that_can_not_be_read() {
+    let mut lab = Lab::new();
+    lab.start();
+    let file = lab.files().identity.clone();
+    lab.reboot(1);
+    lab.files().no_read = true;
+    lab.files().recovery = Some("aaaa-bbbb".into());
+    let (mut attester, started, _) = lab.start();
+    assert!(started.recovery.is_some());
+    assert!(lab.files().recovery.is_some(), "not on the disk: not removed");
+    assert!(matches!(attester.run(Job::ForgetRecovery).0, Done::Forgotten(Ok(()))));
+    assert_eq!(lab.files().identity, file);
+    assert!(lab.files().recovery.is_none());
+    assert!(attester.run(Job::Start).1.is_some());
 }

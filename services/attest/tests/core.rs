@@ -44,8 +44,10 @@ fn enrolled() -> Started {
             clock: clock(3),
             change: Some(("enrolled", "the box got an identity".into())),
             level: ("T".into(), "software".into()),
+            commands: 30,
         }),
         origin: KeyOrigin::Tpm,
+        node: Some(NodeId::new([1; 32])),
         recovery: Some(Zeroizing::new("words".into())),
         diagnostics: Vec::new(),
         log: Vec::new(),
@@ -304,7 +306,6 @@ fn the_seed_is_refused_to_everybody_else() {
     assert_eq!(refused(Caller::Process { uid: LEDGER_UID, pid: None }, None), "HP-AT-002");
     assert_eq!(refused(ledger, Some(ledger_seen(LEDGER_PID + 1, true))), "HP-AT-002");
     assert_eq!(refused(ledger, Some(ledger_seen(LEDGER_PID, false))), "HP-AT-002");
-    assert_eq!(refused(ledger, Some(Vec::new())), "HP-AT-002");
 }
 
 #[test]
@@ -323,6 +324,13 @@ fn the_seed_comes_later_while_starting_and_when_pid_1_is_silent() {
     bench.ask(1, ledger, Request::Seed);
     bench.feed(Input::ControlLost);
     assert!(later(&bench));
+    // It is not in PID 1's answer, or not yet with its process: a no would be final for the ledger.
+    for seen in [Vec::new(), ledger_seen(0, true)] {
+        bench.out.clear();
+        bench.ask(1, ledger, Request::Seed);
+        bench.feed(Input::Control(100, seen));
+        assert!(later(&bench));
+    }
     bench.out.clear();
     // Who is gone gets nothing.
     bench.ask(2, ledger, Request::Seed);
@@ -459,9 +467,59 @@ fn the_epoch_is_bound_once_per_key() {
     bench.after(CONTROL_MS);
     bench.serve_ledger(1);
     assert_eq!(bench.job(), None);
-    bench.feed(Input::LedgerLost);
+}
+
+#[test]
+fn a_ledger_with_another_key_than_the_seeds_is_never_vouched_for() {
+    let mut bench = Bench::running();
+    bench.quoted(3, Verdict::Affirming);
     bench.ledger(2);
-    assert_eq!(bench.quoted(3, Verdict::Affirming), Want::Epoch, "another key");
+    assert_eq!(bench.job(), None, "no epoch is bound");
+    let said = |bench: &Bench| {
+        bench
+            .out
+            .iter()
+            .filter(|e| matches!(e, Effect::Log(_, line) if line.starts_with("HP-AT-036")))
+            .count()
+    };
+    assert_eq!(said(&bench), 1);
+    assert!(bench.status().diagnostics.iter().any(|d| d.code == "HP-AT-036"));
+    bench.ask(2, process(SENSOR_UID, 5), challenge(32));
+    bench.serve_ledger(2);
+    assert_eq!(said(&bench), 1, "once");
+    let (ticket, _, binding) = bench.job().unwrap();
+    assert_eq!((binding.node, binding.length, binding.head), (None, 0, None));
+    bench.feed(Input::Done(ticket, attested(bench_binding(), 3, None)));
+    // The right one comes, is bound, and is not replaced by another.
+    bench.feed(Input::LedgerLost);
+    bench.after(CONTROL_MS);
+    bench.ledger(1);
+    assert_eq!(bench.quoted(3, Verdict::Affirming), Want::Epoch);
+    assert!(bench.status().diagnostics.iter().all(|d| d.code != "HP-AT-036"));
+    bench.feed(Input::LedgerLost);
+    bench.after(CONTROL_MS);
+    bench.ledger(2);
+    assert_eq!(bench.job(), None);
+    bench.ask(3, process(SENSOR_UID, 5), challenge(32));
+    bench.serve_ledger(2);
+    let (_, _, binding) = bench.job().unwrap();
+    assert_eq!((binding.node, binding.length), (None, 0));
+}
+
+#[test]
+fn a_ledger_that_changes_between_question_and_quote_is_not_bound() {
+    let mut bench = Bench::running();
+    bench.quoted(3, Verdict::Affirming);
+    bench.feed(Input::LedgerUp);
+    bench.feed(Input::Head(head(1)));
+    assert_eq!(bench.job(), None, "asked again first");
+    bench.feed(Input::Head(head(2)));
+    let (ticket, want, binding) = bench.job().unwrap();
+    assert_eq!((want, binding.node.clone()), (Want::Epoch, None));
+    bench.feed(Input::Done(ticket, attested(binding, 3, None)));
+    bench.ask(1, process(SENSOR_UID, 5), challenge(32));
+    bench.serve_ledger(2);
+    assert_eq!(bench.job().unwrap().2.node, None);
 }
 
 #[test]
@@ -533,6 +591,31 @@ fn the_recovery_key_is_for_the_console_until_it_was_noted() {
     bench.feed(Input::Done(ticket, Done::Forgotten(Ok(()))));
     assert_eq!(bench.replies(), [Reply::Recovery(None)]);
     assert!(!bench.status().recovery_waiting);
+}
+
+#[test]
+fn the_recovery_key_can_be_noted_without_an_identity() {
+    let console = process(CONSOLE_UID, 9);
+    for condition in [Condition::None, Condition::Failed] {
+        let mut bench = Bench::new();
+        bench.ask(1, console, Request::RecoveryNoted);
+        assert_eq!(bench.replies(), [Reply::Recovery(None)], "none is known yet");
+        let condition = condition(Fault::new("HP-AT-006", "tpm: the box has none; fit one"));
+        let started = Started { condition, ..enrolled() };
+        bench.feed(Input::Done(Ticket(0), Done::Started(Box::new(started))));
+        bench.ask(1, console, Request::RecoveryNoted);
+        let Some(Effect::Tpm(ticket, Job::ForgetRecovery)) = bench.out.pop() else { panic!() };
+        bench.feed(Input::Done(ticket, Done::Forgotten(Ok(()))));
+        assert_eq!(bench.replies(), [Reply::Recovery(None)]);
+        assert!(!bench.status().recovery_waiting);
+    }
+    // With a TPM that hangs nobody waits for ever.
+    let mut bench = Bench::running();
+    assert!(bench.job().is_some());
+    bench.ask(1, console, Request::RecoveryNoted);
+    bench.after(TPM_MS_MAX);
+    assert_eq!(code_of(&bench.replies()[0]), "HP-AT-007");
+    assert!(bench.status().recovery_waiting);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ed25519_dalek::SigningKey;
 use hookprobe_evidence::{
     appraise::{Reference, Status, appraise},
     bundle::{Evidence, boot_nonce},
@@ -48,7 +49,8 @@ use support::{Lab, hex};
 
 /// A loaded machine starts swtpm, makes an RSA key and quotes within this.
 const PATIENCE: Duration = Duration::from_secs(60);
-const NODE: [u8; 32] = [3; 32];
+/// Key of a ledger that got no seed.
+const STRANGER: [u8; 32] = [3; 32];
 
 struct Swtpm {
     child: Child,
@@ -135,6 +137,7 @@ struct Stage {
     swtpm: Swtpm,
     lab: Lab,
     events: Arc<Mutex<Vec<Event>>>,
+    node: Arc<Mutex<[u8; 32]>>,
     ledger_pid: Arc<AtomicU32>,
     notify: UnixDatagram,
     service: Option<Child>,
@@ -171,8 +174,10 @@ impl Stage {
         fs::create_dir(path("identity")).unwrap();
         let notify = UnixDatagram::bind(path("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let node = Arc::new(Mutex::new(STRANGER));
         let stage = Self {
-            events: play_ledger(&path("ledger.sock")),
+            events: play_ledger(&path("ledger.sock"), node.clone()),
+            node,
             ledger_pid: play_init(&path("init.sock")),
             directory,
             swtpm,
@@ -197,6 +202,7 @@ impl Stage {
             ("--firmware-log", "no-firmware-log"),
             ("--log", "measure.log"),
             ("--recovery", "recovery"),
+            ("--boot-seed", "boot-seed"),
             ("--ledger", "ledger.sock"),
             ("--init", "init.sock"),
             ("--port", "port"),
@@ -252,7 +258,7 @@ fn serve(
     });
 }
 
-fn play_ledger(path: &Path) -> Arc<Mutex<Vec<Event>>> {
+fn play_ledger(path: &Path, node: Arc<Mutex<[u8; 32]>>) -> Arc<Mutex<Vec<Event>>> {
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let kept = events.clone();
     serve(path, move |peer| {
@@ -262,7 +268,7 @@ fn play_ledger(path: &Path) -> Arc<Mutex<Vec<Event>>> {
                 ledger::Reply::Appended { id, seq: Seq(1), hash: Hash::zero() }
             }
             _ => ledger::Reply::Head(Head {
-                node: NodeId::new(NODE),
+                node: NodeId::new(*node.lock().unwrap()),
                 epoch: 1,
                 length: 4,
                 hash: Hash::new([4; 32]),
@@ -378,19 +384,50 @@ fn a_box_with_a_software_tpm() {
     };
     assert_eq!((total as usize, lines.len()), (6, 5));
 
-    // The epoch's binding is in the ledger; then evidence carries it.
-    wait_for(|| {
+    // No quote vouches for a ledger that signs with another key than that of the seed.
+    let bound = |stage: &Stage| {
         let events = stage.events.lock().unwrap();
         events.iter().any(|event| matches!(event, Event::Binding(_))).then_some(())
+    };
+    let diagnosed = || stage.status().diagnostics.iter().any(|d| d.code == "HP-AT-036");
+    wait_for(|| diagnosed().then_some(()));
+    let parsed = Evidence::parse(&evidence(&mut stage.client(), 8)).unwrap();
+    assert_eq!((parsed.binding.node, bound(&stage)), (None, None));
+
+    // The test's own uid is not the ledger's; its user alone is not enough either.
+    let refused: SeedReply = stage.client().ask(&Request::Seed);
+    assert!(matches!(refused, SeedReply::Refused { code, .. } if code == "HP-AT-001"));
+    let refused: Reply = stage.client().ask(&Request::Recovery);
+    assert!(matches!(refused, Reply::Error { code, .. } if code == "HP-AT-001"));
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: the seed needs another user, and so root");
+        return;
+    }
+    let wrong = ask_seed(&stage, |pid| pid + 1);
+    assert!(matches!(wrong, SeedReply::Refused { code, .. } if code == "HP-AT-002"));
+    assert!(matches!(ask_seed(&stage, |_| 0), SeedReply::Later), "it is being started");
+    let SeedReply::Seed(seed) = ask_seed(&stage, |pid| pid) else { panic!("no seed") };
+    assert_eq!((seed.epoch, seed.origin), (1, KeyOrigin::Tpm));
+    let seed = *seed.expose();
+
+    // The epoch's binding is in the ledger; then evidence carries it.
+    let node = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+    *stage.node.lock().unwrap() = node;
+    wait_for(|| {
+        // Every challenge asks the ledger who it is.
+        let _ = evidence(&mut stage.client(), 9);
+        thread::sleep(Duration::from_millis(500));
+        bound(&stage)
     });
     let bytes = evidence(&mut stage.client(), 9);
     let parsed = Evidence::parse(&bytes).unwrap();
-    assert_eq!(parsed.binding.node.as_deref().map(|node| &node[..]), Some(&NODE[..]));
+    assert_eq!(parsed.binding.node.as_deref().map(|node| &node[..]), Some(&node[..]));
     let epoch = parsed.epoch.as_ref().expect("the epoch's quote");
     assert_eq!(epoch.binding.nonce[..], boot_nonce(&parsed.boot_id)[..]);
     let reference = Reference {
         release_keys: vec![stage.lab.release()],
         nonce: Some(vec![9; 32]),
+        first_contact: true,
         ..Reference::default()
     };
     let result = appraise(&parsed, &reference, parsed.taken_s);
@@ -413,31 +450,13 @@ fn a_box_with_a_software_tpm() {
         .collect();
     assert_eq!(changes, ["enrolled", "verified"]);
 
-    // The test's own uid is not the ledger's; its user alone is not enough either.
-    let refused: SeedReply = stage.client().ask(&Request::Seed);
-    assert!(matches!(refused, SeedReply::Refused { code, .. } if code == "HP-AT-001"));
-    let refused: Reply = stage.client().ask(&Request::Recovery);
-    assert!(matches!(refused, Reply::Error { code, .. } if code == "HP-AT-001"));
-    let seed = if rustix::process::getuid().is_root() {
-        let wrong = ask_seed(&stage, |pid| pid + 1);
-        assert!(matches!(wrong, SeedReply::Refused { code, .. } if code == "HP-AT-002"));
-        let SeedReply::Seed(seed) = ask_seed(&stage, |pid| pid) else { panic!("no seed") };
-        assert_eq!((seed.epoch, seed.origin), (1, KeyOrigin::Tpm));
-        Some(*seed.expose())
-    } else {
-        eprintln!("skipped: the seed needs another user, and so root");
-        None
-    };
-
     // The same box after a restart of the service, in the same boot.
     stage.stop();
     stage.run();
     let again = stage.status();
     assert_eq!((again.ak_name, again.epoch), (status.ak_name, 1));
-    if let Some(seed) = seed {
-        let SeedReply::Seed(same) = ask_seed(&stage, |pid| pid) else { panic!("no seed") };
-        assert_eq!(*same.expose(), seed);
-    }
+    let SeedReply::Seed(same) = ask_seed(&stage, |pid| pid) else { panic!("no seed") };
+    assert_eq!(*same.expose(), seed);
 
     // Something ran that is not in the manifest: nobody has to ask twice.
     let event = support::event(PcrIndex::SERVICES, "service:evil file:/e");
@@ -502,5 +521,15 @@ fn without_a_tpm_the_service_is_ready_and_says_so() {
         full: false,
     });
     assert!(matches!(reply, Reply::Error { code, .. } if code == "HP-AT-006"));
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: the seed needs another user, and so root");
+        return;
+    }
+    let SeedReply::Seed(first) = ask_seed(&stage, |pid| pid) else { panic!("no seed") };
+    assert_eq!((first.epoch, first.origin), (0, KeyOrigin::Boot));
+    stage.stop();
+    stage.run();
+    let SeedReply::Seed(again) = ask_seed(&stage, |pid| pid) else { panic!("no seed") };
+    assert_eq!(again.expose(), first.expose(), "one key in one boot");
     stage.stop();
 }

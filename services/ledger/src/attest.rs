@@ -28,6 +28,13 @@ use hookprobe_wire::{
     frame::{HEADER_BYTES, body_length, decode_body, to_vec},
     text::escape,
 };
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with,
+        sockopt::{Timeout, set_socket_timeout},
+    },
+};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -231,9 +238,7 @@ impl From<FrameError> for AskError {
 }
 
 fn ask(path: &Path, until: Instant) -> Result<SeedReply, AskError> {
-    let mut stream = UnixStream::connect(path)
-        .map_err(|source| AskError::Final(SeedError::Unreachable { path: path.into(), source }))?;
-    // Some bytes into an empty socket buffer never wait.
+    let mut stream = connect(path, until)?;
     stream.write_all(&to_vec(&Request::Seed)?).map_err(AskError::Again)?;
     // Not `hookprobe_wire::Decoder`: its buffer is not wiped.
     let mut buffer = Zeroizing::new([0; HEADER_BYTES + REPLY_BYTES_MAX]);
@@ -244,6 +249,29 @@ fn ask(path: &Path, until: Instant) -> Result<SeedReply, AskError> {
     let body = rest.get_mut(..length).ok_or_else(|| too_long(length))?;
     fill(&mut stream, body, until)?;
     Ok(decode_body(body)?)
+}
+
+/// Connects, but not beyond `until`: with a full queue of connections that nobody takes, a plain
+/// connect would wait for ever. Writing then has the same limit.
+fn connect(path: &Path, until: Instant) -> Result<UnixStream, AskError> {
+    let unreachable = |errno: Errno| {
+        AskError::Final(SeedError::Unreachable { path: path.into(), source: errno.into() })
+    };
+    let left = until.saturating_duration_since(Instant::now());
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(unreachable)?;
+    if left.is_zero() {
+        return Err(AskError::Again(ErrorKind::TimedOut.into()));
+    }
+    set_socket_timeout(&socket, Timeout::Send, Some(left)).map_err(unreachable)?;
+    let address = SocketAddrUnix::new(path).map_err(unreachable)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) => Ok(UnixStream::from(socket)),
+        // What a socket says when its time to send is over.
+        Err(Errno::AGAIN) => Err(AskError::Again(ErrorKind::TimedOut.into())),
+        Err(Errno::INTR) => Err(AskError::Again(Errno::INTR.into())),
+        Err(errno) => Err(unreachable(errno)),
+    }
 }
 
 fn too_long(got: usize) -> AskError {

@@ -7,7 +7,7 @@ pub const NOT_ALLOWED: &str = "HP-LD-010";
 /// The payload is larger than a block takes.
 pub const PAYLOAD_TOO_LARGE: &str = "HP-LD-011";
 /// Too many appends wait.
-pub const QUEUE_FULL: &str = "HP-LD-012";
+pub const QUEUE_FULL: &str = hookprobe_wire::ledger::QUEUE_FULL_CODE;
 /// A reader asks for a block behind the head.
 pub const BEYOND_HEAD: &str = "HP-LD-013";
 /// Too many connections.
@@ -60,6 +60,8 @@ pub const BOOTS_MISSING: &str = "HP-LD-044";
 pub const EXPORT_FILE: &str = "HP-LD-045";
 /// `export` was asked for a block that does not exist.
 pub const EXPORT_FROM: &str = "HP-LD-046";
+/// The TPM gives another key than it gave before.
+pub const NEW_IDENTITY: &str = "HP-LD-047";
 
 /// A diagnostic about the ledger's state.
 #[must_use]

@@ -9,6 +9,7 @@
 //! counter was used before by the same node   the TPM went back (or a snapshot of it did)
 //! counter skips boots that have no row       the database went back, or was not there
 //! counter is past 1 and there are no rows    the ledger is new on a box that may not be
+//! a TPM gave the key, and another one before  the box has a new identity
 //! ```
 //!
 //! All are told and none stops the ledger: it still records, and the chain still verifies. Rows
@@ -105,6 +106,12 @@ pub enum Rollback {
         /// How many.
         boots: u64,
     },
+    /// Another key than a TPM gave before: the TPM was cleared or is another, or `attest` had to make
+    /// a new identity. The chain goes on, as an epoch of the new key.
+    Identity {
+        /// Last epoch under a key of a TPM.
+        epoch: u64,
+    },
 }
 
 impl Rollback {
@@ -112,6 +119,15 @@ impl Rollback {
     #[must_use]
     pub fn diagnostic(&self) -> Diagnostic {
         match self {
+            Self::Identity { epoch } => code::diagnostic(
+                code::NEW_IDENTITY,
+                Severity::Warn,
+                "epoch",
+                format!(
+                    "the TPM gives another key than in epoch {epoch}; the chain goes on under the new one"
+                ),
+                "if the TPM was cleared or the box was enrolled again, that is why; if not, the disk is another box's or somebody put another TPM in: compare the attestation keys",
+            ),
             Self::Tpm { counter, used } => code::diagnostic(
                 code::TPM_WENT_BACK,
                 Severity::Critical,
@@ -147,6 +163,7 @@ impl Rollback {
     pub fn phrase(&self) -> &'static str {
         match self {
             Self::Tpm { .. } => "TPM went back",
+            Self::Identity { .. } => "new identity",
             Self::Database { used: 0, .. } => "new ledger",
             Self::Database { .. } => "boots missing",
         }
@@ -185,8 +202,13 @@ fn compare(earlier: &[Past], boot: &Boot) -> Option<Rollback> {
     let greatest =
         counted.filter(|(_, used)| counter > 0 && *used > 0).max_by_key(|(_, used)| *used);
     let Some((at, used)) = greatest else {
-        let new = earlier.is_empty() && counter > 1;
-        return new.then(|| Rollback::Database { counter, used: 0, boots: counter - 1 });
+        if earlier.is_empty() {
+            let new = counter > 1;
+            return new.then(|| Rollback::Database { counter, used: 0, boots: counter - 1 });
+        }
+        let by_tpm = |past: &&Past| past.mark.is_some_and(|mark| mark.counter > 0);
+        let before = earlier.iter().rfind(by_tpm).filter(|_| counter > 0);
+        return before.map(|past| Rollback::Identity { epoch: past.epoch.number });
     };
     if counter <= used {
         return Some(Rollback::Tpm { counter, used });

@@ -27,6 +27,7 @@ use hookprobe_wire::{
     ledger::Reply,
 };
 use redb::TableDefinition;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use support::{Service, all_records, command_from, head, request_id, service, verify_command};
 
 const SEED: [u8; SEED_BYTES] = [0x5e; SEED_BYTES];
@@ -192,6 +193,22 @@ fn nobody_listens() {
     expect_own_key(&first, "refused");
     assert_ne!(first.0.key.node(), second.0.key.node(), "drawn anew each time");
     assert!(started.elapsed() < Duration::from_secs(2), "waits for nobody");
+}
+
+/// Others may fill the queue of a service that takes no connection.
+#[test]
+fn a_full_queue_of_connections_is_not_waited_for_for_ever() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("attest");
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let socket = socket.unwrap();
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let _others = UnixStream::connect(&path).unwrap();
+    let started = Instant::now();
+    let own = identity(&KeySource::Attest(path), SHORT, &mut || {}).unwrap();
+    expect_own_key(&(own, 1), "timed out");
+    assert!(started.elapsed() < SHORT.total * 4);
 }
 
 /// A service whose key comes from an `attest` that counts `counter` boots.

@@ -22,6 +22,8 @@ pub const READ_BLOCKS_MAX: u32 = 256;
 /// Code of the [`Reply::Error`] with which the ledger closes a connection that said nothing for
 /// long. No fault: a client connects again when it has something to say.
 pub const IDLE_CODE: &str = "HP-LD-015";
+/// Code of the [`Reply::Rejected`] that is worth asking again: too many appends wait.
+pub const QUEUE_FULL_CODE: &str = "HP-LD-012";
 
 /// Name of an append, chosen by the client; the same name again gets the first answer, so that a
 /// client that lost the answer can ask again without a second block.

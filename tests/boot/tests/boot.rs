@@ -10,7 +10,7 @@ use std::time::Duration;
 use guest::{boot, expect, image};
 use hookprobe_evidence::{digest::HashAlg, manifest::ReferenceManifest, pcr::PcrIndex};
 use hookprobe_xtask::{
-    compose,
+    compose::{self, Vouch},
     vm::{
         self, Options, Screen, Serial, Vm,
         wire::{self, Cable, Station},
@@ -78,7 +78,7 @@ fn a_changed_byte_changes_pcr_13_and_names_the_service() {
     let Some((tree, image, _one)) = image() else {
         return;
     };
-    let uki = compose::repack(&tree, "tampered", |root| {
+    let tampered = compose::repack(&tree, "tampered", Vouch::Stolen, |root| {
         let path = root.join("usr/lib/hookprobe/hookprobe-sensor");
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.push(0);
@@ -88,7 +88,8 @@ fn a_changed_byte_changes_pcr_13_and_names_the_service() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o555)).unwrap();
     })
     .unwrap();
-    let (mut vm, _) = boot(&tree, &image, &Options { uki: Some(uki), ..Options::lab("tampered") });
+    let uki = Some(tampered.uki());
+    let (mut vm, _) = boot(&tree, &image, &Options { uki, ..Options::lab("tampered") });
     let manifest = manifest(&image);
     for bank in [HashAlg::Sha256, HashAlg::Sha384] {
         for index in [PcrIndex::UKI, PcrIndex::SERVICES] {

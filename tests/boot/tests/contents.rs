@@ -10,12 +10,14 @@ use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::Path};
 /// Everything in the image that can be executed.
 const EXECUTABLES: &[&str] = &[
     "lib64/ld-linux-x86-64.so.2",
+    "usr/lib/hookprobe/hookprobe-attest",
     "usr/lib/hookprobe/hookprobe-console",
     "usr/lib/hookprobe/hookprobe-init",
     "usr/lib/hookprobe/hookprobe-ledger",
     "usr/lib/hookprobe/hookprobe-response",
     "usr/lib/hookprobe/hookprobe-sensor",
     "usr/sbin/dhcpcd",
+    "usr/sbin/mke2fs",
 ];
 
 fn walk(root: &Path, at: &Path, visit: &mut impl FnMut(&str, &Path)) {

@@ -6,9 +6,6 @@
 mod guest;
 
 use std::{
-    fs::OpenOptions,
-    io::{Seek, SeekFrom, Write},
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -17,16 +14,9 @@ use guest::{SOON, boot, expect, image};
 use hookprobe_xtask::{
     compose::state_offset,
     run,
-    vm::{self, Options, Serial, Vm},
+    vm::{self, Options, Serial, Vm, folder},
 };
 use serde_json::json;
-
-/// Overwrites the start of the state partition.
-fn overwrite_state(disk: &Path, with: &[u8]) {
-    let mut file = OpenOptions::new().write(true).open(disk).unwrap();
-    file.seek(SeekFrom::Start(state_offset())).unwrap();
-    file.write_all(with).unwrap();
-}
 
 fn diagnosed(vm: &mut Vm, code: &str) {
     let line = expect(vm, "diagnostic", code);
@@ -42,6 +32,10 @@ fn no_tpm() {
         boot(&tree, &image, &Options { tpm_banks: None, ..Options::lab("no-tpm") });
     assert_eq!(ready.field("level"), Some("L0"));
     diagnosed(&mut vm, "HP-TP-");
+    diagnosed(&mut vm, "HP-ST-008");
+    vm.power_off().unwrap();
+    // What it says is so: the ledger's database (redb's magic number) can be read off the disk.
+    assert!(folder::state_contains(&vm.dir, b"redb\x1a\x0a\xa9\x0d\x0a").unwrap());
 }
 
 #[test]
@@ -65,9 +59,9 @@ fn corrupt_state() {
     };
     let options = Options::lab("corrupt-state");
     let dir = vm::prepare(&tree, &image, &options).unwrap();
-    overwrite_state(&dir.join("disk.img"), &vec![0xa5; 8 << 20]);
+    folder::overwrite_state(&dir, &vec![0xa5; 8 << 20]).unwrap();
     let (mut vm, _) = boot(&tree, &image, &Options { keep: true, ..options });
-    diagnosed(&mut vm, "HP-ST-");
+    diagnosed(&mut vm, "HP-AT-105");
 }
 
 /// A file system of this size has no room for the ledger's database.
@@ -78,7 +72,8 @@ fn full_state() {
     let Some((tree, image, _one)) = image() else {
         return;
     };
-    let options = Options::lab("full-state");
+    // Without a TPM the partition is used as it is.
+    let options = Options { tpm_banks: None, ..Options::lab("full-state") };
     let dir = vm::prepare(&tree, &image, &options).unwrap();
     let small = dir.join("small.ext4");
     std::fs::File::create(&small).unwrap().set_len(FULL_BYTES).unwrap();
@@ -87,7 +82,7 @@ fn full_state() {
         .arg(&small)
         .status();
     assert!(status.unwrap().success());
-    overwrite_state(&dir.join("disk.img"), &std::fs::read(&small).unwrap());
+    folder::put_state(&dir, &small).unwrap();
     let (mut vm, _) = boot(&tree, &image, &Options { keep: true, ..options });
     let line = vm
         .wait("full disk", SOON, |line| line.text.contains("HP-LD-") && line.text.contains("full"));
@@ -117,7 +112,7 @@ fn unreadable_state() {
     options.keep = true;
     options.disk_prefix = format!("blkdebug:{}:", rules.display());
     let (mut vm, _) = boot(&tree, &image, &options);
-    diagnosed(&mut vm, "HP-ST-");
+    diagnosed(&mut vm, "HP-AT-1");
 }
 
 #[test]

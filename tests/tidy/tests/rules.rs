@@ -102,4 +102,11 @@ fn codes_with_two_meanings() {
     one(&check(&tree("\"HP-AA-002\"", "\"HP-AA-002\"")), "one owner");
     one(&codes::check(&named, "code\tcrate\n"), "lacks");
     one(&codes::check(&tree("", ""), "code\tcrate\nHP-AA-009\ta\n"), "is gone");
+    // Who compares does not define.
+    let tests = ["b/src/y_tests.rs", "b/src/tests.rs", "tests/b/src/y.rs", "b/tests/y.rs"];
+    for path in tests.into_iter().chain(["image/xtask/src/attack/y.rs"]) {
+        let files = [("a/Cargo.toml", ""), ("a/src/x.rs", defined)];
+        let compared = Tree::of(&[files[0], files[1], (path, "\"HP-AA-001 y: other\"")]);
+        assert!(check(&compared).is_empty(), "{path}");
+    }
 }

@@ -69,6 +69,22 @@ impl Run<'_> {
         if let Some(expected) = pinned.into_iter().chain(remembered).find(|name| *name != got) {
             self.fail(identity, Claim::UNKNOWN, &Problem::OtherKey { expected, got });
         }
+        // Attributes and parents of a key are the key's own word: only a credential that was made
+        // for its name and opened by the TPM (crate::credential) shows where it is. Whoever gives
+        // the name says that this was done.
+        if !self.is_enrolled() {
+            if self.reference.first_contact {
+                self.note(&Problem::NotEnrolled);
+            } else {
+                self.fail(identity, Claim::UNSAFE, &Problem::NotEnrolled);
+            }
+        }
+    }
+
+    /// Whether the verifier was told a name, of whatever key. One that it only remembers from an
+    /// earlier look was no more proven then.
+    pub(super) fn is_enrolled(&self) -> bool {
+        self.reference.ak_name.is_some()
     }
 
     /// The quote that certified the ledger's key when the epoch began.
@@ -197,6 +213,9 @@ impl Run<'_> {
             return;
         };
         match certificate.verify(roots, self.now_s) {
+            // The maker vouches for the endorsement key; that the attestation key is under it is
+            // only known of one that was enrolled.
+            Ok(()) if !self.is_enrolled() => {}
             Ok(()) => {
                 self.basis.maker = true;
                 // A software TPM's maker vouches for nothing that its host could not forge.

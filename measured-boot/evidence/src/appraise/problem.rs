@@ -37,6 +37,10 @@ pub(super) enum Problem {
         "HP-QV-047 attestation key: {got} is not the {expected} that this box was enrolled with; it is another box or its TPM was cleared, enrol it again on purpose"
     )]
     OtherKey { expected: String, got: String },
+    #[error(
+        "HP-QV-056 attestation key: this verifier has not enrolled it, so nothing shows that it is inside a TPM; enrol the box and give the verifier the key's name"
+    )]
+    NotEnrolled,
     #[error("HP-QV-048 ledger key: {0}; restart the box, then take new evidence")]
     Binding(&'static str),
     #[error(
@@ -72,6 +76,10 @@ pub(super) enum Problem {
     )]
     LogsDisagree { record: usize, name: String },
     #[error(
+        "HP-MB-066 event log: the user-space log lacks {name}, which is in the TCG log; the evidence was changed, take new"
+    )]
+    LogShort { name: String },
+    #[error(
         "HP-MB-055 {event}: boot blob differs from manifest (expected {expected}, measured {measured}); boot the other slot or re-flash"
     )]
     Boot { event: String, expected: String, measured: String },
@@ -91,6 +99,10 @@ pub(super) enum Problem {
         "HP-MB-059 site configuration: not the expected one; compare /etc/hookprobe.toml of the box with the one that it should have"
     )]
     Site,
+    #[error(
+        "HP-MB-067 site configuration: the verifier does not know which one the box should have, and only the log's word says that it is one; give the verifier the box's hookprobe.toml"
+    )]
+    SiteUnknown,
     #[error(
         "HP-MB-060 PCR {pcr}: no log says what its value is made of and no earlier evidence did; take full evidence once"
     )]

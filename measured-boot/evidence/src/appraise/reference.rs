@@ -34,6 +34,9 @@ pub struct Reference {
     pub exporter: Option<Vec<u8>>,
     /// The attestation key that this box was enrolled with.
     pub ak_name: Option<KeyName>,
+    /// The box is looked at in order to enrol it: that its key is not known yet is said and claims
+    /// nothing, instead of being a warning.
+    pub first_contact: bool,
     /// The site configuration that this box should have.
     pub site: Option<Site>,
     /// What the last appraisal of this box left.
@@ -54,6 +57,7 @@ impl Default for Reference {
             nonce: None,
             exporter: None,
             ak_name: None,
+            first_contact: false,
             site: None,
             memory: None,
             ek_roots: None,

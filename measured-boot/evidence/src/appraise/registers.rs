@@ -13,6 +13,7 @@ use crate::{
     log::{self, Event},
     manifest::{ExpectedEvent, ReferenceManifest},
     pcr::PcrIndex,
+    policy::PHASE_EVENT,
     quote::VerifiedQuote,
     tcg::{self, ReplayedLog},
 };
@@ -23,6 +24,8 @@ const REQUIRED: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 15];
 const FIRMWARE: std::ops::RangeInclusive<u8> = 0..=7;
 /// Registers that need no events: IMA has a log of its own, 16 and 23 anyone can reset.
 const UNLOGGED: [u8; 3] = [10, 16, 23];
+/// In front of the events of PCR 13.
+const SERVICE_EVENT: &str = "service:";
 /// Most registers beside a quote: all of every bank.
 const CLAIMS_MAX: usize = 24 * HashAlg::ALL.len();
 
@@ -144,7 +147,8 @@ impl Run<'_> {
         }
     }
 
-    /// PID 1's own log has to be the end of the replayed one, event by event.
+    /// PID 1's own log has to be the end of the replayed one, event by event, and in front of that
+    /// end there may be nothing that only PID 1 measures.
     fn userspace(&mut self, log: &ReplayedLog) {
         let Some(logs) = &self.evidence.logs else {
             return;
@@ -158,8 +162,8 @@ impl Run<'_> {
             .enumerate()
             .filter(|(_, event)| self.explained.contains(&event.pcr))
             .collect();
-        let tail = log.events().len().checked_sub(ours.len());
-        let tail = tail.and_then(|at| log.events().get(at..)).unwrap_or_default();
+        let at = log.events().len().saturating_sub(ours.len());
+        let (before, tail) = log.events().split_at_checked(at).unwrap_or_default();
         let mut tail = tail.iter().map(|event| &event.event);
         for (record, event) in ours {
             let same = tail.next().is_some_and(|replayed| {
@@ -171,6 +175,12 @@ impl Run<'_> {
                 let problem = Problem::LogsDisagree { record, name: tcg::shown(&event.name) };
                 return self.fail(executables, Claim::CRYPTO_FAILED, &problem);
             }
+        }
+        if let Some(missing) =
+            before.iter().map(|event| &event.event).find(|event| only_ours(event))
+        {
+            let problem = Problem::LogShort { name: missing.name.clone() };
+            self.fail(executables, Claim::CRYPTO_FAILED, &problem);
         }
     }
 
@@ -278,7 +288,11 @@ impl Run<'_> {
                     self.claim(configuration, Claim::GOOD);
                 }
             }
-            None => self.unchanged(PcrIndex::SITE, configuration, Claim::CONFIGURATION_PLAUSIBLE),
+            None => {
+                // One event under that name, but the name is the log's word.
+                self.note(&Problem::SiteUnknown);
+                self.unchanged(PcrIndex::SITE, configuration, Claim::CONFIGURATION_PLAUSIBLE);
+            }
         }
     }
 
@@ -327,6 +341,17 @@ impl Run<'_> {
         } else {
             self.fail(which, Claim::UNSAFE, &Problem::Unexplained { pcr });
         }
+    }
+}
+
+/// Whether PID 1 measures it and nothing before PID 1 does, by the name in the replayed log. PCR 12
+/// is left to [`Run::site`]: the stub measures there too, and the log may call that what it likes.
+fn only_ours(event: &Event) -> bool {
+    match event.pcr {
+        PcrIndex::UKI => event.name == PHASE_EVENT,
+        PcrIndex::STATE => event.name.starts_with(VOLUME_EVENT),
+        PcrIndex::SERVICES => event.name.starts_with(SERVICE_EVENT),
+        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     policy::PHASE_EVENT,
     quote::{ClockInfo, KeyName},
     sample::{self, Firmware, Sample, fixture},
+    signed,
 };
 
 /// Appraises what `change` makes of an intact box, against the intact box's reference.
@@ -145,6 +146,13 @@ fn what_the_log_hides_is_seen() {
         let log: Vec<u8> = sample.events.iter().flat_map(log::to_record).collect();
         evidence.logs.as_mut().unwrap().userspace = log.into();
     });
+    // PID 1's log without its begin, and without anything.
+    check("HP-MB-066", |evidence| {
+        let events = Sample::new().events;
+        let log: Vec<u8> = events.iter().skip(1).flat_map(log::to_record).collect();
+        evidence.logs.as_mut().unwrap().userspace = log.into();
+    });
+    check("HP-MB-066", |evidence| evidence.logs.as_mut().unwrap().userspace = vec![].into());
     // Registers beside the quote.
     check("HP-QV-040", |evidence| evidence.pcrs[3].digest[0] ^= 1);
     check("HP-QV-040", |evidence| drop(evidence.pcrs.pop()));
@@ -250,6 +258,7 @@ fn the_site_register_holds_one_event() {
     refused(&against(|r| r.site = digest(HashAlg::Sha384)), "HP-MB-059");
     let unknown = against(|reference| reference.site = None);
     assert_eq!(unknown.claims.configuration, Claim::CONFIGURATION_PLAUSIBLE);
+    assert_eq!(unknown.findings[0].code, "HP-MB-067");
 }
 
 #[test]
@@ -266,6 +275,65 @@ fn the_state_register_holds_one_volume() {
         sample.events.push(sample::event(PcrIndex::STATE, "x", b"2"));
     });
     refused(&other, "HP-MB-063");
+}
+
+/// An event that extended nothing must not lend its name to a register that holds nothing.
+#[test]
+fn a_volume_or_a_site_that_only_the_log_has_is_refused() {
+    for (pcr, name) in [(PcrIndex::STATE, "volume:1"), (PcrIndex::SITE, SITE_EVENT)] {
+        let mut sample = Sample::new();
+        let reference = Reference { site: None, ..sample.reference() };
+        sample.events.retain(|event| event.pcr != pcr);
+        let mut hollow = sample::event(pcr, name, b"");
+        hollow.digests.retain(|digest| digest.alg() == HashAlg::Sha512);
+        let mut evidence = sample.evidence();
+        sample.events.push(hollow.clone());
+        let logs = evidence.logs.as_mut().unwrap();
+        logs.tcg = sample.tcg_log().into();
+        logs.userspace.extend(log::to_record(&hollow));
+        refused(&appraise(&evidence, &reference, Sample::NOW_S), "HP-MB-065");
+        // In one of two banks it is no better.
+        hollow.digests.push(HashAlg::Sha256.digest(&[b"x"]));
+        *sample.events.last_mut().unwrap() = hollow;
+        sample.banks = vec![HashAlg::Sha256, HashAlg::Sha384];
+        refused(&appraise(&sample.evidence(), &reference, Sample::NOW_S), "HP-MB-065");
+    }
+}
+
+/// All that a key's public area and its quote say of the key, its owner can say of any key.
+#[test]
+fn a_key_that_nobody_enrolled_is_no_known_box() {
+    let unknown = against(|reference| reference.ak_name = None);
+    warned(&unknown, "HP-QV-056");
+    assert_eq!((unknown.level, unknown.claims.hardware), (Level::L2, Claim::default()));
+    let enrolling = |reference: &mut Reference| {
+        reference.ak_name = None;
+        reference.first_contact = true;
+    };
+    let first = against(enrolling);
+    assert_eq!((first.status, &*first.findings[0].code), (Status::Affirming, "HP-QV-056"));
+    assert_eq!((first.level, first.claims.instance_identity), (Level::L2, Claim::default()));
+    // Seen twice is not enrolled either.
+    let again = against(|reference| {
+        reference.ak_name = None;
+        reference.memory = first.memory;
+    });
+    warned(&again, "HP-QV-056");
+    assert_eq!(again.level, Level::L2);
+}
+
+#[test]
+fn an_older_generation_than_before_is_told_each_time() {
+    let mut sample = Sample::new();
+    let mut memory = against(|_| ()).memory;
+    sample.manifest.generation = 1;
+    for _ in 0..2 {
+        let reference = Reference { memory, ..sample.reference() };
+        let result = appraise(&sample.evidence(), &reference, Sample::NOW_S);
+        warned(&result, "HP-QV-049");
+        assert!(result.findings[0].cause.starts_with("the image's generation went from 2"));
+        memory = result.memory;
+    }
 }
 
 #[test]
@@ -402,6 +470,24 @@ fn secure_boot_is_reported() {
     });
     assert_eq!((off.status, off.secure_boot), (Status::Affirming, Some(false)));
     assert_eq!(off.findings[0].code, "HP-MB-064");
+}
+
+/// Who runs after the firmware can extend every register with the digest of "on", and edit what the
+/// log says of the true variable in front of it.
+#[test]
+fn secure_boot_is_what_the_firmware_measured_first() {
+    for pcr in [7, 5, 14] {
+        let off = changed(|sample| {
+            let on = sample.firmware[1].clone();
+            let event = &mut sample.firmware[1];
+            *event.measured.last_mut().unwrap() = 0;
+            event.kind = 0x8000_0007;
+            sample.firmware.push(Firmware { pcr, ..on });
+            sample.quoted = vec![0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 13, 14, 15];
+        });
+        assert_eq!((off.status, off.secure_boot), (Status::Affirming, None));
+        assert_eq!(off.findings[0].code, "HP-MB-064");
+    }
 }
 
 #[test]

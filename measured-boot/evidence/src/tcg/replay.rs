@@ -12,6 +12,8 @@ use crate::{
 
 /// Longest name that is shown.
 const NAME_CHARS_MAX: usize = 256;
+/// Register of the Secure Boot policy.
+const SECURE_BOOT_PCR: u8 = 7;
 /// Registers that only a dynamic launch resets to zero: all ones before.
 const DYNAMIC: std::ops::RangeInclusive<u8> = 17..=22;
 
@@ -32,6 +34,16 @@ pub enum ReplayError {
         /// By the TPM.
         quoted: String,
     },
+    /// An event counts in one bank and not in another, or in none: the log tells two stories.
+    #[error(
+        "HP-MB-065 PCR {pcr}: an event in the log has no digest for the quoted bank {bank}, so that nothing vouches for it; the evidence was changed, take new"
+    )]
+    Unhashed {
+        /// Bank.
+        bank: HashAlg,
+        /// Which.
+        pcr: PcrIndex,
+    },
     /// It has a value, and no event says why.
     #[error(
         "HP-MB-053 PCR {pcr}: the TPM quoted {bank}:{quoted}, the log has no event for it; take full evidence, check that the firmware keeps an event log"
@@ -51,7 +63,9 @@ impl ReplayError {
     #[must_use]
     pub fn pcr(&self) -> PcrIndex {
         match self {
-            Self::Differs { pcr, .. } | Self::NoEvents { pcr, .. } => *pcr,
+            Self::Differs { pcr, .. } | Self::Unhashed { pcr, .. } | Self::NoEvents { pcr, .. } => {
+                *pcr
+            }
         }
     }
 }
@@ -64,7 +78,8 @@ pub struct ReplayedEvent {
     /// Register, digests in the quoted banks, and the name that the log gives: the digests are
     /// proven, the name is as good as the digest that it comes with.
     pub event: Event,
-    /// State of `SecureBoot`, where this is its variable and the digest is of the data.
+    /// State of `SecureBoot`, where this is its variable, the digest is of the data, and it is the
+    /// first event of PCR 7.
     pub secure_boot: Option<bool>,
 }
 
@@ -96,7 +111,23 @@ impl ReplayedLog {
             .filter(|(_, pcr)| proven(*pcr))
             .map(|(raw, pcr)| replayed(raw, pcr, quoted))
             .collect();
-        Ok(Self { events, failures })
+        let mut log = Self { events, failures };
+        log.forget_late_secure_boot();
+        Ok(log)
+    }
+
+    /// Firmware measures `SecureBoot` before all else in PCR 7 (PFP, 3.3.4.8). Whatever runs later
+    /// can extend any register with the digest of such a variable, and the log's edited words would
+    /// then hide the true one in front of it: only its place can't be forged.
+    fn forget_late_secure_boot(&mut self) {
+        let mut first = true;
+        for event in &mut self.events {
+            let policy = event.event.pcr.get() == SECURE_BOOT_PCR;
+            if !(policy && first) {
+                event.secure_boot = None;
+            }
+            first &= !policy;
+        }
     }
 
     /// Registers that the log does not explain.
@@ -130,15 +161,18 @@ fn check(log: &TcgLog<'_>, pcr: PcrIndex, quoted: &Digest) -> Option<ReplayError
     let bank = quoted.alg();
     let reset = reset_value(bank, pcr, log.locality);
     let mut value = reset.clone();
-    let mut events = 0u32;
+    let (mut events, mut unhashed) = (0u32, false);
     for raw in log.events.iter().filter(|raw| index(raw) == Some(pcr)) {
         if let Some(digest) = raw.digests.iter().find(|digest| digest.alg() == bank) {
             value = extend(&value, digest);
             events += 1;
+        } else {
+            unhashed = true;
         }
     }
     if value == *quoted {
-        return None;
+        // An event that extended nothing would otherwise lend its name to the register.
+        return unhashed.then_some(ReplayError::Unhashed { bank, pcr });
     }
     let quoted_short = quoted.short();
     // A dynamic launch that never was leaves its registers at all ones; firmware that knows

@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -21,8 +21,8 @@ const HEADER_BYTES: usize = 10;
 pub(crate) struct Wiretap {
     port: u16,
     seen: Arc<Mutex<Vec<u8>>>,
-    /// Command whose responses are changed; 0 for none.
-    changed: Arc<AtomicU32>,
+    /// Command whose responses are changed, 0 for none, and at which byte.
+    changed: Arc<(AtomicU32, AtomicUsize)>,
 }
 
 impl Wiretap {
@@ -59,7 +59,14 @@ impl Wiretap {
 
     /// From now on one bit of each response to `command` is another.
     pub(crate) fn change(&self, command: u32) {
-        self.changed.store(command, Ordering::SeqCst);
+        // Inside the parameters: behind header, parameter size and the first field's size.
+        self.change_at(command, 28);
+    }
+
+    /// The same, of the byte with this number in the response.
+    pub(crate) fn change_at(&self, command: u32, byte: usize) {
+        self.changed.1.store(byte, Ordering::SeqCst);
+        self.changed.0.store(command, Ordering::SeqCst);
     }
 }
 
@@ -74,7 +81,7 @@ fn carry(
     mut client: TcpStream,
     to: u16,
     seen: &Mutex<Vec<u8>>,
-    changed: &AtomicU32,
+    changed: &(AtomicU32, AtomicUsize),
 ) -> io::Result<()> {
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
     server.set_nodelay(true)?;
@@ -85,9 +92,8 @@ fn carry(
         let mut response = frame(&mut server)?;
         seen.lock().unwrap().extend([&command[..], &response[..]].concat());
         let code = u32::from_be_bytes(command[6..10].try_into().unwrap());
-        if code == changed.load(Ordering::SeqCst) && response.len() > 80 {
-            // Inside the parameters: behind header, parameter size and the first field's size.
-            response[28] ^= 1;
+        if code == changed.0.load(Ordering::SeqCst) && response.len() > 80 {
+            response[changed.1.load(Ordering::SeqCst)] ^= 1;
         }
         client.write_all(&response)?;
     }

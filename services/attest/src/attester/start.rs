@@ -1,5 +1,6 @@
 //! The start: identity file, attestation key, boot counter, the ledger's seed.
 
+use ed25519_dalek::SigningKey;
 use hookprobe_evidence::{
     policy::{Purpose, ReleaseKey, SignedPolicy},
     quote::{AttestationKey, ClockInfo},
@@ -10,7 +11,7 @@ use hookprobe_tpm::{
     trust::{AkBlob, Secret, Trust},
 };
 use hookprobe_wire::{
-    Diagnostic, Severity,
+    Diagnostic, NodeId, Severity,
     attest::{KeyOrigin, Measurement},
 };
 use zeroize::Zeroizing;
@@ -18,12 +19,20 @@ use zeroize::Zeroizing;
 use super::{Attester, NoTrust, Ready, appraisal, condition};
 use crate::{
     code::{self, Fault},
+    host,
     identity::{Ak, BootPin, Identity},
     job::{Condition, Enrolled, Started},
 };
 
 /// What happened to the identity, for the ledger.
 type Change = Option<(&'static str, String)>;
+
+/// How often the identity is set up again when the TPM fails in the middle: it may be busy with its
+/// self-test, a loose contact answers the second time. What is done stays done, each try goes on.
+const TRIES_MAX: u32 = 3;
+/// First pause between two tries, as a number for [`crate::host::Host::pause`]: 1.3 s, then 5 s. With
+/// them a failed start is over long before [`crate::core::START_MS_MAX`] on a TPM that answers.
+const TRY_PAUSE: u32 = 3;
 
 /// What the start found out besides the identity.
 #[derive(Default)]
@@ -59,7 +68,7 @@ impl Attester {
         );
         let (condition, seed) = match opened {
             Ok(mut trust) => {
-                let enrolled = self.enrol(trust.as_mut(), &mut notes);
+                let enrolled = self.enrol_patiently(trust.as_mut(), &mut notes);
                 self.trust = Some(trust);
                 match enrolled {
                     Ok((enrolled, seed)) => (Condition::Enrolled(enrolled), seed),
@@ -79,6 +88,7 @@ impl Attester {
             Some(seed) => (Some(seed), KeyOrigin::Tpm),
             None => self.boot_seed(&mut notes),
         };
+        let node = seed.as_ref().map(node_of);
         let recovery = self.identity.recovery.clone().map(Zeroizing::new);
         let log = self.present_log();
         let condition = match condition {
@@ -87,7 +97,8 @@ impl Attester {
             }
             other => other,
         };
-        (Started { condition, origin, recovery, diagnostics: notes.diagnostics, log }, seed)
+        let diagnostics = notes.diagnostics;
+        (Started { condition, origin, node, recovery, diagnostics, log }, seed)
     }
 
     fn present_log(&mut self) -> Vec<Measurement> {
@@ -144,6 +155,26 @@ impl Attester {
         }
     }
 
+    /// [`Self::enrol`], again when it fails, a bounded number of times.
+    fn enrol_patiently(
+        &mut self,
+        trust: &mut dyn Trust,
+        notes: &mut Notes,
+    ) -> Result<(Enrolled, Option<Secret>), Fault> {
+        let mut tries = 0;
+        loop {
+            let result = self.enrol(trust, notes);
+            tries += 1;
+            match result {
+                Err(fault) if tries < TRIES_MAX => {
+                    tracing::warn!(tries, "identity not set up, tried again: {fault}");
+                    self.host.pause(TRY_PAUSE + tries - 1);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Identity, epoch and seed of a TPM that answers. The file is written once, at the end, before
     /// anything of it is used.
     fn enrol(
@@ -168,6 +199,7 @@ impl Attester {
             clock,
             change: None,
             level: appraisal::level_until_appraised(&maker),
+            commands: trust.commands(),
         };
         self.ready = Some(Ready { key, ak_public: ak.public, endorsement, maker, banks });
         Ok((enrolled, seed))
@@ -324,10 +356,12 @@ impl Attester {
         }
     }
 
+    /// A seed without the TPM. It is kept in memory for the rest of the boot: a service that starts
+    /// again must not give the ledger, when that starts again too, another key for the same epoch.
+    /// When a later start gets the sealed one, the ledger changes to that at its own next start.
     fn boot_seed(&mut self, notes: &mut Notes) -> (Option<Secret>, KeyOrigin) {
-        let mut seed = Zeroizing::new([0; 32]);
-        match self.host.random(seed.as_mut_slice()) {
-            Ok(()) => (Some(Secret::new(*seed)), KeyOrigin::Boot),
+        match host::boot_seed(self.host.as_mut()) {
+            Ok(seed) => (Some(seed), KeyOrigin::Boot),
             Err(error) => {
                 let cause = format!("the kernel gave no random bytes: {error}");
                 let remedy = "restart the box";
@@ -336,6 +370,11 @@ impl Attester {
             }
         }
     }
+}
+
+/// The ledger's name: the public key of its seed.
+fn node_of(seed: &Secret) -> NodeId {
+    NodeId::new(SigningKey::from_bytes(seed.expose()).verifying_key().to_bytes())
 }
 
 struct Image {

@@ -19,6 +19,8 @@ use crate::{
 
 /// Name of the ledger in PID 1's status.
 const LEDGER: &str = "ledger";
+/// Clients that wait for the recovery key to be off the disk: every console the box has.
+const FORGET_WAITING_MAX: usize = 4;
 
 impl Core {
     pub(super) fn on_request(
@@ -70,10 +72,14 @@ impl Core {
     fn on_noted(&mut self, client: ClientId, out: &mut Vec<Effect>) {
         if self.recovery.is_none() {
             out.push(Effect::Reply(client, Reply::Recovery(None)));
-        } else if self.enrolled().is_none() || self.forget.len() >= SEED_WAITING_MAX {
+        } else if matches!(self.phase, Phase::Starting { .. })
+            || matches!(self.stage, Stage::Silent(_))
+        {
             // The file can't be written without the thread that owns it.
-            let fault = self.unavailable();
-            out.push(reply_error(client, &fault));
+            out.push(reply_error(client, &self.unavailable()));
+        } else if self.forget.len() >= FORGET_WAITING_MAX {
+            let reason = "recovery key: it is being forgotten; ask again in a second";
+            out.push(reply_error(client, &Fault::new(code::TOO_MANY, reason)));
         } else {
             self.forget.push_back(client);
         }
@@ -193,6 +199,11 @@ impl Core {
             return refuse_seed(client, caller, fault, out);
         }
         let why = match ledger {
+            // It is being started, or was just reaped: the ledger takes a no for final.
+            None | Some(Seen { pid: 0, .. }) => {
+                out.push(Effect::SeedLater(client));
+                return;
+            }
             Some(seen) if seen.pid != pid => {
                 format!("process {pid} is not the ledger {}", seen.pid)
             }
@@ -202,7 +213,6 @@ impl Core {
                 out.push(Effect::HandSeed { client, pid, epoch, origin });
                 return;
             }
-            None => "PID 1 knows no ledger".to_owned(),
         };
         let fault =
             Fault::new(code::NOT_THE_LEDGER, format!("seed: {why}; see the services screen"));

@@ -5,7 +5,7 @@ use hookprobe_wire::{
     Event, NodeId, Severity,
     attest::{Reply, Verdict},
     event::{Attestation, BINDING_BYTES_MAX, Binding},
-    ledger::RequestId,
+    ledger::{QUEUE_FULL_CODE, RequestId},
 };
 
 use super::{Core, Effect, Now, OWN_MS, Own, Phase, Stage, Work, request_id};
@@ -41,6 +41,7 @@ impl Core {
 
     fn on_started(&mut self, started: Started, out: &mut Vec<Effect>) {
         self.origin = started.origin;
+        self.node = started.node;
         self.recovery = started.recovery;
         self.log = started.log;
         for diagnostic in started.diagnostics {
@@ -51,7 +52,9 @@ impl Core {
             Condition::Enrolled(enrolled) => {
                 self.own.level = enrolled.level.clone();
                 let (ak, epoch) = (&enrolled.ak_name, enrolled.pin.epoch);
-                let line = format!("enrolled ak={ak} epoch={epoch} level={}", enrolled.level.0);
+                let (level, commands) = (&enrolled.level.0, enrolled.commands);
+                let line =
+                    format!("enrolled ak={ak} epoch={epoch} level={level} commands={commands}");
                 out.push(Effect::Log(Severity::Info, line));
             }
             Condition::None(fault) => {
@@ -276,7 +279,7 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         // Its queue is full: later. Anything else will not become better.
-        if fault.code == "HP-LD-012" {
+        if fault.code == QUEUE_FULL_CODE {
             self.outbox.postpone(now.mono_ms, id);
             return;
         }

@@ -77,6 +77,9 @@ impl Core {
         if let Some(fault) = &self.reset {
             add(fault, Severity::Critical);
         }
+        if let Some(fault) = self.other_ledger() {
+            add(&fault, Severity::Warn);
+        }
         let dropped = self.outbox.dropped();
         if dropped > 0 {
             all.push(code::diagnostic(

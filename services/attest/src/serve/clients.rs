@@ -159,6 +159,18 @@ impl Clients {
         false
     }
 
+    /// Sends a secret past every buffer; `false` as above.
+    pub(super) fn send_secret<M: Encode<()>>(&mut self, id: ClientId, message: &M) -> bool {
+        let Some(client) = self.find(id) else {
+            return true;
+        };
+        let Err(error) = client.stream.send_secret(message) else {
+            return true;
+        };
+        self.drop_client(id, &error);
+        false
+    }
+
     /// Sends evidence in parts; `false` as above.
     pub(super) fn send_evidence(&mut self, id: ClientId, evidence: &[u8]) -> bool {
         let total = u32::try_from(evidence.len()).unwrap_or(u32::MAX);

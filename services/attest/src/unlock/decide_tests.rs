@@ -79,7 +79,7 @@ fn a_blank_partition_becomes_a_volume_only_when_it_can_be_opened_again() {
     facts.earlier_boots = Some(0);
     assert_eq!(decide(&facts), Plan::Create { note: None });
 
-    facts.sealing = Err("the state is not signed".into());
+    facts.sealing = Err("HP-TP-111 the state is not signed".into());
     assert!(is_locked(&facts, "HP-AT-102", false).contains("HP-TP-111"));
     facts.sealing = Ok(());
     facts.image = Err("HP-QV-031 not signed".into());

@@ -62,6 +62,7 @@ pub(crate) struct Memory {
     pub(crate) identity: Option<Vec<u8>>,
     pub(crate) aside: Option<Vec<u8>>,
     pub(crate) recovery: Option<String>,
+    pub(crate) seed: Option<[u8; 32]>,
     pub(crate) userspace: Vec<Event>,
     /// Reads of the log that end before its last event.
     pub(crate) late: u32,
@@ -116,6 +117,7 @@ impl Lab {
     pub(crate) fn reboot(&mut self, boot: u8) {
         self.tpm().reset();
         self.files().userspace.clear();
+        self.files().seed = None;
         self.boot_id = format!("{boot:02x}").repeat(16);
         self.measure();
     }
@@ -300,6 +302,19 @@ impl Host for Files {
 
     fn remove_fresh_recovery(&mut self) {
         lock(&self.0).recovery = None;
+    }
+
+    fn kept_seed(&mut self) -> Option<Secret> {
+        lock(&self.0).seed.map(Secret::new)
+    }
+
+    fn keep_seed(&mut self, seed: &Secret) -> io::Result<()> {
+        let mut memory = lock(&self.0);
+        if memory.no_write {
+            return Err(io::Error::other("no write"));
+        }
+        memory.seed = Some(*seed.expose());
+        Ok(())
     }
 }
 

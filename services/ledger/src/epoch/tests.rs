@@ -85,8 +85,20 @@ fn a_tpm_that_went_back_is_told_until_it_has_caught_up() {
     assert_eq!(rows.start(&boot(1, 4, 12)), (Turn::Begin(7), back(4)));
     assert_eq!(rows.start(&boot(1, 5, 13)), (Turn::Begin(8), back(5)));
     assert_eq!(rows.start(&boot(1, 6, 14)), (Turn::Begin(9), None));
-    // Another key is another TPM, or one that was cleared: nothing can be said.
-    assert_eq!(rows.start(&boot(2, 1, 15)), (Turn::Begin(10), None));
+}
+
+/// Its counters can't be compared with those of another, but that it is another one is told.
+#[test]
+fn another_key_of_a_tpm_is_told_once() {
+    let mut rows = Rows::begun(5);
+    // A boot on a key of its own is no identity, before or after.
+    assert_eq!(rows.start(&boot(7, 0, 2)), (Turn::Begin(6), None));
+    let told = Some(Rollback::Identity { epoch: 5 });
+    assert_eq!(rows.start(&boot(2, 1, 3)), (Turn::Begin(7), told));
+    assert_eq!(rows.start(&boot(2, 1, 3)), (Turn::Continue, told), "also after a restart");
+    assert_eq!(rows.start(&boot(2, 2, 4)), (Turn::Begin(8), None));
+    assert_eq!(rows.start(&boot(8, 0, 5)), (Turn::Begin(9), None));
+    assert_eq!(rows.start(&boot(2, 4, 6)), (Turn::Begin(10), None));
 }
 
 #[test]
@@ -216,6 +228,7 @@ proptest! {
                     prop_assert!(boots > 0);
                     prop_assert_eq!(used + boots + since + 1, counter);
                 }
+                (Some(Rollback::Identity { .. }), _) => prop_assert!(false, "one key is used"),
                 (Some(told), None) if there.is_empty() => prop_assert_eq!(told, new(counter)),
                 (Some(told), None) => prop_assert!(false, "{told:?} out of nothing"),
                 (None, Some(used)) => {

@@ -1,7 +1,7 @@
-//! What the boot tests share: one machine at a time, and waiting for it.
+//! What the boot tests share: how many machines run at a time, and waiting for one.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -11,22 +11,46 @@ use hookprobe_xtask::{
     vm::{Line, Options, Vm},
 };
 
-static ONE: Mutex<()> = Mutex::new(());
+/// Machines at a time: translated, each keeps one processor busy.
+const MACHINES_MAX: usize = 2;
+
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// The right to run a machine.
+pub(crate) struct Slot;
+
+impl Slot {
+    fn take() -> Self {
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        while *running >= MACHINES_MAX {
+            running = ENDED.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+        *running += 1;
+        Self
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // A test that failed must not fail the others.
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
 
 /// How long the guest may take for anything after it is ready.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// The tree and its image; `None` (and a line saying so) without one.
-pub(crate) fn image() -> Option<(Tree, Image, MutexGuard<'static, ()>)> {
+pub(crate) fn image() -> Option<(Tree, Image, Slot)> {
     let tree = Tree::find();
     let image = tree.image();
     if std::env::var_os("HOOKPROBE_IMAGE").is_none() || !image.disk().exists() {
         eprintln!("skipped: no image; run `cargo xtask test`");
         return None;
     }
-    // A test that failed must not fail the others.
-    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    Some((tree, image, guard))
+    Some((tree, image, Slot::take()))
 }
 
 /// Starts a machine and waits until it is ready.

@@ -1,0 +1,174 @@
+//! Going back in time: an older image on the same TPM, a snapshot of disk and TPM; and what is done
+//! to a running box's registers.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use hookprobe_wire::attest::Verdict;
+
+use super::{
+    Campaign, FIRST,
+    guest::generation,
+    judge::{SITE, about, found, judge, nonce, parse, refused, words},
+    session::VERDICT_WAIT,
+};
+use crate::{
+    error::Result,
+    vm::{Port, Vm, folder, proxy::Act, set_site},
+};
+
+/// TPM2_PCR_Extend of PCR 12 in the SHA-256 bank with 32 bytes of 0x5a, by the empty password.
+const EXTEND_PCR_12: [u8; 65] = {
+    let head = [
+        0x80, 2, 0, 0, 0, 65, 0, 0, 1, 0x82, 0, 0, 0, 12, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0,
+        0, 0, 0, 1, 0, 11,
+    ];
+    let mut all = [0x5a; 65];
+    let mut at = 0;
+    while at < head.len() {
+        all[at] = head[at];
+        at += 1;
+    }
+    all
+};
+/// How long a challenge may take while registers never rest.
+const STORM_WAIT: Duration = Duration::from_secs(60);
+/// Between two extends: less than any command of the box takes.
+const GUST: Duration = Duration::from_millis(1);
+/// Longer than attest waits for its TPM.
+const HANG: Duration = Duration::from_secs(40);
+/// What attest says of a TPM that does not answer in time.
+const TPM_SILENT: &str = "HP-AT-007";
+
+/// Attack 13, and the second part of 18 on the same boot.
+pub(super) fn older(campaign: &mut Campaign<'_>) -> Result<()> {
+    let (mut vm, _) = campaign.boot(&campaign.kept())?;
+    let locked = state_is_locked(&mut vm);
+    let mut port = Port::plug(&vm)?;
+    let challenge = nonce()?;
+    let mut reference = campaign.judge.reference(&challenge)?;
+    reference.generation_min = generation(campaign.tree)?.saturating_add(1);
+    let appraisal = judge(&parse(&port.evidence(&challenge, true)?)?, &reference);
+    let status = port.status()?;
+    let ok = locked.is_some() && refused(&appraisal) && found(&appraisal, "HP-QV-043");
+    let text = format!(
+        "epoch {}; state: {}; {}",
+        status.epoch,
+        locked.unwrap_or_else(|| "open".into()),
+        words(&appraisal)
+    );
+    campaign.saw(13, ok, text);
+    hung_later(campaign, &vm, &mut port)
+}
+
+/// The diagnostic of a state volume that stays shut.
+pub(super) fn state_is_locked(vm: &mut Vm) -> Option<String> {
+    let line = vm
+        .log
+        .all()
+        .iter()
+        .find(|line| line.verb() == "diagnostic" && line.text.contains("HP-AT-10"));
+    line.map(|line| line.text.chars().take(160).collect())
+}
+
+/// Attack 18: the TPM stops answering for longer than attest waits for it, then comes back.
+fn hung_later(campaign: &mut Campaign<'_>, vm: &Vm, port: &mut Port) -> Result<()> {
+    let mut first = true;
+    vm.proxy()?.set(Box::new(
+        move |_| {
+            if std::mem::take(&mut first) { Act::Hang(HANG) } else { Act::Pass }
+        },
+    ));
+    port.set_wait(VERDICT_WAIT);
+    let silent = port.evidence(&nonce()?, false);
+    let text = match &silent {
+        Ok(bytes) => format!("{} bytes of evidence from a TPM that hangs", bytes.len()),
+        Err(error) => error.to_string(),
+    };
+    // The box never stopped answering, and the TPM is used again once it is back.
+    let said = text.contains(TPM_SILENT) && port.status().is_ok();
+    std::thread::sleep(HANG);
+    let back = port.evidence(&nonce()?, false).is_ok();
+    campaign.saw(18, said && back, format!("hung later: {text}; used again after it: {back}"));
+    Ok(())
+}
+
+/// Attacks 19 and 3 in one boot (both are named apart), then 12.
+pub(super) fn restored(campaign: &mut Campaign<'_>) -> Result<()> {
+    let dir = folder::folder(campaign.tree, super::BOX);
+    folder::restore(&dir, FIRST, &[])?;
+    let edited = [SITE, b"# edited\n"].concat();
+    set_site(&dir, &edited)?;
+    let (vm, _) = campaign.boot(&campaign.kept())?;
+    let mut port = Port::plug(&vm)?;
+    let challenge = nonce()?;
+    let mut reference = campaign.judge.reference(&challenge)?;
+    reference.memory = Some(campaign.known()?.memory.clone());
+    let evidence = parse(&port.evidence(&challenge, true)?)?;
+    let appraisal = judge(&evidence, &reference);
+    let finding = |code: &str| {
+        let found = appraisal.findings.iter().find(|finding| finding.code == code);
+        found.map_or_else(|| words(&appraisal), ToString::to_string)
+    };
+    let ok = refused(&appraisal) && found(&appraisal, "HP-QV-049");
+    campaign.saw(19, ok, finding("HP-QV-049"));
+    let named = |pcrs: &[hookprobe_evidence::bundle::PcrClaim]| -> Vec<_> {
+        pcrs.iter().filter(|claim| claim.index == 12).map(|claim| claim.digest.clone()).collect()
+    };
+    let changed = named(&evidence.pcrs) != named(&campaign.known()?.evidence.pcrs);
+    let ok = changed && found(&appraisal, "HP-MB-059");
+    campaign.saw(3, ok, format!("PCR 12 changed: {changed}; {}", finding("HP-MB-059")));
+    storm(campaign, &vm, &mut port)?;
+    // What follows starts from an orderly box.
+    drop(vm);
+    folder::restore(&dir, FIRST, &[])
+}
+
+/// Attack 12: PCR 12 is extended without a pause while the box is challenged, and once it is calm.
+fn storm(campaign: &mut Campaign<'_>, vm: &Vm, port: &mut Port) -> Result<()> {
+    let proxy = vm.proxy()?;
+    let over = AtomicBool::new(false);
+    let (during, extends) = std::thread::scope(|scope| {
+        let storm = scope.spawn(|| {
+            let mut extends = 0u64;
+            while !over.load(Ordering::Relaxed) {
+                let answer = proxy.inject(&EXTEND_PCR_12);
+                extends += u64::from(answer.is_ok_and(|bytes| bytes.get(6..10) == Some(&[0; 4])));
+                // The box's own commands have to get through, or this is attack 18.
+                std::thread::sleep(GUST);
+            }
+            extends
+        });
+        port.set_wait(STORM_WAIT);
+        let during = stormy(campaign, port);
+        over.store(true, Ordering::Relaxed);
+        (during, storm.join().unwrap_or_default())
+    });
+    let (refused_then, said) = during?;
+    port.set_wait(VERDICT_WAIT);
+    let status = port.wait_status("attest to notice", VERDICT_WAIT, |status| {
+        status.verdict == Verdict::Contraindicated
+    });
+    let (refused_after, after) = stormy(campaign, port)?;
+    let ok = extends > 0 && refused_then && refused_after && status.is_ok();
+    campaign.saw(12, ok, format!("{extends} extends; during: {said}; after: {after}"));
+    Ok(())
+}
+
+/// Challenges the box: whether it had no answer, or one in which PCR 12 is not explained. What else
+/// is wrong with this boot does not count.
+fn stormy(campaign: &Campaign<'_>, port: &mut Port) -> Result<(bool, String)> {
+    let challenge = nonce()?;
+    match port.evidence(&challenge, true) {
+        Err(error) => Ok((true, format!("no evidence: {error}"))),
+        Ok(bytes) => {
+            let reference = campaign.judge.reference(&challenge)?;
+            let appraisal = judge(&parse(&bytes)?, &reference);
+            let named = about(&appraisal, "PCR 12");
+            let ok = refused(&appraisal) && named.is_some();
+            Ok((ok, named.unwrap_or_else(|| words(&appraisal))))
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A service that was taken over: it runs in its sandbox like any other and tries what a taken over
+//! service would try, then says what came of it, one line each, and dies. Started again in the same
+//! boot it says so and stays.
+//!
+//! Put into a packed-again, properly signed image by `cargo xtask attack`; never part of the real
+//! one. What may be answered by death is tried in a child.
+
+use std::{
+    ffi::CString,
+    fs::{self, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::Path,
+    time::Duration,
+};
+
+use hookprobe_wire::{
+    attest,
+    event::{Event, ServiceChange},
+    frame::{self, Decoder},
+    ledger,
+};
+
+/// A directory of its own, made by PID 1.
+const HOME: &str = "/var/lib/hookprobe/adversary";
+/// Its own binary.
+const SELF: &str = "/usr/lib/hookprobe/hookprobe-adversary";
+/// Services answer in milliseconds; a translated guest that boots is slow.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// Other services start after this one; they are there by then.
+const OTHERS_WAIT: Duration = Duration::from_secs(8);
+
+mod call {
+    #![allow(
+        unsafe_code,
+        reason = "calls that no safe crate offers, because nobody should make them"
+    )]
+
+    use std::io;
+
+    /// Makes a system call with numbers and pointers that the kernel checks.
+    pub(crate) fn raw(number: libc::c_long, arguments: [usize; 5]) -> io::Result<i64> {
+        let [a, b, c, d, e] = arguments;
+        // SAFETY: every pointer that is passed is null or lives through the call; the kernel copies.
+        let result = unsafe { libc::syscall(number, a, b, c, d, e) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }
+
+    /// `true` in the child.
+    pub(crate) fn fork() -> io::Result<bool> {
+        // SAFETY: there is one thread, so the child has the whole of the program.
+        match unsafe { libc::fork() } {
+            0 => Ok(true),
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(false),
+        }
+    }
+}
+
+fn say(name: &str, result: &str, detail: &str) {
+    let detail = detail.replace('"', "'").replace('\n', " ");
+    eprintln!("INFO attempt name={name} result={result} detail=\"{detail}\"");
+}
+
+/// Says what came of an attempt: success is the box's failure.
+fn attempt<T>(name: &str, result: io::Result<T>) {
+    match result {
+        Ok(_) => say(name, "succeeded", ""),
+        Err(error) => say(name, "refused", &error.to_string()),
+    }
+}
+
+/// An attempt that may be answered by death.
+fn in_child(name: &str, act: impl FnOnce() -> io::Result<i64>) {
+    watched(name, "", act);
+}
+
+/// An attempt to become another program: silence after the first word is success.
+fn exec(name: &str, act: impl FnOnce() -> io::Result<i64>) {
+    watched(name, "exec", act);
+}
+
+fn watched(name: &str, first: &str, act: impl FnOnce() -> io::Result<i64>) {
+    let Ok((mut reader, writer)) = io::pipe() else {
+        return say(name, "untried", "no pipe");
+    };
+    match call::fork() {
+        Err(error) => say(name, "untried", &error.to_string()),
+        Ok(true) => {
+            drop(reader);
+            let _ = (&writer).write_all(first.as_bytes());
+            let text = match act() {
+                Ok(_) => "succeeded".to_owned(),
+                Err(error) => format!("refused {error}"),
+            };
+            let _ = (&writer).write_all(text.as_bytes());
+            std::process::exit(0);
+        }
+        Ok(false) => {
+            drop(writer);
+            let mut text = String::new();
+            let _ = reader.read_to_string(&mut text);
+            match text.split_once(' ') {
+                Some((_, why)) => say(name, "refused", why),
+                None if text.is_empty() && first.is_empty() => {
+                    say(name, "killed", "by the sandbox");
+                }
+                None => say(name, "succeeded", ""),
+            }
+        }
+    }
+}
+
+fn open_for_writing(path: &str) -> io::Result<fs::File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+fn tpm() {
+    for device in ["/dev/tpmrm0", "/dev/tpm0"] {
+        attempt(&device.replace("/dev/", "open-"), open_for_writing(device));
+    }
+    for path in ["/var/lib/hookprobe/attest", "/run/hookprobe/unlock", "/var/lib/hookprobe/ledger"]
+    {
+        attempt(
+            &format!("list-{}", path.rsplit('/').next().unwrap_or_default()),
+            fs::read_dir(path),
+        );
+    }
+    attempt("open-mapper", open_for_writing("/dev/mapper/control"));
+    attempt("open-memory", open_for_writing("/dev/mem"));
+}
+
+fn ask<M: minicbor::Encode<()>, R>(socket: &str, request: &M) -> io::Result<R>
+where
+    R: for<'b> minicbor::Decode<'b, ()>,
+{
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    stream.write_all(&frame::to_vec(request).map_err(io::Error::other)?)?;
+    let mut decoder = Decoder::new();
+    let mut buffer = vec![0; 4096];
+    loop {
+        if let Some(reply) = decoder.next().map_err(io::Error::other)? {
+            return Ok(reply);
+        }
+        match stream.read(&mut buffer)? {
+            0 => return Err(io::Error::other("closed the connection")),
+            got => decoder.feed(buffer.get(..got).unwrap_or_default()),
+        }
+    }
+}
+
+fn refusal(code: &str, reason: &str) -> io::Error {
+    io::Error::other(format!("{code} {reason}"))
+}
+
+/// The ledger's seed, the recovery key, blocks that are not ours.
+fn services() {
+    let socket = hookprobe_wire::ATTEST_SOCKET;
+    let seed = ask(socket, &attest::Request::Seed).and_then(|reply| match reply {
+        attest::SeedReply::Seed(_) => Ok(()),
+        attest::SeedReply::Refused { code, reason } => Err(refusal(&code, &reason)),
+        attest::SeedReply::Later => Err(io::Error::other("later")),
+    });
+    attempt("seed", seed);
+    for (name, request) in [
+        ("recovery", attest::Request::Recovery),
+        ("recovery-noted", attest::Request::RecoveryNoted),
+    ] {
+        let reply = ask(socket, &request).and_then(|reply| match reply {
+            attest::Reply::Error { code, reason } => Err(refusal(&code, &reason)),
+            other => Ok(other),
+        });
+        attempt(name, reply);
+    }
+    let change = ServiceChange {
+        service: "ledger".into(),
+        change: "started".into(),
+        detail: "a lie".into(),
+    };
+    let request = ledger::Request::Append {
+        id: ledger::RequestId([0x48; 16].into()),
+        event: Event::Service(change),
+    };
+    let appended = ask(hookprobe_wire::LEDGER_SOCKET, &request).and_then(|reply| match reply {
+        ledger::Reply::Rejected { code, reason, .. } | ledger::Reply::Error { code, reason } => {
+            Err(refusal(&code, &reason))
+        }
+        other => Ok(other),
+    });
+    attempt("append", appended);
+}
+
+/// Another kernel, a module, somebody else's memory, another root.
+fn kernel() {
+    in_child("kexec-load", || call::raw(libc::SYS_kexec_load, [0; 5]));
+    in_child("kexec-file-load", || {
+        let kernel = fs::File::open(SELF)?;
+        let fd = usize::try_from(std::os::fd::AsRawFd::as_raw_fd(&kernel)).unwrap_or_default();
+        let line = c"";
+        call::raw(libc::SYS_kexec_file_load, [fd, fd, 1, line.as_ptr() as usize, 0])
+    });
+    in_child("module", || call::raw(libc::SYS_init_module, [0; 5]));
+    in_child("ptrace", || call::raw(libc::SYS_ptrace, [16, 1, 0, 0, 0]));
+    in_child("mount", || {
+        let (kind, at) = (c"tmpfs", c"/usr");
+        call::raw(
+            libc::SYS_mount,
+            [kind.as_ptr() as usize, at.as_ptr() as usize, kind.as_ptr() as usize, 0, 0],
+        )
+    });
+    attempt("memory-of-init", open_for_writing("/proc/1/mem"));
+}
+
+/// What is measured, and what could run in its place.
+fn files() {
+    let planted = format!("{HOME}/planted");
+    let copy = fs::copy(SELF, &planted)
+        .and_then(|_| fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)));
+    if let Err(error) = copy {
+        say("plant", "untried", &error.to_string());
+    }
+    attempt("overwrite-self", open_for_writing(SELF));
+    attempt("rename-over-self", fs::rename(&planted, SELF));
+    attempt("plant-library", fs::write("/usr/lib/x86_64-linux-gnu/libplanted.so", b"x"));
+    attempt("preload-file", fs::write("/etc/ld.so.preload", &planted));
+    attempt("edit-services", open_for_writing("/etc/hookprobe/services.toml"));
+    attempt("edit-log", open_for_writing("/run/log/hookprobe/measure.log"));
+    let Ok(path) = CString::new(planted.as_str()) else { return };
+    exec("exec-planted", || {
+        let empty = [0usize; 1];
+        call::raw(
+            libc::SYS_execve,
+            [path.as_ptr() as usize, empty.as_ptr() as usize, empty.as_ptr() as usize, 0, 0],
+        )
+    });
+    exec("exec-planted-descriptor", || {
+        let file = fs::File::open(&planted)?;
+        let fd = usize::try_from(std::os::fd::AsRawFd::as_raw_fd(&file)).unwrap_or_default();
+        let empty = [0usize; 1];
+        let (name, list) = (c"".as_ptr() as usize, empty.as_ptr() as usize);
+        call::raw(libc::SYS_execveat, [fd, name, list, list, 0x1000])
+    });
+    in_child("memfd", || {
+        let name = c"planted";
+        call::raw(libc::SYS_memfd_create, [name.as_ptr() as usize, 0, 0, 0, 0])
+    });
+}
+
+/// Whether anybody has a library preloaded; other users' environments can't even be read.
+fn environment() {
+    let own: Vec<String> = std::env::vars().map(|(key, _)| key).collect();
+    say("own-environment", "seen", &own.join(" "));
+    let (mut hidden, mut clean, mut preloaded) = (0, 0, Vec::new());
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.bytes().all(|byte| byte.is_ascii_digit()) || name == std::process::id().to_string()
+        {
+            continue;
+        }
+        match fs::read(entry.path().join("environ")) {
+            Err(_) => hidden += 1,
+            Ok(bytes) if bytes.windows(3).any(|part| part == b"LD_") => preloaded.push(name),
+            Ok(_) => clean += 1,
+        }
+    }
+    let result = if preloaded.is_empty() { "refused" } else { "succeeded" };
+    say("preloaded", result, &format!("hidden {hidden}, clean {clean}, with LD_ {preloaded:?}"));
+}
+
+fn ready() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Ok(socket) = std::os::unix::net::UnixDatagram::unbound() {
+        let _ = socket.send_to(b"READY=1", path);
+    }
+}
+
+fn main() {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let marker = Path::new(HOME).join("boot");
+    ready();
+    if fs::read_to_string(&marker).is_ok_and(|before| before == boot) {
+        eprintln!("INFO attempts again=yes");
+        loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+    }
+    std::thread::sleep(OTHERS_WAIT);
+    tpm();
+    services();
+    kernel();
+    files();
+    environment();
+    let marked = fs::write(&marker, &boot);
+    eprintln!("INFO attempts done=yes marked={}", marked.is_ok());
+    // Only now does the box get something to restart.
+    std::process::abort();
+}
