@@ -11,7 +11,7 @@ use hookprobe_evidence::{
     manifest::{MANIFEST_PATH, ReferenceManifest},
     pcr::PcrIndex,
     policy::ReleaseKey,
-    signed::{ENVELOPE_BYTES_MAX, ENVELOPE_PATH, RELEASE_KEY_PATH, open_manifest},
+    signed::{ENVELOPE_BYTES_MAX, ENVELOPE_NAME, ENVELOPE_PATH, RELEASE_KEY_PATH, open_manifest},
 };
 use hookprobe_wire::{
     CLIENTS_GID, Diagnostic, SENSOR_UID, SITE_FILE, SOCKET_DIR, Severity, control::Phase as Timed,
@@ -472,25 +472,31 @@ fn manifest() -> Option<ReferenceManifest> {
     ReferenceManifest::parse(&fs::read(MANIFEST_PATH).ok()?).ok()
 }
 
-/// The signed manifest that the boot blob brought, checked under the release key of the image.
+/// The signed manifest that stands beside the boot blob, checked under the release key of the image;
+/// a copy of it goes where those can read it who need its policies.
 fn envelope() -> Result<ReferenceManifest, String> {
     let unsigned = |why: String| {
         format!(
             "HP-MB-016 signed manifest: {why}; the TPM gives nothing to this image, boot a signed one"
         )
     };
-    let small = |path: &str, most: usize| match fs::metadata(path) {
-        Ok(data) if data.len() <= most as u64 => {
-            fs::read(path).map_err(|error| unsigned(format!("{path}: {error}")))
-        }
-        Ok(data) => Err(unsigned(format!("{path}: {} bytes", data.len()))),
-        Err(error) => Err(unsigned(format!("{path}: {error}"))),
-    };
-    let key = small(RELEASE_KEY_PATH, SMALL_FILE_BYTES_MAX)?;
-    let key = ReleaseKey::from_pem(&String::from_utf8_lossy(&key))
-        .map_err(|error| unsigned(error.to_string()))?;
-    let bytes = small(ENVELOPE_PATH, ENVELOPE_BYTES_MAX)?;
-    open_manifest(&bytes, &key).map_err(|error| error.to_string())
+    let key = fs::metadata(RELEASE_KEY_PATH)
+        .and_then(|data| match data.len() <= SMALL_FILE_BYTES_MAX as u64 {
+            true => fs::read_to_string(RELEASE_KEY_PATH),
+            false => Err(std::io::ErrorKind::FileTooLarge.into()),
+        })
+        .map_err(|error| unsigned(format!("{RELEASE_KEY_PATH}: {error}")))?;
+    let key = ReleaseKey::from_pem(&key).map_err(|error| unsigned(error.to_string()))?;
+    let bytes = state::read_boot_file(ENVELOPE_NAME, ENVELOPE_BYTES_MAX)
+        .map_err(|_| unsigned(format!("{ENVELOPE_NAME} can't be read off the boot partition")))?;
+    if bytes.is_empty() || bytes.len() > ENVELOPE_BYTES_MAX {
+        return Err(unsigned(format!("{ENVELOPE_NAME} has {} bytes", bytes.len())));
+    }
+    let manifest = open_manifest(&bytes, &key).map_err(|error| error.to_string())?;
+    fs::write(ENVELOPE_PATH, &bytes)
+        .and_then(|()| fs::set_permissions(ENVELOPE_PATH, fs::Permissions::from_mode(0o644)))
+        .map_err(|error| unsigned(format!("{ENVELOPE_PATH}: {error}")))?;
+    Ok(manifest)
 }
 
 fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {

@@ -12,7 +12,6 @@ use std::{
     os::fd::AsFd,
 };
 
-use hookprobe_evidence::signed::{ENVELOPE_BYTES_MAX, ENVELOPE_PATH};
 use rustix::{
     fs::{Mode, OFlags, open},
     io::Errno,
@@ -29,8 +28,6 @@ use crate::{
     mount::{self, MountError},
 };
 
-/// Where systemd-stub leaves the section `.pcrsig`.
-const STUB_ENVELOPE: &str = "/.extra/tpm2-pcr-signature.json";
 const MODULE_LIST: &str = "/modules.list";
 const ROOT_IMAGE: &str = "/root.erofs";
 const ROOT: &str = "/sysroot";
@@ -120,7 +117,6 @@ pub fn run() -> Result<Infallible, Stage1Error> {
         "",
     )
     .map_err(Stage1Error::Root)?;
-    keep_envelope();
     // The mount holds the image open; its name and the modules' files only cost memory now.
     for path in list.lines().chain([MODULE_LIST, "/init"]) {
         let _ = fs::remove_file(path.trim());
@@ -144,20 +140,6 @@ fn load_modules(list: &str) -> Result<(), Stage1Error> {
         modules::load(path)?;
     }
     Ok(())
-}
-
-/// Leaves the signed manifest, which systemd-stub took out of the boot blob, for PID 1. It is not
-/// measured and proves nothing by being there: whoever reads it checks its signature.
-fn keep_envelope() {
-    let length = fs::metadata(STUB_ENVELOPE).map_or(0, |data| data.len());
-    if length == 0 || length > ENVELOPE_BYTES_MAX as u64 {
-        return;
-    }
-    // Without it the box has no prediction of PCR 11 and says so.
-    let _ = fs::create_dir_all(hookprobe_wire::SOCKET_DIR)
-        .and_then(|()| fs::read(STUB_ENVELOPE))
-        .and_then(|bytes| fs::write(ENVELOPE_PATH, bytes));
-    let _ = fs::remove_file(STUB_ENVELOPE);
 }
 
 /// Standard descriptors on the console, whatever the kernel could open before /dev was there.

@@ -75,18 +75,26 @@ pub enum SiteReadError {
 /// # Errors
 /// [`SiteReadError`].
 pub fn read_site() -> Result<Vec<u8>, SiteReadError> {
+    read_boot_file(SITE_NAME, SITE_BYTES_MAX)
+}
+
+/// Bytes of a file of the boot partition, at most one more than `most`; empty when it is not there.
+///
+/// # Errors
+/// [`SiteReadError`].
+pub fn read_boot_file(name: &str, most: usize) -> Result<Vec<u8>, SiteReadError> {
     let devices = partitions(Path::new(BLOCK_CLASS), ESP_LABEL);
     let device = devices.first().ok_or(SiteReadError::NoPartition)?;
     mount::directory(ESP, 0o700, 0, 0).map_err(SiteReadError::Read)?;
     mount::from(&device.display().to_string(), "vfat", ESP, DATA | MountFlags::RDONLY, "")
         .map_err(SiteReadError::Mount)?;
-    let bytes = read_bounded(&Path::new(ESP).join(SITE_NAME));
+    let bytes = read_bounded(&Path::new(ESP).join(name), most);
     // A busy mount point can't be: nothing else runs yet. If it stays, it is read only.
     let _ = mount::remove(ESP);
     bytes.map_err(SiteReadError::Read)
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, std::io::Error> {
+fn read_bounded(path: &Path, most: usize) -> Result<Vec<u8>, std::io::Error> {
     let opened = fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -97,7 +105,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, std::io::Error> {
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(SITE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -218,11 +226,11 @@ mod tests {
     fn a_site_file_is_bounded_and_never_a_link() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join(SITE_NAME);
-        assert!(read_bounded(&path).unwrap().is_empty());
+        assert!(read_bounded(&path, SITE_BYTES_MAX).unwrap().is_empty());
         fs::write(&path, vec![b'#'; SITE_BYTES_MAX * 2]).unwrap();
-        assert_eq!(read_bounded(&path).unwrap().len(), SITE_BYTES_MAX + 1);
+        assert_eq!(read_bounded(&path, SITE_BYTES_MAX).unwrap().len(), SITE_BYTES_MAX + 1);
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(read_bounded(&path).is_err());
+        assert!(read_bounded(&path, SITE_BYTES_MAX).is_err());
     }
 }

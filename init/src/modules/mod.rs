@@ -34,6 +34,9 @@ pub enum ModuleError {
     },
 }
 
+/// The file is packed, the kernel unpacks it (linux/module.h).
+const MODULE_INIT_COMPRESSED_FILE: i32 = 4;
+
 /// Loads one file; that it is loaded already is fine.
 ///
 /// # Errors
@@ -41,7 +44,8 @@ pub enum ModuleError {
 pub fn load(path: &str) -> Result<(), ModuleError> {
     let file =
         fs::File::open(path).map_err(|source| ModuleError::Open { path: path.into(), source })?;
-    match finit_module(&file, &CString::default(), 0) {
+    let flags = if path.ends_with(".xz") { MODULE_INIT_COMPRESSED_FILE } else { 0 };
+    match finit_module(&file, &CString::default(), flags) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(ModuleError::Refused { path: path.into(), errno }),
     }

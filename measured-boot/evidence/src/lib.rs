@@ -15,6 +15,7 @@ pub mod digest;
 mod ecdsa;
 pub mod endorsement;
 pub mod levels;
+pub mod loader;
 pub mod log;
 pub mod manifest;
 pub mod pcr;

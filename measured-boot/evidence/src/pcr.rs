@@ -9,6 +9,8 @@ use crate::digest::{Digest, HashAlg};
 pub struct PcrIndex(u8);
 
 impl PcrIndex {
+    /// Programs that the firmware started: the boot blob, the kernel in it.
+    pub const LOADER: Self = Self(4);
     /// UKI sections, by systemd-stub.
     pub const UKI: Self = Self(11);
     /// Site configuration.

@@ -36,10 +36,10 @@ const PEM_BYTES_MAX: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
-    /// The state volume: in the phase `unlock` only. PCR 11 (the blob), 12 (nothing overrides the
+    /// The state volume: in the phase `unlock` only. PCR 4 (the firmware ran this blob), 11 (the blob), 12 (nothing overrides the
     /// command line, no site configuration yet), 13 (all services), 15 (no volume opened yet).
     Volume,
-    /// The ledger's seed: from the end of that phase on. PCR 11 with [`PHASE_EVENT`], 13.
+    /// The ledger's seed: from the end of that phase on. PCR 4, 11 with [`PHASE_EVENT`], 13.
     Ledger,
 }
 
@@ -63,8 +63,8 @@ impl Purpose {
     #[must_use]
     pub fn pcrs(self) -> &'static [u8] {
         match self {
-            Self::Volume => &[11, 12, 13, 15],
-            Self::Ledger => &[11, 13],
+            Self::Volume => &[4, 11, 12, 13, 15],
+            Self::Ledger => &[4, 11, 13],
         }
     }
 

@@ -117,16 +117,24 @@ fn state(
     let services = manifest
         .pcr(bank, PcrIndex::SERVICES)
         .ok_or(PolicyError::Prediction { bank, pcr: PcrIndex::SERVICES.get() })?;
+    let loader = manifest
+        .pcr(bank, PcrIndex::LOADER)
+        .ok_or(PolicyError::Prediction { bank, pcr: PcrIndex::LOADER.get() })?;
     let zero = Digest::zero(bank);
     Ok(match purpose {
         Purpose::Volume => vec![
+            (PcrIndex::LOADER, loader),
             (PcrIndex::UKI, uki.clone()),
             (PcrIndex::SITE, zero.clone()),
             (PcrIndex::SERVICES, services),
             (PcrIndex::STATE, zero),
         ],
         Purpose::Ledger => {
-            vec![(PcrIndex::UKI, unlocked(bank, uki)), (PcrIndex::SERVICES, services)]
+            vec![
+                (PcrIndex::LOADER, loader),
+                (PcrIndex::UKI, unlocked(bank, uki)),
+                (PcrIndex::SERVICES, services),
+            ]
         }
     })
 }
@@ -159,6 +167,7 @@ mod tests {
             ReferenceManifest::predict("1.2.3", 3, &list, |_| Ok(Vec::new())).unwrap();
         for bank in HashAlg::ALL {
             manifest.set_pcr(bank, PcrIndex::SERVICES, &bank.digest(&[b"services"]));
+            manifest.set_pcr(bank, PcrIndex::LOADER, &bank.digest(&[b"loader"]));
         }
         manifest
     }

@@ -18,7 +18,10 @@ use crate::{
 pub const MANIFEST_TYPE: &str = "application/vnd.hookprobe.reference-manifest+json";
 /// Where the release's public key (PEM) stands in the image; measured, as all of it.
 pub const RELEASE_KEY_PATH: &str = "/usr/share/hookprobe/release.pem";
-/// Where stage-1 leaves the envelope that the boot blob brought (section `.pcrsig`).
+/// Where the envelope stands on the boot partition, beside the blob: it can't be in the blob, whose
+/// hash it has.
+pub const ENVELOPE_NAME: &str = "MANIFEST.SIG";
+/// Where PID 1 leaves a copy for those who may not read the boot partition.
 pub const ENVELOPE_PATH: &str = "/run/hookprobe/manifest.dsse";
 /// Longest envelope that is read.
 pub const ENVELOPE_BYTES_MAX: usize = 4 * 1024 * 1024;

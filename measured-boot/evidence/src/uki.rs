@@ -65,7 +65,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|chunk| u16::from_le_bytes(*chunk))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
 }
 
@@ -115,6 +115,28 @@ fn layout(image: &[u8]) -> Result<Layout, UkiError> {
         return Err(UkiError::NotPe("alignment"));
     }
     Ok(layout)
+}
+
+/// What the hash of a PE file needs to know of it.
+pub(crate) struct RawLayout {
+    /// Where the optional header stands.
+    pub(crate) optional: usize,
+    /// Bytes of all headers.
+    pub(crate) headers: usize,
+    /// Where each section stands in the file, and its bytes there.
+    pub(crate) sections: Vec<(usize, usize)>,
+}
+
+/// See [`RawLayout`].
+pub(crate) fn raw_layout(image: &[u8]) -> Result<RawLayout, UkiError> {
+    let layout = layout(image)?;
+    let mut sections = Vec::with_capacity(layout.count);
+    for index in 0..layout.count {
+        let at = layout.table + index * SECTION_HEADER_BYTES;
+        let field = |offset: usize| u32_at(image, at + offset).ok_or(UkiError::NotPe("cut short"));
+        sections.push((field(20)? as usize, field(16)? as usize));
+    }
+    Ok(RawLayout { optional: layout.optional, headers: layout.headers_bytes, sections })
 }
 
 /// Sections of a PE image.

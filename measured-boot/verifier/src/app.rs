@@ -76,12 +76,13 @@ fn run_ledger(arguments: &LedgerArgs) -> Result<Report, VerifyError> {
 
 fn run_image(arguments: &ImageArgs) -> Result<Report, VerifyError> {
     let release = input::release_key(arguments.release_key.as_deref())?;
-    let blob = image::blob(&arguments.file)?;
-    let envelope = arguments
+    let (blob, beside) = image::blob(&arguments.file)?;
+    let given = arguments
         .manifest
         .as_deref()
         .map(|path| input::read(path, MANIFEST_FILE_BYTES_MAX))
         .transpose()?;
+    let envelope = given.or(beside);
     image::verify(&arguments.file, &blob, &release, arguments.root.as_deref(), envelope.as_deref())
 }
 

@@ -1,6 +1,6 @@
 //! `hookprobe-verify image`: what a boot blob, alone or in a disk image, will measure.
 //!
-//! PCR 11 is computed from the blob's sections. PCR 13 can't be: the services are inside the blob's
+//! PCR 4 and 11 are computed from the blob. PCR 13 can't be: the services are inside the blob's
 //! EROFS root, so it is taken from the manifest that the release signed, unless an unpacked root is
 //! given. Pure but for reading that root; called by [`crate::app`].
 
@@ -9,6 +9,7 @@ use std::path::Path;
 use hookprobe_evidence::{
     closure::ServiceList,
     digest::HashAlg,
+    loader,
     manifest::ReferenceManifest,
     pcr::{self, PcrIndex},
     policy::{PHASE_EVENT, ReleaseKey},
@@ -19,30 +20,37 @@ use serde_json::{Map, Value};
 use crate::{
     disk::{self, DiskError},
     error::VerifyError,
-    input::{self, ImageFile},
+    input::{self, ImageFile, MANIFEST_FILE_BYTES_MAX},
     report::{Exit, Report},
 };
 
 /// Where the boot blob stands in the EFI system partition.
 pub const BLOB_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
-/// Section with the signed manifest. The stub does not measure it.
-const MANIFEST_SECTION: &str = ".pcrsig";
+/// Name of the signed manifest beside a boot blob that is a file of its own.
+const MANIFEST_BESIDE: &str = "manifest.dsse";
 /// Where the list of services stands in the root.
 const SERVICES_PATH: &str = "/etc/hookprobe/services.toml";
 /// Longest file of a root that is measured.
 const ROOT_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// The boot blob in `path`: the file itself, or out of the disk image that it is.
+/// The boot blob in `path` and the signed manifest beside it: the file itself and its neighbour, or
+/// both out of the disk image that it is.
 ///
 /// # Errors
 /// [`VerifyError::Read`], [`VerifyError::TooLong`], [`VerifyError::Disk`].
-pub fn blob(path: &Path) -> Result<Vec<u8>, VerifyError> {
+pub fn blob(path: &Path) -> Result<(Vec<u8>, Option<Vec<u8>>), VerifyError> {
     let mut image = ImageFile::open(path)?;
     match disk::find_esp(&mut image) {
-        Ok(esp) => Ok(disk::read_file(&mut image, esp, BLOB_PATH)?),
+        Ok(esp) => {
+            let blob = disk::read_file(&mut image, esp, BLOB_PATH)?;
+            // Without one the verdict says so.
+            Ok((blob, disk::read_file(&mut image, esp, signed::ENVELOPE_NAME).ok()))
+        }
         // No partition table: a boot blob by itself, or nothing that uki::sections will take.
         Err(DiskError::Layout(_) | DiskError::Read { .. }) => {
-            input::read(path, disk::FILE_BYTES_MAX)
+            let blob = input::read(path, disk::FILE_BYTES_MAX)?;
+            let beside = path.with_file_name(MANIFEST_BESIDE);
+            Ok((blob, input::read(&beside, MANIFEST_FILE_BYTES_MAX).ok()))
         }
         Err(other) => Err(other.into()),
     }
@@ -60,14 +68,12 @@ pub fn verify(
     envelope: Option<&[u8]>,
 ) -> Result<Report, VerifyError> {
     let format = |why: String| VerifyError::Format { path: path.to_owned(), why };
-    let sections = uki::sections(blob).map_err(|error| format(error.to_string()))?;
+    let pcr4 =
+        loader::predict_pcr4(blob, &HashAlg::ALL).map_err(|error| format(error.to_string()))?;
     let pcr11 =
         uki::predict_pcr11(blob, &HashAlg::ALL).map_err(|error| format(error.to_string()))?;
     let mut report = Report::new("image");
-    let inside = sections.iter().find(|section| section.name == MANIFEST_SECTION);
-    // The stub hands the section over as it is; a signature file may be padded.
-    let found = envelope.or(inside.map(|section| trimmed(section.content)));
-    let manifest = match found.map(|envelope| signed::open_manifest(envelope, release)) {
+    let manifest = match envelope.map(|envelope| signed::open_manifest(envelope, release)) {
         Some(Ok(manifest)) => Some(manifest),
         Some(Err(error)) => {
             report.finding(Exit::Contraindicated, error.to_string());
@@ -76,8 +82,8 @@ pub fn verify(
         None => {
             report.finding(
                 Exit::Contraindicated,
-                "HP-VF-024 image: no signed manifest in it (section .pcrsig); it is no release, \
-                 build it again or give --manifest",
+                "HP-VF-024 image: no signed manifest beside it (MANIFEST.SIG on the boot partition, \
+                 manifest.dsse beside a blob); it is no release, build it again or give --manifest",
             );
             None
         }
@@ -97,6 +103,12 @@ pub fn verify(
     let mut pcrs = Map::new();
     for bank in HashAlg::ALL {
         let mut values = Map::new();
+        if let Some(value) = pcr4.get(&bank).map(|digest| digest.hex()) {
+            compare(&mut report, manifest.as_ref(), bank, PcrIndex::LOADER, &value);
+            report
+                .fact("PCR  4", format!("{:6} {value} computed from blob and kernel", bank.name()));
+            values.insert("4".into(), value.into());
+        }
         if let Some(stub) = pcr11.get(&bank) {
             // What PID 1 adds before it opens the state; the manifest has the value after it.
             let ready = pcr::extend(stub, &bank.digest(&[PHASE_EVENT.as_bytes()])).hex();
@@ -134,11 +146,6 @@ pub fn verify(
     report.member("pcr13_from", from);
     report.member("pcrs", pcrs);
     Ok(report)
-}
-
-fn trimmed(section: &[u8]) -> &[u8] {
-    let end = section.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    section.get(..end).unwrap_or_default()
 }
 
 fn compare(

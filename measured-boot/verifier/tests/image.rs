@@ -10,6 +10,7 @@ use std::{
 use hookprobe_evidence::{
     closure::ServiceList,
     digest::HashAlg,
+    loader,
     manifest::ReferenceManifest,
     pcr::{PcrIndex, extend},
     policy::{PHASE_EVENT, ReleaseKey},
@@ -63,12 +64,19 @@ fn root(folder: &Path) -> PathBuf {
     root
 }
 
+/// A boot blob with a kernel of this content.
+fn uki_of(kernel: &[u8]) -> Vec<u8> {
+    let kernel = uki::compose(&stub(), &[(".text", kernel)]).unwrap();
+    uki::compose(&stub(), &[(".linux", &kernel)]).unwrap()
+}
+
 /// A boot blob with `linux` inside and a manifest made for `signed_linux`.
-fn blob(linux: &[u8], signed_linux: &[u8]) -> Vec<u8> {
+fn blob(linux: &[u8], signed_linux: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let list = ServiceList::parse(SERVICES).unwrap();
     let read = |_: &str| Ok(b"program".to_vec());
     let mut manifest = ReferenceManifest::predict("0.2.0", 2, &list, read).unwrap();
-    let signed = uki::compose(&stub(), &[(".linux", signed_linux)]).unwrap();
+    let signed = uki_of(signed_linux);
+    loader::add_loader(&mut manifest, &signed).unwrap();
     for (bank, value) in uki::predict_pcr11(&signed, &HashAlg::ALL).unwrap() {
         let value = extend(&value, &bank.digest(&[PHASE_EVENT.as_bytes()]));
         manifest.set_pcr(bank, PcrIndex::UKI, &value);
@@ -79,13 +87,20 @@ fn blob(linux: &[u8], signed_linux: &[u8]) -> Vec<u8> {
         let signature: Signature = key.sign(message);
         signature.to_bytes().into()
     });
-    uki::compose(&stub(), &[(".linux", linux), (".pcrsig", &envelope)]).unwrap()
+    (uki_of(linux), envelope)
 }
 
 #[track_caller]
-fn check(blob: &[u8], key: &SigningKey, root: Option<&Path>, exit: Exit, text: &str) -> String {
+fn check(
+    (blob, envelope): &(Vec<u8>, Vec<u8>),
+    key: &SigningKey,
+    root: Option<&Path>,
+    exit: Exit,
+    text: &str,
+) -> String {
     let release = ReleaseKey::new(*key.verifying_key());
-    let report = image::verify(Path::new("x.efi"), blob, &release, root, None).unwrap();
+    let envelope = (!envelope.is_empty()).then_some(envelope.as_slice());
+    let report = image::verify(Path::new("x.efi"), blob, &release, root, envelope).unwrap();
     assert_eq!(report.verdict(), exit, "{}", report.text());
     assert!(report.text().lines().next().unwrap().contains(text), "{}", report.text());
     report.text()
@@ -104,10 +119,10 @@ fn a_release_is_what_it_says() {
 #[test]
 fn another_kernel_another_key_or_no_manifest() {
     let contra = Exit::Contraindicated;
-    check(&blob(b"other", b"kernel"), &release(), None, contra, "HP-VF-025 image: PCR 11");
+    check(&blob(b"other", b"kernel"), &release(), None, contra, "HP-VF-025 image: PCR 4");
     let key = SigningKey::from_slice(&[0x62; 32]).unwrap();
     check(&blob(b"kernel", b"kernel"), &key, None, contra, "HP-QV-031");
-    let bare = uki::compose(&stub(), &[(".linux", b"kernel")]).unwrap();
+    let bare = (uki_of(b"kernel"), Vec::new());
     check(&bare, &release(), None, contra, "HP-VF-024");
 }
 
@@ -130,8 +145,10 @@ fn a_disk_image_is_read_by_other_peoples_format() {
     let folder = tempfile::tempdir().unwrap();
     let esp = folder.path().join("esp.vfat");
     let efi = folder.path().join("x.efi");
-    let content = blob(&[7; 300_000], &[7; 300_000]);
+    let (content, envelope) = blob(&[7; 300_000], &[7; 300_000]);
     fs::write(&efi, &content).unwrap();
+    let beside = folder.path().join("manifest.dsse");
+    fs::write(&beside, &envelope).unwrap();
     for mib in [8, 40, 64] {
         fs::File::create(&esp).unwrap().set_len(mib << 20).unwrap();
         let width = if mib == 64 { "32" } else { "16" };
@@ -142,6 +159,7 @@ fn a_disk_image_is_read_by_other_peoples_format() {
         if !run("/sbin/mkfs.vfat", &["-F", width, esp_text])
             || !run("mmd", &["-i", esp_text, "::/EFI", "::/EFI/BOOT"])
             || !run("mcopy", &["-i", esp_text, efi.to_str().unwrap(), "::/EFI/BOOT/BOOTX64.EFI"])
+            || !run("mcopy", &["-i", esp_text, beside.to_str().unwrap(), "::/MANIFEST.SIG"])
         {
             println!("skipped: mkfs.vfat or mcopy is missing (packages dosfstools, mtools)");
             return;
@@ -149,5 +167,7 @@ fn a_disk_image_is_read_by_other_peoples_format() {
         let bytes = fs::read(&esp).unwrap();
         let read = disk::read_file(&mut &bytes[..], 0, image::BLOB_PATH).unwrap();
         assert!(read == content, "FAT{width} of {mib} MiB");
+        let read = disk::read_file(&mut &bytes[..], 0, signed::ENVELOPE_NAME).unwrap();
+        assert!(read == envelope, "FAT{width} of {mib} MiB");
     }
 }

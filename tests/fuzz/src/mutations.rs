@@ -602,11 +602,8 @@ fn edit_manifest(evidence: &mut Evidence, rng: &mut Rng) {
 fn other_signature(quote: &mut Quote) {
     let Some((head, s)) = quote.signature.split_last_chunk::<32>() else { return };
     let head = head.to_vec();
-    let (Some(r), Ok(mut whole)) =
-        (head.get(6..38).map(<[u8]>::to_vec), Vec::<u8>::try_from(s.to_vec()))
-    else {
-        return;
-    };
+    let Some(r) = head.get(6..38).map(<[u8]>::to_vec) else { return };
+    let mut whole = s.to_vec();
     let mut rs = r;
     rs.append(&mut whole);
     let Ok(signature) = p256::ecdsa::Signature::from_slice(&rs) else { return };

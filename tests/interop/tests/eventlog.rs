@@ -1,5 +1,7 @@
 //! tpm2_eventlog (tpm2-tools) replays the log that leaves a box to the same registers.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a failure fails the test")]
+
 use std::{fs, process::Command};
 
 use hookprobe_evidence::{digest::HashAlg, tcg::ReplayedLog};

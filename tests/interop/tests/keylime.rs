@@ -4,6 +4,8 @@
 //! `tests/interop/fetch-tools.sh` makes its environment in `target/interop`. Its parser loads
 //! libefivar, which comes from the system or from there.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a failure fails the test")]
+
 use std::{fs, process::Command};
 
 use hookprobe_evidence::{digest::HashAlg, pcr::PcrIndex};

@@ -5,6 +5,8 @@
 //! where that root's own dynamic linker runs it. The host's systemd is not asked: Debian 12 has no
 //! pcrlock.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a failure fails the test")]
+
 use std::{
     fs,
     path::Path,

@@ -28,6 +28,8 @@ const PURE: [(&str, &[&str]); 3] = [
             "minicbor",
             "p256",
             "p384",
+            // P-256 verification alone: the same answer as p256's, three times as fast.
+            "ring",
             "rsa",
             "serde",
             "serde_json",

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use hookprobe_evidence::signed::ENVELOPE_NAME;
+
 use crate::{
     error::{Result, at},
     shell,
@@ -49,6 +51,8 @@ pub(super) fn assemble(tree: &Tree, image: &Image, time: u64) -> Result<()> {
     };
     shell::output(mtools("mmd").args(["::/EFI", "::/EFI/BOOT"]))?;
     shell::output(mtools("mcopy").arg(image.uki()).arg("::/EFI/BOOT/BOOTX64.EFI"))?;
+    let beside = format!("::/{ENVELOPE_NAME}");
+    shell::output(mtools("mcopy").arg(image.envelope()).arg(beside))?;
     // Empty: the box makes its volume at the first boot, because only its TPM can keep the key.
     blank(&input.join("state.img"), STATE_MIB)?;
     shell::output(

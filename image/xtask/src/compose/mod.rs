@@ -18,6 +18,7 @@ use std::{
 use hookprobe_evidence::{
     closure::ServiceList,
     digest::HashAlg,
+    loader::add_loader,
     manifest::{MANIFEST_PATH, ReferenceManifest},
     release::add_boot,
     signed::{RELEASE_KEY_PATH, seal_manifest},
@@ -122,8 +123,8 @@ pub fn repack(tree: &Tree, name: &str, vouch: Vouch, edit: impl FnOnce(&Path)) -
         Vouch::Stolen => {
             parts.erofs(&image)?;
             let envelope = original.envelope();
-            let envelope = fs::read(&envelope).map_err(at(&envelope))?;
-            let blob = parts.blob(&image, Some(&envelope))?;
+            fs::copy(&envelope, image.envelope()).map_err(at(&envelope))?;
+            let blob = parts.blob(&image)?;
             fs::write(image.uki(), blob).map_err(at(image.uki()))?;
         }
         Vouch::Signed { generation } => {
@@ -289,13 +290,14 @@ impl Parts<'_> {
         Ok(())
     }
 
-    /// The boot blob with the signed manifest in it, which it does not measure.
+    /// The boot blob, and the signed manifest that goes beside it.
     fn uki(&self, image: &Image, mut manifest: ReferenceManifest) -> Result<()> {
         let measure = |error: &dyn std::fmt::Display| Error::Measure(error.to_string());
-        let bare = self.blob(image, None)?;
-        let pcr11 = uki::predict_pcr11(&bare, &HashAlg::ALL).map_err(|error| measure(&error))?;
+        let blob = self.blob(image)?;
+        let pcr11 = uki::predict_pcr11(&blob, &HashAlg::ALL).map_err(|error| measure(&error))?;
         // Named, so that a verdict can say which section of the blob differs.
-        add_boot(&mut manifest, &bare).map_err(|error| measure(&error))?;
+        add_boot(&mut manifest, &blob).map_err(|error| measure(&error))?;
+        add_loader(&mut manifest, &blob).map_err(|error| measure(&error))?;
         let mut failed = None;
         let signed = manifest.sign(&pcr11, |digest| {
             self.signer.sign_digest(digest).unwrap_or_else(|error| {
@@ -309,7 +311,6 @@ impl Parts<'_> {
         }
         let envelope =
             seal_manifest(&manifest, &self.signer.id()?, |bytes| self.signer.sign(bytes));
-        let blob = self.blob(image, Some(&envelope))?;
         fs::write(image.uki(), &blob).map_err(at(image.uki()))?;
         fs::write(image.envelope(), &envelope).map_err(at(image.envelope()))?;
         fs::write(image.manifest(), manifest.to_json()).map_err(at(image.manifest()))?;
@@ -317,7 +318,7 @@ impl Parts<'_> {
         fs::write(&packages, self.base.packages.join("\n") + "\n").map_err(at(&packages))
     }
 
-    fn blob(&self, image: &Image, envelope: Option<&[u8]>) -> Result<Vec<u8>> {
+    fn blob(&self, image: &Image) -> Result<Vec<u8>> {
         let read = |path: PathBuf| fs::read(&path).map_err(at(path));
         let initrd = self.initrd(image)?;
         let cmdline_file = self.tree.source("image/layout/cmdline-x86_64.txt");
@@ -333,14 +334,13 @@ impl Parts<'_> {
         let release = os_release();
         let uname = self.base.kernel.clone();
         let cmdline = cmdline.join(" ");
-        let mut sections: Vec<(&str, &[u8])> = vec![
+        let sections: [(&str, &[u8]); 5] = [
             (".osrel", release.as_bytes()),
             (".cmdline", cmdline.as_bytes()),
             (".uname", uname.as_bytes()),
             (".initrd", &initrd),
             (".linux", &kernel),
         ];
-        sections.extend(envelope.map(|envelope| (".pcrsig", envelope)));
         uki::compose(&stub, &sections).map_err(|error| Error::Measure(error.to_string()))
     }
 

@@ -19,6 +19,7 @@ use crate::{
 /// One module of the base.
 #[derive(Debug, Clone)]
 struct Module {
+    packed: Vec<u8>,
     bytes: Vec<u8>,
     depends: Vec<String>,
     aliases: Vec<String>,
@@ -48,7 +49,7 @@ fn load(path: &Path) -> Result<Module> {
     lzma_rs::xz_decompress(&mut packed.as_slice(), &mut bytes)
         .map_err(|error| wrong(format!("{error:?}")))?;
     let (depends, aliases) = modinfo(&bytes).map_err(wrong)?;
-    Ok(Module { bytes, depends, aliases })
+    Ok(Module { packed, bytes, depends, aliases })
 }
 
 /// Dependencies and aliases from the section `.modinfo`.
@@ -124,9 +125,10 @@ pub fn install(base: &Base, wanted: &Path, root: &Path) -> Result<()> {
     let roots: Vec<&str> = lines.iter().filter_map(|words| words.first().copied()).collect();
     let mut index = String::new();
     for (name, module) in resolve(base, &roots)? {
-        let path = format!("usr/lib/modules/{name}.ko");
+        // As the maker packed and signed it: the kernel unpacks it, and it is half as large.
+        let path = format!("usr/lib/modules/{name}.ko.xz");
         let file = root.join(&path);
-        fs::write(&file, &module.bytes).map_err(at(&file))?;
+        fs::write(&file, &module.packed).map_err(at(&file))?;
         let depends = if module.depends.is_empty() { "-".into() } else { module.depends.join(",") };
         index.push_str(&format!("module {name} /{path} {depends}\n"));
         for alias in module.aliases {

@@ -9,6 +9,8 @@ use std::{
 };
 
 use super::{OVMF_VARS, Options, tpm};
+use hookprobe_evidence::signed::ENVELOPE_NAME;
+
 use crate::{
     compose,
     error::{Result, at},
@@ -27,6 +29,12 @@ pub fn folder(tree: &Tree, name: &str) -> PathBuf {
     tree.target("vm").join(name)
 }
 
+/// Writes a boot blob and the signed manifest that stands beside it.
+fn put_blob(disk: &Path, uki: &Path) -> Result<()> {
+    esp_put(disk, uki, "EFI/BOOT/BOOTX64.EFI")?;
+    esp_put(disk, &uki.with_file_name("manifest.dsse"), ENVELOPE_NAME)
+}
+
 /// Makes the folder of a machine with a fresh disk; leaves an existing one when `keep`.
 ///
 /// # Errors
@@ -37,7 +45,7 @@ pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf>
     let whole = dir.join("whole");
     if options.keep && whole.exists() {
         // The state stays, the blob is today's.
-        esp_put(&disk, options.uki.as_ref().unwrap_or(&image.uki()), "EFI/BOOT/BOOTX64.EFI")?;
+        put_blob(&disk, options.uki.as_ref().unwrap_or(&image.uki()))?;
         return Ok(dir);
     }
     let _ = fs::remove_dir_all(&dir);
@@ -46,7 +54,7 @@ pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf>
     let vars = dir.join("vars.fd");
     fs::copy(OVMF_VARS, &vars).map_err(at(OVMF_VARS))?;
     if let Some(uki) = &options.uki {
-        esp_put(&disk, uki, "EFI/BOOT/BOOTX64.EFI")?;
+        put_blob(&disk, uki)?;
     }
     if let Some(site) = &options.site {
         set_site(&dir, site)?;
