@@ -21,7 +21,7 @@ use hookprobe_attest::{
 };
 use hookprobe_evidence::{
     bundle::Endorsement,
-    digest::HashAlg,
+    digest::{Digest, HashAlg},
     log::{self, Event},
     manifest::{ExpectedEvent, ReferenceManifest},
     pcr::PcrIndex,
@@ -146,10 +146,12 @@ impl Lab {
         for (bank, index, value) in predicted.iter() {
             manifest.set_pcr(bank, index, value);
         }
-        let values: Vec<_> = [PcrIndex::UKI, PcrIndex::SERVICES]
-            .into_iter()
-            .map(|index| (index, predicted.get(HashAlg::Sha256, index).unwrap().clone()))
-            .collect();
+        // Nothing is measured into PCR 4 here: no firmware runs.
+        let value = |index| {
+            predicted.get(HashAlg::Sha256, index).cloned().unwrap_or(Digest::zero(HashAlg::Sha256))
+        };
+        let values = [PcrIndex::LOADER, PcrIndex::UKI, PcrIndex::SERVICES]
+            .map(|index| (index, value(index)));
         let digest = policy::pcr_policy(Purpose::Ledger, &values).unwrap();
         for generation in 1..=self.generation {
             let message = [&digest[..], &Purpose::Ledger.reference(generation)].concat();
