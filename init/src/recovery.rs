@@ -149,7 +149,10 @@ impl Console {
 impl Drop for Console {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            let _ = tcsetattr(&self.file, OptionalActions::Flush, before);
+            // Not with the drain of OptionalActions::Flush: a line whose other side takes nothing would
+            // hold PID 1 for ever.
+            let _ = tcflush(&self.file, QueueSelector::IFlush);
+            let _ = tcsetattr(&self.file, OptionalActions::Now, before);
         }
     }
 }

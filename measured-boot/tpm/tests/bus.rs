@@ -25,7 +25,7 @@ const HMAC: u32 = 0x0155;
 const QUOTE: u32 = 0x0158;
 
 fn registers(tpm: &mut Context) -> Vec<(PcrIndex, hookprobe_evidence::digest::Digest)> {
-    let indexes = [PcrIndex::UKI, PcrIndex::SERVICES];
+    let indexes = [PcrIndex::LOADER, PcrIndex::UKI, PcrIndex::SERVICES];
     let values = tpm.pcr_read(&[HashAlg::Sha256], &indexes).unwrap();
     values.into_iter().map(|((_, index), value)| (index, value)).collect()
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use super::{log_file, proxy::Proxy, wait_for_socket};
@@ -72,6 +73,8 @@ fn configuration(tree: &Tree) -> Result<PathBuf> {
     Ok(ca.join("setup.conf"))
 }
 
+static AUTHORITY: Mutex<()> = Mutex::new(());
+
 /// Makes a new TPM in a machine's folder, in place of the one that is there.
 ///
 /// # Errors
@@ -80,6 +83,8 @@ pub fn make(tree: &Tree, dir: &Path, banks: &str) -> Result<()> {
     let state = dir.join("tpm");
     let _ = fs::remove_dir_all(&state);
     fs::create_dir_all(&state).map_err(at(&state))?;
+    // One at a time: the first makes the authority, and each takes its next serial number.
+    let _alone = AUTHORITY.lock().unwrap_or_else(PoisonError::into_inner);
     let configuration = configuration(tree)?;
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
     shell::output(
