@@ -52,7 +52,7 @@ fn new_box(tree: &hookprobe_xtask::tree::Tree, image: &hookprobe_xtask::tree::Im
     let (mut vm, _) = boot(tree, image, &options);
     expect(&mut vm, "state", "volume=");
     let mut screen = Screen::plug(&vm).unwrap();
-    screen.wait(&["R"]).unwrap();
+    screen.wait(&["RECOVERY KEY NOT NOTED"]).unwrap();
     screen.press("R").unwrap();
     let key = recovery_key(&mut screen);
     vm.power_off().unwrap();

@@ -49,6 +49,9 @@ fn measured_as_predicted_and_driven_over_the_serial_line() {
 
     let mut screen = Screen::plug(&vm).unwrap();
     screen.press("1").unwrap();
+    // A new box has a recovery key that nobody has noted; it says so until somebody puts it off.
+    screen.wait(&["RECOVERY KEY NOT NOTED"]).unwrap();
+    screen.press("\x1b").unwrap();
     screen.wait(&["ATTESTATION", "hp-lab", "[ OK ]"]).unwrap();
     screen.press("7").unwrap();
     screen.wait(&["ledger", "sensor", "response"]).unwrap();
