@@ -65,7 +65,7 @@ fn shipped(campaign: &Campaign<'_>, dir: &Path, challenge: &[u8]) -> Result<i32>
     let output = Command::new(&program)
         .arg("bundle")
         .arg(&file)
-        .args(["--nonce", &hex, "--release-key"])
+        .args(["--nonce", &hex, "--ak", &campaign.known()?.ak.hex(), "--release-key"])
         .arg(key)
         .output()
         .map_err(|source| Error::Spawn { program: program.display().to_string(), source })?;
