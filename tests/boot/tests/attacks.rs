@@ -33,7 +33,8 @@ fn twenty_attacks() {
 fn recovery_key(screen: &mut Screen) -> String {
     let groups = |text: &str| -> Option<String> {
         text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '-'))
-            .find(|word| word.len() >= 30 && word.matches('-').count() >= 5)
+            // Eight groups of five; a frame is dashes alone.
+            .find(|word| word.chars().filter(char::is_ascii_alphanumeric).count() == 40)
             .map(str::to_owned)
     };
     let begun = Instant::now();
