@@ -188,13 +188,13 @@ impl Run<'_> {
     /// it, too; that the firmware ran the blob and nothing before it is in PCR 4, which no system can
     /// have for another.
     fn boot(&mut self, log: Option<&ReplayedLog>, manifest: &ReferenceManifest) -> bool {
-        let known = |bank: HashAlg| manifest.pcr(bank, PcrIndex::LOADER).is_some();
-        if HashAlg::ALL.into_iter().any(known) && !self.predicted(PcrIndex::LOADER, manifest) {
-            let problem = self.differs(PcrIndex::LOADER, manifest);
-            self.diverges(&problem);
-            return false;
-        }
         if self.predicted(PcrIndex::UKI, manifest) {
+            let known = |bank: HashAlg| manifest.pcr(bank, PcrIndex::LOADER).is_some();
+            if HashAlg::ALL.into_iter().any(known) && !self.predicted(PcrIndex::LOADER, manifest) {
+                let problem = self.differs(PcrIndex::LOADER, manifest);
+                self.diverges(&problem);
+                return false;
+            }
             return true;
         }
         let events: Vec<&Event> =
