@@ -139,6 +139,12 @@ impl TrustError {
         move |source| Self::Tpm { command, source }
     }
 
+    /// Whether the conversation failed rather than the request: a new connection may help.
+    #[must_use]
+    pub fn is_of_the_wire(&self) -> bool {
+        matches!(self, Self::Tpm { .. } | Self::Pcr(PcrError::Tpm { .. }) | Self::Fake { .. })
+    }
+
     /// The TPM's reason, when it is the TPM that refused.
     pub(crate) fn kind(&self) -> Option<Tss2ResponseCodeKind> {
         match self {

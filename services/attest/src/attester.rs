@@ -33,12 +33,12 @@ pub enum NoTrust {
     Broken(Fault),
 }
 
-/// Opens the TPM. Called once, on the thread that will own it.
-pub type Open = Box<dyn FnOnce() -> Result<Box<dyn Trust>, NoTrust> + Send>;
+/// Opens the TPM. Called on the thread that owns it: at the start, and when the connection broke.
+pub type Open = Box<dyn FnMut() -> Result<Box<dyn Trust>, NoTrust> + Send>;
 
 /// Everything that jobs need.
 pub struct Attester {
-    open: Option<Open>,
+    open: Open,
     trust: Option<Box<dyn Trust>>,
     host: Box<dyn Host + Send>,
     store: Box<dyn Store + Send>,
@@ -80,7 +80,7 @@ impl Attester {
         boot_id: &str,
     ) -> Self {
         Self {
-            open: Some(open),
+            open,
             trust: None,
             host,
             store,

@@ -342,6 +342,23 @@ fn evidence_stands_up_to_a_verifier_and_tells_what_is_wrong() {
 }
 
 #[test]
+fn a_broken_connection_is_opened_anew_and_the_reset_behind_it_is_seen() {
+    let lab = Lab::new();
+    let (mut attester, started, _) = lab.start();
+    let pinned = enrolled(&started).pin.reset_count;
+    let next = lab.tpm().steps();
+    lab.tpm().reset();
+    lab.tpm().fail_at(next);
+    let attested = quote(&mut attester, Want::Own).unwrap();
+    assert_eq!(attested.clock.reset_count, pinned + 1);
+    // One new connection per quote: a TPM that goes on failing is not asked for ever.
+    let next = lab.tpm().steps();
+    lab.tpm().fail_from(next);
+    assert!(quote(&mut attester, Want::Own).is_err());
+    assert!(lab.tpm().steps() <= next + 2);
+}
+
+#[test]
 fn short_evidence_fits_in_a_block() {
     let lab = Lab::new();
     let (mut attester, _, _) = lab.start();

@@ -3,7 +3,8 @@
 //!
 //! A mutant is falsely accepted when it is affirmed and anything that a relying party reads out of
 //! the result differs from the original's. What no signature covers and nobody reads (the box's
-//! clock, white space of a log) may change.
+//! clock, white space of a log) may change; that Secure Boot is not known any more, and said so, is
+//! less than before and no false conclusion.
 
 use std::{
     num::NonZero,
@@ -19,7 +20,10 @@ use hookprobe_evidence::{
 };
 use minicbor::bytes::ByteVec;
 
-use super::{Campaign, judge};
+use super::{
+    Campaign,
+    judge::{self, found},
+};
 use crate::error::{Error, Result};
 
 /// At least so many threads; one core is left to the machine under attack.
@@ -29,6 +33,8 @@ const RAW_EVERY: u64 = 16;
 /// One mutant in so many changes full evidence; the others change what short evidence has, which is
 /// what the quote covers and cheaper to judge.
 const FULL_EVERY: u64 = 12;
+/// Remark that Secure Boot is off or not known.
+const SECURE_BOOT: &str = "HP-MB-064";
 /// Record separator of the user-space log (RFC 7464).
 const RECORD: u8 = 0x1e;
 
@@ -232,7 +238,14 @@ fn claims(rng: &mut Rng, pcrs: &mut Vec<hookprobe_evidence::bundle::PcrClaim>) {
     }
 }
 
-/// What a relying party reads out of an appraisal.
+/// Whether an affirmed mutant says nothing but what the original says.
+fn same(mutant: &Appraisal, original: &Appraisal) -> bool {
+    let unknown = mutant.secure_boot.is_none() && found(mutant, SECURE_BOOT);
+    conclusions(mutant) == conclusions(original)
+        && (unknown || mutant.secure_boot == original.secure_boot)
+}
+
+/// What a relying party reads out of an appraisal, but for Secure Boot, see [`same`].
 fn conclusions(appraisal: &Appraisal) -> impl PartialEq + std::fmt::Debug {
     // In whatever order they stand beside the quote.
     let mut registers: Vec<(PcrIndex, String)> =
@@ -242,7 +255,7 @@ fn conclusions(appraisal: &Appraisal) -> impl PartialEq + std::fmt::Debug {
         (appraisal.claims, appraisal.level, appraisal.divergence.clone()),
         (appraisal.ak_name.clone(), appraisal.node.clone(), appraisal.epoch),
         (appraisal.ledger.clone(), appraisal.clock, appraisal.image.clone()),
-        (appraisal.secure_boot, appraisal.nonce.clone()),
+        appraisal.nonce.clone(),
         registers,
     )
 }
@@ -286,12 +299,17 @@ impl Original {
             let appraisal = appraise(&mutant, &self.reference, self.now_s);
             if appraisal.status != Status::Affirming {
                 tally.refused += 1;
-            } else if conclusions(&appraisal) == conclusions(expected) {
+            } else if same(&appraisal, expected) {
                 tally.same += 1;
             } else {
                 tally.wrong += 1;
                 eprintln!(
-                    "note: mutant {turn} of seed {seed:#x} was affirmed with other conclusions"
+                    "note: mutant {turn} of seed {seed:#x} was affirmed with other conclusions: \
+                     {:?}, Secure Boot {:?} where the original has {:?}, {:?}",
+                    conclusions(&appraisal),
+                    appraisal.secure_boot,
+                    conclusions(expected),
+                    expected.secure_boot
                 );
             }
         }

@@ -94,7 +94,9 @@ impl Run<'_> {
             self.userspace(log);
         }
         if let Some(manifest) = manifest {
-            let good = self.boot(log.as_ref(), manifest) & self.services(log.as_ref(), manifest);
+            // Services first: the blob contains them, so that a changed file changes PCR 11 as well,
+            // and the file is what a reader wants to hear of.
+            let good = self.services(log.as_ref(), manifest) & self.boot(log.as_ref(), manifest);
             if good {
                 self.claim(executables, Claim::GOOD);
                 self.claim(|c| &mut c.file_system, Claim::GOOD);

@@ -8,7 +8,7 @@ use hookprobe_evidence::{
     quote::Binding,
     tcg::{self, ReplayedLog},
 };
-use hookprobe_tpm::trust::{Quoted, Selection};
+use hookprobe_tpm::trust::{AkBlob, Quoted, Selection};
 use minicbor::bytes::ByteVec;
 use sha2::{Digest as _, Sha256};
 
@@ -134,9 +134,38 @@ impl Attester {
         }
     }
 
+    /// Asks for a quote; once more over a new connection when the old one is broken. A TPM that was
+    /// reset under the running box looks like that, and only its next quote says so.
     fn ask(&mut self, selection: &Selection, binding: &Binding) -> Result<Quoted, Fault> {
         let trust = self.trust.as_mut().ok_or_else(not_enrolled)?;
-        trust.quote(selection, &binding.extra_data()).map_err(|error| Fault::from_error(&error))
+        let extra_data = binding.extra_data();
+        let error = match trust.quote(selection, &extra_data) {
+            Ok(quoted) => return Ok(quoted),
+            Err(error) => error,
+        };
+        if !error.is_of_the_wire() || !self.reconnect() {
+            return Err(Fault::from_error(&error));
+        }
+        let trust = self.trust.as_mut().ok_or_else(not_enrolled)?;
+        trust.quote(selection, &extra_data).map_err(|error| Fault::from_error(&error))
+    }
+
+    /// Opens the TPM anew and loads the attestation key; the old connection stays when that fails.
+    fn reconnect(&mut self) -> bool {
+        let Some(ak) = self.identity.ak.as_ref().map(AkBlob::from) else {
+            return false;
+        };
+        let Ok(mut trust) = (self.open)() else {
+            return false;
+        };
+        let loaded = trust.load_ak(&ak);
+        if let Err(error) = &loaded {
+            tracing::warn!("tpm: opened anew, without its key: {error}");
+            return false;
+        }
+        tracing::warn!("tpm: opened anew after an error");
+        self.trust = Some(trust);
+        true
     }
 }
 

@@ -16,7 +16,7 @@ use hookprobe_wire::{
 };
 use zeroize::Zeroizing;
 
-use super::{Attester, NoTrust, Ready, appraisal, condition};
+use super::{Attester, Ready, appraisal, condition};
 use crate::{
     code::{self, Fault},
     host,
@@ -61,12 +61,7 @@ impl Attester {
         if let Some(text) = &fresh {
             self.identity.recovery = Some(text.to_string());
         }
-        let open = self.open.take();
-        let opened = open.map_or_else(
-            || Err(NoTrust::Broken(Fault::new(code::NOT_ENROLLED, "tpm: opened twice; restart"))),
-            |open| open(),
-        );
-        let (condition, seed) = match opened {
+        let (condition, seed) = match (self.open)() {
             Ok(mut trust) => {
                 let enrolled = self.enrol_patiently(trust.as_mut(), &mut notes);
                 self.trust = Some(trust);

@@ -178,7 +178,7 @@ impl Lab {
     pub(crate) fn attester(&self) -> Attester {
         let (tpm, present) = (self.tpm.clone(), self.present);
         let open: Open = Box::new(move || match present {
-            true => Ok(Box::new(Shared(tpm))),
+            true => Ok(Box::new(Shared(Arc::clone(&tpm)))),
             false => Err(NoTrust::Absent(Fault::new("HP-AT-006", "tpm: none; fit one"))),
         });
         let anchors = match self.signed {
