@@ -22,7 +22,8 @@ pub fn picture(tree: &Tree, image: &Image) -> Result<String> {
     let mut vm = Vm::start(tree, image, &options)?;
     run::wait_ready(&mut vm)?;
     let mut screen = Screen::plug(&vm)?;
-    // A late terminal asks for the whole screen.
+    // A late terminal asks for the whole screen; Escape puts the notice about the recovery key away.
+    screen.press("\u{1b}")?;
     screen.press("\u{c}1")?;
     screen.wait(&["ATTESTATION", "sensor         [ OK ]"])?;
     screen.press("d")?;

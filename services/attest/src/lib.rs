@@ -22,7 +22,6 @@ pub mod core;
 pub mod host;
 pub mod identity;
 pub mod job;
-pub mod log;
 pub mod open;
 pub mod serve;
 pub mod store;

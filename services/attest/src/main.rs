@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use hookprobe_attest::{
-    host, log, open,
+    host, open,
     serve::{self, Options},
     store, unlock,
 };
@@ -103,7 +103,7 @@ impl From<Serve> for Options {
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    log::init();
+    hookprobe_daemon::log::init();
     match command {
         Command::Serve(options) => match serve::run(Options::from(*options)) {
             Ok(()) => ExitCode::SUCCESS,

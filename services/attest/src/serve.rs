@@ -6,9 +6,7 @@
 
 mod caller;
 mod clients;
-mod handover;
 mod links;
-mod notify;
 mod port;
 mod stream;
 
@@ -19,6 +17,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use hookprobe_daemon::{
+    Notify,
+    socket::{self, SocketError},
+};
 use hookprobe_tpm::trust::Secret;
 use hookprobe_wire::{
     Severity,
@@ -36,7 +38,6 @@ use zeroize::Zeroize as _;
 use self::{
     clients::{Clients, Said},
     links::{Control, Link, from_ledger},
-    notify::Notify,
 };
 use crate::{
     anchors::{Anchors, read_bounded},
@@ -56,7 +57,7 @@ const WATCHDOG: Duration = Duration::from_secs(5);
 /// Pause after the kernel refused to accept a client: no busy loop while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// What the start may take longer from each tick on: two of the loop's longest turns.
-const EXTEND_US: u64 = 15_000_000;
+const EXTEND_S: u32 = 15;
 /// The kernel's identity of this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// It has 36 characters and a line end.
@@ -95,13 +96,8 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// No socket to listen on.
-    #[error(
-        "HP-AT-040 socket: none named attest was handed over; start it from PID 1 or give --socket"
-    )]
-    NoSocket,
-    /// The socket can't be used.
-    #[error("HP-AT-042 socket: {0}; give another --socket")]
-    Socket(io::Error),
+    #[error("HP-AT-040 socket: {0}")]
+    Socket(#[from] SocketError),
     /// Runtime, thread or signals can't be set up.
     #[error("HP-AT-041 process: {0}; check the service's limits")]
     Setup(io::Error),
@@ -133,26 +129,13 @@ struct Service {
 /// # Errors
 /// Any [`ServeError`].
 pub fn run(options: Options) -> Result<(), ServeError> {
-    let listener = listen(&options)?;
+    let listener = socket::listener("attest", options.socket.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(ServeError::Setup)?;
     runtime.block_on(async { Service::new(options)?.run(listener).await })
-}
-
-fn listen(options: &Options) -> Result<StdListener, ServeError> {
-    let listener = match (handover::listener("attest"), &options.socket) {
-        (Some(listener), _) => listener,
-        (None, Some(path)) => {
-            let _ = std::fs::remove_file(path); // Of an earlier life.
-            StdListener::bind(path).map_err(ServeError::Socket)?
-        }
-        (None, None) => return Err(ServeError::NoSocket),
-    };
-    listener.set_nonblocking(true).map_err(ServeError::Socket)?;
-    Ok(listener)
 }
 
 /// The boot id's digits; of another kernel than ours, none.
@@ -209,7 +192,7 @@ impl Service {
     }
 
     async fn run(mut self, listener: StdListener) -> Result<(), ServeError> {
-        let listener = UnixListener::from_std(listener).map_err(ServeError::Socket)?;
+        let listener = UnixListener::from_std(listener).map_err(ServeError::Setup)?;
         let on = |kind| signal(kind).map_err(ServeError::Setup);
         let mut terminate: Signal = on(SignalKind::terminate())?;
         let mut interrupt: Signal = on(SignalKind::interrupt())?;
@@ -240,7 +223,7 @@ impl Service {
                 }).await,
             }
         }
-        self.notify.say("STOPPING=1");
+        self.notify.stopping();
         tracing::info!("stopping");
         self.worker.stop().await;
         Ok(())
@@ -262,7 +245,7 @@ impl Service {
         if self.watchdog.elapsed() >= WATCHDOG {
             self.watchdog = Instant::now();
             let status = self.summary();
-            self.notify.say(&format!("WATCHDOG=1\nSTATUS={status}"));
+            self.notify.alive(&status);
         }
     }
 
@@ -331,13 +314,12 @@ impl Service {
             // Handled by the caller, which may wait for a connection.
             Effect::AskControl(_) => {}
             Effect::Extend => {
-                let text = "WATCHDOG=1\nSTATUS=setting up the identity";
-                self.notify.say(&format!("EXTEND_TIMEOUT_USEC={EXTEND_US}\n{text}"));
+                self.notify.starting("setting up the identity", EXTEND_S);
             }
             Effect::Ready => {
                 self.ready = true;
                 let status = self.summary();
-                self.notify.say(&format!("READY=1\nSTATUS={status}"));
+                self.notify.ready(&status);
                 tracing::info!(%status, "ready");
             }
             Effect::Log(Severity::Info, line) => tracing::info!("{line}"),

@@ -52,7 +52,6 @@ pub mod client;
 pub mod code;
 pub mod epoch;
 pub mod key;
-pub mod log;
 pub mod merkle;
 pub mod offline;
 pub mod serve;

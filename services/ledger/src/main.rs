@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hookprobe_ledger::{attest::KeySource, bench, log, offline, serve};
+use hookprobe_ledger::{attest::KeySource, bench, offline, serve};
 use hookprobe_wire::Seq;
 
 /// Signed event blocks of this box.
@@ -64,7 +64,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { dir, attest, key, socket, allow_uid } => {
-            log::init();
+            hookprobe_daemon::log::init();
             let key = key.map_or(KeySource::Attest(attest), KeySource::File);
             let options = serve::Options { dir, key, socket, allow_uids: allow_uid };
             match serve::serve(&options) {

@@ -22,6 +22,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use hookprobe_daemon::{
+    Notify,
+    socket::{self, SocketError},
+};
 use hookprobe_wire::{
     attest::KeyOrigin,
     block::SALT_BYTES,
@@ -41,20 +45,15 @@ use crate::{
     code,
     epoch::{Boot, BootId, Mark, Rollback},
     key::{KeyError, fill_random},
-    log,
     store::open::{DATABASE, OpenError, Opened, open},
     writer::Outcome,
 };
 
 mod hub;
-pub mod listen;
-pub mod notify;
 mod session;
 mod thread;
 
 use hub::{Ask, Hub};
-use listen::ListenError;
-use notify::Notify;
 use thread::{Job, WriterThread};
 
 /// Connections at once; 64 writers and as many readers.
@@ -99,8 +98,8 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// No socket.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
+    #[error("HP-LD-031 socket {0}")]
+    Listen(#[from] SocketError),
     /// No key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -130,20 +129,20 @@ pub enum ServeError {
 /// # Errors
 /// Any [`ServeError`]; its text is the last line of the log.
 pub fn serve(options: &Options) -> Result<(), ServeError> {
-    let notify = Notify::from_env();
-    let listener = listen::listener(&options.socket)?;
+    let notify = Notify::from_environment();
+    let listener = socket::listener("ledger", Some(&options.socket))?;
     let waits = Waits::default();
     let extend_s =
         PROGRESS_EXTEND_S.saturating_add(u32::try_from(waits.total.as_secs()).unwrap_or(u32::MAX));
     let asking = "asking attest for the signing key";
     let identity = identity(&options.key, waits, &mut || notify.starting(asking, extend_s))?;
-    identity.diagnostic.iter().for_each(log::say);
+    identity.diagnostic.iter().for_each(hookprobe_daemon::log::say);
     // Before anything is read, so that a long check is not taken for a hang.
     let bytes = std::fs::metadata(options.dir.join(DATABASE)).map_or(0, |meta| meta.len());
     let seconds = u32::try_from(bytes / CHECK_BYTES_PER_S).unwrap_or(u32::MAX);
     notify.starting("checking the database", PROGRESS_EXTEND_S.saturating_add(seconds));
     let mut opened = open(&options.dir, &boot(&identity), &mut progress(&notify))?;
-    opened.diagnostics.iter().for_each(log::say);
+    opened.diagnostics.iter().for_each(hookprobe_daemon::log::say);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hookprobe_response::{log, serve, sources::RESOLVERS_FILE};
+use hookprobe_response::{serve, sources::RESOLVERS_FILE};
 
 /// Answers alerts of the ledger by blocking their source for a while.
 #[derive(Debug, Parser)]
@@ -37,7 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Command::Serve { ledger, site, resolvers, pin_dir, socket } = Arguments::parse().command;
-    log::init();
+    hookprobe_daemon::log::init();
     match serve::run(serve::Options { ledger, site, resolvers, pin_dir, socket }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

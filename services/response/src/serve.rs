@@ -10,6 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hookprobe_daemon::{
+    Notify,
+    socket::{self, SocketError},
+};
 use hookprobe_wire::{
     Diagnostic, Severity,
     response::{Reply, Request},
@@ -29,9 +33,7 @@ use crate::{
     core::{Input, Policy},
     enforce::{nft::Nft, xdp::Xdp},
     engine::{Action, Clock, Engine},
-    handover,
     link::{self, Ended, Link, Retry},
-    notify::Notify,
     peer::PeerError,
     sources::Live,
 };
@@ -65,13 +67,8 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// No socket to listen on.
-    #[error(
-        "HP-RS-030 socket: none named response was handed over; start it from PID 1 or give --socket"
-    )]
-    NoSocket,
-    /// The socket can't be used.
-    #[error("HP-RS-031 socket: {0}; give another --socket")]
-    Socket(io::Error),
+    #[error("HP-RS-030 socket: {0}")]
+    Socket(#[from] SocketError),
     /// The runtime can't be built.
     #[error("HP-RS-032 runtime: {0}; check the service's limits")]
     Runtime(io::Error),
@@ -112,26 +109,13 @@ struct Service {
 /// # Errors
 /// Any [`ServeError`], all of them at the start.
 pub fn run(options: Options) -> Result<(), ServeError> {
-    let listener = listen(&options)?;
+    let listener = socket::listener("response", options.socket.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(ServeError::Runtime)?;
     runtime.block_on(Service::new(options).run(listener))
-}
-
-fn listen(options: &Options) -> Result<StdListener, ServeError> {
-    let listener = match (handover::listener("response"), &options.socket) {
-        (Some(listener), _) => listener,
-        (None, Some(path)) => {
-            let _ = std::fs::remove_file(path); // Of an earlier life.
-            StdListener::bind(path).map_err(ServeError::Socket)?
-        }
-        (None, None) => return Err(ServeError::NoSocket),
-    };
-    listener.set_nonblocking(true).map_err(ServeError::Socket)?;
-    Ok(listener)
 }
 
 /// The site configuration, or the defaults (mode observe) and what is wrong with it.
@@ -189,7 +173,7 @@ impl Service {
     }
 
     async fn run(mut self, listener: StdListener) -> Result<(), ServeError> {
-        let listener = UnixListener::from_std(listener).map_err(ServeError::Socket)?;
+        let listener = UnixListener::from_std(listener).map_err(ServeError::Runtime)?;
         let on = |kind| signal(kind).map_err(ServeError::Runtime);
         let mut terminate: Signal = on(SignalKind::terminate())?;
         let mut interrupt: Signal = on(SignalKind::interrupt())?;
@@ -215,7 +199,7 @@ impl Service {
                 }
             }
         }
-        self.notify.say("STOPPING=1");
+        self.notify.stopping();
         tracing::info!("stopping; blocks in force stay until they end");
         Ok(())
     }
@@ -247,13 +231,13 @@ impl Service {
         if !self.ready && (self.engine.is_ready() || late) {
             self.ready = true;
             let (mode, enforcers) = self.summary();
-            self.notify.say(&format!("READY=1\nSTATUS=mode {mode}, enforcers {enforcers}"));
+            self.notify.ready(&format!("mode {mode}, enforcers {enforcers}"));
             tracing::info!(mode, enforcers, degraded = late, "ready");
         }
         if self.watchdog.elapsed() >= Duration::from_millis(WATCHDOG_MS) {
             self.watchdog = Instant::now();
             let (mode, enforcers) = self.summary();
-            self.notify.say(&format!("WATCHDOG=1\nSTATUS=mode {mode}, enforcers {enforcers}"));
+            self.notify.alive(&format!("mode {mode}, enforcers {enforcers}"));
         }
     }
 

@@ -6,21 +6,19 @@ use crate::{Tree, lexer::has_word};
 pub const LINES_MAX: usize = 700;
 
 /// Files with unsafe code, and what for.
-pub const UNSAFE: [(&str, &str); 16] = [
+pub const UNSAFE: [(&str, &str); 14] = [
     ("ebpf/abi/src/lib.rs", "Pod markers for records shared with the kernel"),
     ("ebpf/programs/src/", "eBPF reads packets and maps through pointers"),
     ("init/src/sys.rs", "system calls that rustix and nix lack"),
     ("init/tests/fixtures/probe.rs", "a program that tries what the sandbox has to refuse"),
-    ("services/attest/src/serve/handover.rs", "takes the descriptors that PID 1 hands over"),
     ("services/attest/src/serve/port.rs", "a promise to tokio about the descriptor of a device"),
     (
         "services/attest/src/unlock/native.rs",
         "a callback from C, and a program executed by descriptor after fork",
     ),
     ("services/console/src/signals.rs", "signal handlers"),
-    ("services/ledger/src/serve/listen.rs", "takes the descriptors that PID 1 hands over"),
+    ("services/daemon/src/socket.rs", "takes the descriptors that PID 1 hands over"),
     ("services/ledger/tests/socket.rs", "a test hands over descriptors as PID 1 does"),
-    ("services/response/src/handover.rs", "takes the descriptors that PID 1 hands over"),
     ("services/response/tests/kernel/mod.rs", "a test enters a network namespace"),
     (
         "services/sensor/src/live/ring.rs",

@@ -12,6 +12,8 @@ fn package(path: &str, name: &str, dependencies: &str) -> Tree {
     Tree::of(&[
         (&format!("{path}/Cargo.toml"), &format!("[package]\nname = \"{name}\"\n{dependencies}")),
         ("services/ledger/Cargo.toml", "[package]\nname = \"hookprobe-ledger\"\n"),
+        ("services/ledger/src/main.rs", "fn main() {}"),
+        ("services/daemon/Cargo.toml", "[package]\nname = \"hookprobe-daemon\"\n"),
     ])
 }
 
@@ -29,6 +31,10 @@ fn imports_that_point_the_wrong_way() {
         "[dev-dependencies]\nhookprobe-ledger.workspace = true\n",
         "services never depend",
     );
+    // Without a program it is a library of services.
+    let library =
+        package(console.0, console.1, "[dependencies]\nhookprobe-daemon.workspace = true\n");
+    assert!(imports::check(&library).is_empty());
     check(console.0, console.1, "[dependencies]\nredb.workspace = true\n", "single writer");
     check(
         console.0,

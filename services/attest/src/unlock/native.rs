@@ -17,6 +17,9 @@ use libc::{c_char, c_int, c_void};
 const LOG_NORMAL: c_int = 0;
 const LOG_ERROR: c_int = 1;
 
+/// Of libcryptsetup about the node of a volume that it opened.
+const NOT_OURS: &str = "chown failed";
+
 /// Sends libcryptsetup's messages to the log, one line each. Before this it writes to stdout.
 pub(super) fn forward_messages() {
     libcryptsetup_rs::set_log_callback::<()>(Some(said), None);
@@ -28,9 +31,12 @@ unsafe extern "C" fn said(level: c_int, message: *const c_char, _user: *mut c_vo
     }
     // SAFETY: libcryptsetup passes a NUL-terminated string that lives during the call.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    let text = text.trim_end();
     match level {
-        LOG_ERROR => tracing::warn!("libcryptsetup: {}", text.trim_end()),
-        LOG_NORMAL => tracing::info!("libcryptsetup: {}", text.trim_end()),
+        // The node is PID 1's to hand out, and this helper has no capability for it.
+        LOG_ERROR if text.contains(NOT_OURS) => tracing::debug!("libcryptsetup: {text}"),
+        LOG_ERROR => tracing::warn!("libcryptsetup: {text}"),
+        LOG_NORMAL => tracing::info!("libcryptsetup: {text}"),
         _ => {}
     }
 }

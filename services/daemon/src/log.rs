@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use hookprobe_wire::text;
+use hookprobe_wire::{Diagnostic, Severity, text};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
@@ -25,6 +25,15 @@ pub fn init() {
         .with_max_level(Level::INFO)
         .event_format(Line)
         .try_init();
+}
+
+/// Says a diagnostic once, at the level that its severity asks for.
+pub fn say(diagnostic: &Diagnostic) {
+    match diagnostic.severity {
+        Severity::Info => tracing::info!("{diagnostic}"),
+        Severity::Warn => tracing::warn!("{diagnostic}"),
+        Severity::Critical => tracing::error!("{diagnostic}"),
+    }
 }
 
 struct Line;

@@ -1,4 +1,6 @@
-//! The sd_notify protocol: what PID 1 is told.
+//! What PID 1 is told: sd_notify(3).
+//!
+//! A message that can't be sent is lost: PID 1 notices by its own clock.
 
 use std::{
     io,
@@ -23,7 +25,7 @@ pub struct Notify {
 impl Notify {
     /// From the environment.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub fn from_environment() -> Self {
         let period = std::env::var("WATCHDOG_USEC")
             .ok()
             .and_then(|us| us.parse().ok())
@@ -52,6 +54,11 @@ impl Notify {
     /// It made progress.
     pub fn watchdog(&self) {
         self.send("WATCHDOG=1");
+    }
+
+    /// It made progress, and how it is.
+    pub fn alive(&self, status: &str) {
+        self.send(&format!("WATCHDOG=1\nSTATUS={status}"));
     }
 
     /// The start takes longer, for a reason; `seconds` more from now.

@@ -20,15 +20,16 @@ use thiserror::Error;
 const FIRST_FD: i32 = 3;
 /// Most descriptors that are looked at.
 const FDS_MAX: i32 = 16;
-/// Name of ours in `services.toml`.
-const NAME: &str = "ledger";
 
-/// Why there is no socket.
+/// Why there is no socket. The service adds its code.
 #[derive(Debug, Error)]
-pub enum ListenError {
+pub enum SocketError {
+    /// None was passed and no path given.
+    #[error("none named {0} was handed over; start it from PID 1 or give --socket")]
+    Missing(&'static str),
     /// What was passed is no listening socket.
     #[error(
-        "HP-LD-031 socket: descriptor {fd} from LISTEN_FDS is no listening socket ({why}); check the sockets of ledger in services.toml"
+        "descriptor {fd} from LISTEN_FDS is no listening socket ({why}); check the service's sockets in services.toml"
     )]
     Passed {
         /// Which.
@@ -37,41 +38,48 @@ pub enum ListenError {
         why: String,
     },
     /// Somebody listens there already.
-    #[error("HP-LD-031 socket {}: another process listens there; stop that one first", .0.display())]
+    #[error("{}: another process listens there; stop that one first", .0.display())]
     InUse(PathBuf),
     /// It can't be bound.
-    #[error("HP-LD-031 socket {}: {source}; check that its directory exists and is writable", path.display())]
+    #[error("{}: {source}; check that its directory exists and is writable", path.display())]
     Bind {
         /// Where.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
+    /// It can't be used without waiting.
+    #[error("{0}; give another --socket")]
+    Setup(io::Error),
 }
 
-/// The socket that was passed, else one bound at `path`. Call it once, before any other file is
-/// opened.
+/// The socket `name` that was passed, else one bound at `path`; it never waits. Call it once, before
+/// any other file is opened.
 ///
 /// # Errors
-/// Any [`ListenError`].
-pub fn listener(path: &Path) -> Result<UnixListener, ListenError> {
+/// Any [`SocketError`].
+pub fn listener(name: &'static str, path: Option<&Path>) -> Result<UnixListener, SocketError> {
     let count = std::env::var("LISTEN_FDS").ok();
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-    match count.and_then(|count| count.parse().ok()).and_then(|count| choose(count, &names)) {
-        Some(fd) => passed(fd),
-        None => bind(path),
-    }
+    let count = count.and_then(|count| count.parse().ok());
+    let listener = match (count.and_then(|count| choose(count, &names, name)), path) {
+        (Some(fd), _) => passed(fd)?,
+        (None, Some(path)) => bind(path)?,
+        (None, None) => return Err(SocketError::Missing(name)),
+    };
+    listener.set_nonblocking(true).map_err(SocketError::Setup)?;
+    Ok(listener)
 }
 
-fn choose(count: i32, names: &str) -> Option<i32> {
+fn choose(count: i32, names: &str, name: &str) -> Option<i32> {
     let count = count.clamp(0, FDS_MAX);
-    let named = names.split(':').position(|name| name == NAME);
-    let index = named.and_then(|index| i32::try_from(index).ok()).unwrap_or(0);
+    let index = names.split(':').position(|other| other == name)?;
+    let index = i32::try_from(index).ok()?;
     (index < count).then_some(FIRST_FD + index)
 }
 
-fn passed(fd: i32) -> Result<UnixListener, ListenError> {
-    let wrong = |why: String| ListenError::Passed { fd, why };
+fn passed(fd: i32) -> Result<UnixListener, SocketError> {
+    let wrong = |why: String| SocketError::Passed { fd, why };
     // SAFETY: the descriptor is only borrowed for two queries; a closed one answers EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     match rustix::net::sockopt::socket_acceptconn(borrowed) {
@@ -87,12 +95,12 @@ fn passed(fd: i32) -> Result<UnixListener, ListenError> {
 }
 
 /// Binds, taking the place of a socket that nobody listens on any more.
-fn bind(path: &Path) -> Result<UnixListener, ListenError> {
-    let error = |source| ListenError::Bind { path: path.into(), source };
+fn bind(path: &Path) -> Result<UnixListener, SocketError> {
+    let error = |source| SocketError::Bind { path: path.into(), source };
     match UnixListener::bind(path) {
         Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
             if UnixStream::connect(path).is_ok() {
-                return Err(ListenError::InUse(path.into()));
+                return Err(SocketError::InUse(path.into()));
             }
             fs::remove_file(path).map_err(error)?;
             UnixListener::bind(path).map_err(error)
@@ -107,11 +115,12 @@ mod tests {
 
     #[test]
     fn the_named_descriptor_is_chosen() {
-        assert_eq!(choose(1, ""), Some(3));
-        assert_eq!(choose(2, "sensor:ledger"), Some(4));
-        assert_eq!(choose(1, "x:ledger"), None);
-        assert_eq!(choose(0, "ledger"), None);
-        assert_eq!(choose(-4, ""), None);
+        assert_eq!(choose(1, "ledger", "ledger"), Some(3));
+        assert_eq!(choose(2, "sensor:ledger", "ledger"), Some(4));
+        assert_eq!(choose(1, "x:ledger", "ledger"), None);
+        assert_eq!(choose(1, "", "ledger"), None);
+        assert_eq!(choose(0, "ledger", "ledger"), None);
+        assert_eq!(choose(-4, "ledger", "ledger"), None);
     }
 
     #[test]
@@ -120,7 +129,7 @@ mod tests {
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         let live = bind(&path).unwrap();
-        assert!(matches!(bind(&path), Err(ListenError::InUse(_))));
+        assert!(matches!(bind(&path), Err(SocketError::InUse(_))));
         drop(live);
     }
 }
