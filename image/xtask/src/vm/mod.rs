@@ -39,7 +39,7 @@ const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// swtpm and QEMU make their sockets at once; ten seconds is a machine that is very busy.
 const SOCKET_WAIT: Duration = Duration::from_secs(10);
 /// How long a guest may take to power off: the services have five seconds each to end.
-const POWEROFF_WAIT: Duration = Duration::from_secs(60);
+const POWEROFF_WAIT: Duration = Duration::from_secs(120);
 
 /// End of the serial line in error messages: an emergency screen fits, a console's redraws do not.
 const SERIAL_TAIL_BYTES: usize = 1500;

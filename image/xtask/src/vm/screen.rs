@@ -10,8 +10,9 @@ use std::{
 use super::Vm;
 use crate::error::{Error, Result, at};
 
-/// The console redraws once a second; a translated guest on a busy machine is much slower.
-const SCREEN_WAIT: Duration = Duration::from_secs(60);
+/// What is waited for may come at the end of a boot, which takes as long as
+/// [`crate::run::READY_WAIT`] says.
+const SCREEN_WAIT: Duration = Duration::from_secs(240);
 /// Between two looks at the line.
 const LOOK: Duration = Duration::from_millis(100);
 
