@@ -16,7 +16,7 @@ struct Package {
 
 /// Pure crates and everything that they may depend on. An allow-list: no tokio, no randomness, no
 /// system calls, nor anything that nobody thought of here.
-const PURE: [(&str, &[&str]); 3] = [
+const PURE: [(&str, &[&str]); 7] = [
     ("hookprobe-wire", &["minicbor", "serde", "sha2", "thiserror", "toml", "zeroize"]),
     (
         "hookprobe-evidence",
@@ -42,6 +42,24 @@ const PURE: [(&str, &[&str]); 3] = [
     ),
     // For user space only, behind a feature.
     ("hookprobe-abi", &["aya"]),
+    ("hookprobe-traffic", &["md-5", "memchr", "miniz_oxide", "ring", "sha1", "sha2", "thiserror"]),
+    (
+        "hookprobe-rules",
+        &[
+            "aho-corasick",
+            "base64ct",
+            "hookprobe-traffic",
+            "md-5",
+            "memchr",
+            "regex-automata",
+            "serde_json",
+            "sha1",
+            "sha2",
+            "thiserror",
+        ],
+    ),
+    ("hookprobe-behaviour", &["hookprobe-reputation", "hookprobe-traffic", "thiserror"]),
+    ("hookprobe-reputation", &["ring", "thiserror"]),
 ];
 
 /// Libraries with few owners, and why.

@@ -3,10 +3,14 @@
 use crate::{Tree, lexer::has_word};
 
 /// Folders and files that are pure as a whole.
-const PURE: [&str; 10] = [
+const PURE: [&str; 14] = [
     "services/wire/src/",
     "measured-boot/evidence/src/",
     "ebpf/abi/src/",
+    "services/traffic/src/",
+    "services/rules/src/",
+    "services/behaviour/src/",
+    "services/reputation/src/",
     "services/ledger/src/appender.rs",
     "services/ledger/src/chain.rs",
     "services/ledger/src/merkle.rs",

@@ -6,7 +6,7 @@ use crate::{Tree, lexer::has_word};
 pub const LINES_MAX: usize = 700;
 
 /// Files with unsafe code, and what for.
-pub const UNSAFE: [(&str, &str); 14] = [
+pub const UNSAFE: [(&str, &str); 13] = [
     ("ebpf/abi/src/lib.rs", "Pod markers for records shared with the kernel"),
     ("ebpf/programs/src/", "eBPF reads packets and maps through pointers"),
     ("init/src/sys.rs", "system calls that rustix and nix lack"),
@@ -25,7 +25,6 @@ pub const UNSAFE: [(&str, &str); 14] = [
         "a promise to tokio about the descriptor of the ring buffer",
     ),
     ("services/sensor/tests/live.rs", "a test hands over descriptors as PID 1 does"),
-    ("services/sensor/src/live/notify.rs", "takes the descriptors that PID 1 hands over"),
     (
         "tests/boot/src/bin/hookprobe-adversary.rs",
         "a program that tries what the kernel and the sandbox have to refuse",

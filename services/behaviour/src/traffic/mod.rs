@@ -1,0 +1,288 @@
+//! From flows to facts: an inspector of `hookprobe-traffic` that holds the detectors.
+//!
+//! One packet at a time: the first of a flow makes [`Observation::Started`], the first one back
+//! [`Observation::Answered`], transactions of the application layer make the facts that they are,
+//! Zeek's end of a connection makes [`Observation::Ended`], and a long flow is told in between
+//! ([`CONTINUE_NS`]). What a connection was told is kept by flow slot, so nothing is counted twice.
+//!
+//! Must never happen here: state that outgrows the engine's table of flows, a fact that is made
+//! from a packet that the engine found invalid. Called by the engine of whoever runs it.
+
+mod facts;
+
+use hookprobe_traffic::{
+    Direction,
+    app::{State as AppState, TxRef},
+    engine::{Inspector, View},
+    flow::{Flow, Reason},
+    packet::{Packet, TcpFlags, Transport},
+    zeek,
+};
+
+use crate::{
+    Behaviour, Finding,
+    observation::{Answer, MINUTE_NS, Mac, Observation, Service, TimeNs},
+};
+
+/// How often a flow that goes on is told. 5 min: exfiltration is seen while it happens, and a
+/// hundred thousand flows make 330 facts a second.
+pub const CONTINUE_NS: TimeNs = 5 * MINUTE_NS;
+
+/// Findings that wait to be taken; more are dropped and counted. The gate lets 120 a minute
+/// through, so this is half an hour of a caller that never takes.
+pub const FINDINGS_MAX: usize = 4096;
+
+/// What was told about the flow in a slot.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    flow: u64,
+    is_answered: bool,
+    is_hello_told: bool,
+    next_tx: u64,
+    at_ns: TimeNs,
+    bytes: [u64; 2],
+    client_mac: Option<Mac>,
+    server_name: Option<Box<str>>,
+    /// Known only while the flow has its application layer.
+    service: Service,
+}
+
+/// The inspector.
+#[derive(Debug)]
+pub struct Glue {
+    behaviour: Behaviour,
+    slots: Vec<Told>,
+    findings: Vec<Finding>,
+    dropped: u64,
+}
+
+impl Glue {
+    /// Around detectors.
+    #[must_use]
+    pub fn new(behaviour: Behaviour) -> Self {
+        Self { behaviour, slots: Vec::new(), findings: Vec::new(), dropped: 0 }
+    }
+
+    /// The detectors.
+    #[must_use]
+    pub fn behaviour(&self) -> &Behaviour {
+        &self.behaviour
+    }
+
+    /// Takes what was found since the last call.
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Lets waits end: once a second of the input's time, after the engine's own tick.
+    pub fn tick(&mut self, now_ns: TimeNs) {
+        self.behaviour.tick(now_ns, &mut self.findings);
+        self.bound();
+    }
+
+    /// The input is over; call it after the engine's `finish`.
+    pub fn finish(&mut self) {
+        self.behaviour.finish(&mut self.findings);
+        self.bound();
+    }
+
+    /// Named counters since the start.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.behaviour.counters();
+        counters.push(("findings_dropped", self.dropped));
+        counters
+    }
+
+    fn tell(&mut self, now_ns: TimeNs, fact: &Observation<'_>) {
+        self.behaviour.handle(now_ns, fact, &mut self.findings);
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        if let Some(over) = self.findings.len().checked_sub(FINDINGS_MAX) {
+            self.dropped += crate::finding::count(over);
+            self.findings.truncate(FINDINGS_MAX);
+        }
+    }
+
+    /// What was told about a flow; a new flow in the slot has been told nothing.
+    fn told(&mut self, flow: &Flow) -> &mut Told {
+        let at = flow.slot as usize;
+        if at >= self.slots.len() {
+            self.slots.resize_with(at + 1, Told::default);
+        }
+        // The engine's slots are dense, so the slot is there now.
+        #[expect(clippy::indexing_slicing, reason = "resized to hold it just above")]
+        let told = &mut self.slots[at];
+        if told.flow != flow.id {
+            *told = Told { flow: flow.id, at_ns: flow.first_ns, ..Told::default() };
+        }
+        told
+    }
+
+    /// Begin, answer and length of the flow of a packet.
+    fn connection(&mut self, view: &View<'_, '_>, flow: &Flow) {
+        let (packet, now_ns) = (view.packet, view.packet.time_ns);
+        let is_forward = view.direction == Direction::ToServer;
+        let told = self.told(flow);
+        if is_forward && told.client_mac.is_none() {
+            told.client_mac = facts::sender(packet);
+        }
+        if view.is_first && is_forward && facts::begins(packet) {
+            let mut begin = facts::connection(flow, told.client_mac, None);
+            (begin.state, begin.last_ns) = (crate::observation::State::S0, begin.first_ns);
+            self.tell(now_ns, &Observation::Started(begin));
+        } else if !is_forward && !told.is_answered {
+            told.is_answered = true;
+            let connection = facts::connection(flow, told.client_mac, None);
+            self.tell(now_ns, &Observation::Answered(connection, answer(packet)));
+        } else if now_ns.saturating_sub(told.at_ns) >= CONTINUE_NS {
+            told.at_ns = now_ns;
+            let name = told.server_name.clone();
+            let mut connection = facts::connection(flow, told.client_mac, name.as_deref());
+            let now = [connection.sent.payload_bytes, connection.received.payload_bytes];
+            let before = std::mem::replace(&mut told.bytes, now);
+            facts::since(&mut connection, before);
+            self.tell(now_ns, &Observation::Continued(connection));
+        }
+    }
+
+    /// What the application layer learnt from this packet.
+    fn application(&mut self, view: &View<'_, '_>, flow: &Flow) {
+        let (packet, now_ns) = (view.packet, view.packet.time_ns);
+        match &flow.app.state {
+            AppState::Tls(tls) => self.tls(now_ns, flow, tls),
+            AppState::Http(_) => self.http(flow),
+            AppState::Dns(_) | AppState::Quic(_) | AppState::Dhcp(_) => {
+                for tx in flow.app.txs() {
+                    let told = self.told(flow);
+                    if tx.id() < told.next_tx {
+                        continue;
+                    }
+                    told.next_tx = tx.id() + 1;
+                    self.message(packet, flow, tx);
+                }
+            }
+            // Other protocols hold no fact of their own; their connections do.
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>) {
+        let now_ns = packet.time_ns;
+        match tx {
+            TxRef::Dns(tx) if matches!(&flow.app.state, AppState::Dns(dns) if dns.is_mdns) => {
+                for named in facts::names(packet, tx) {
+                    self.tell(now_ns, &Observation::Named(named));
+                }
+            }
+            TxRef::Dns(tx) => {
+                let addresses = facts::addresses(tx);
+                if let Some(message) = facts::dns(flow, tx, &addresses) {
+                    self.tell(now_ns, &Observation::Dns(message));
+                }
+            }
+            TxRef::Quic(tx) => {
+                let Some(hello) = &tx.client_hello else {
+                    return;
+                };
+                let name = hello.server_name.as_deref().and_then(facts::host);
+                let fact = facts::hello(flow, name, tx.ja4.as_deref());
+                let told = self.told(flow);
+                if !std::mem::replace(&mut told.is_hello_told, true) {
+                    told.server_name = name.map(Box::from);
+                    self.tell(now_ns, &Observation::TlsHello(fact));
+                }
+            }
+            TxRef::Dhcp(tx) => {
+                if let Some(message) = facts::dhcp(packet, tx) {
+                    self.tell(now_ns, &Observation::Dhcp(message));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tls(&mut self, now_ns: TimeNs, flow: &Flow, tls: &hookprobe_traffic::app::tls::Tls) {
+        let Some(hello) = &tls.tx.client_hello else {
+            return;
+        };
+        let name = hello.server_name.as_deref().and_then(facts::host);
+        let told = self.told(flow);
+        if !std::mem::replace(&mut told.is_hello_told, true) {
+            told.server_name = name.map(Box::from);
+            let fact = facts::hello(flow, name, tls.tx.ja4.as_deref());
+            self.tell(now_ns, &Observation::TlsHello(fact));
+        }
+    }
+
+    fn http(&mut self, flow: &Flow) {
+        if self.told(flow).server_name.is_some() {
+            return;
+        }
+        let host = flow.app.txs().find_map(|tx| match tx {
+            TxRef::Http(tx) => tx.request.host.as_deref().and_then(facts::host).map(Box::from),
+            _ => None,
+        });
+        self.told(flow).server_name = host;
+    }
+}
+
+impl Inspector for Glue {
+    fn packet(&mut self, view: &mut View<'_, '_>) {
+        let (packet, now_ns) = (view.packet, view.packet.time_ns);
+        if packet.is_invalid {
+            return;
+        }
+        if let Some(arp) = facts::arp(packet) {
+            self.tell(now_ns, &Observation::Arp(arp));
+        }
+        if let Some(advertisement) = facts::router_advertisement(packet) {
+            self.tell(now_ns, &Observation::RouterAdvertisement(advertisement));
+        }
+        let Some(flow) = view.flow.take() else {
+            return;
+        };
+        if packet.ip.is_some() {
+            self.connection(view, flow);
+        }
+        if view.is_app_changed {
+            self.application(view, flow);
+        }
+        view.flow = Some(flow);
+    }
+
+    fn connection_end(&mut self, flow: &Flow, connection: &zeek::Connection) {
+        let told = self.told(flow);
+        let name = told.server_name.clone();
+        let before = std::mem::take(&mut told.bytes);
+        let service = told.service;
+        let mut ended = facts::ended(flow, connection, told.client_mac, name.as_deref());
+        if ended.service == Service::Unknown {
+            ended.service = service;
+        }
+        facts::since(&mut ended, before);
+        // A connection ends when its last wait is over, which is later than its last packet; what
+        // the detectors need is the latter, and time does not go back for it.
+        self.tell(ended.last_ns, &Observation::Ended(ended));
+    }
+
+    fn flow_end(&mut self, flow: &mut Flow, _reason: Reason) {
+        // Its last connection may end later: Zeek waits longer than the flow table.
+        self.told(flow).service = facts::service(flow);
+    }
+}
+
+/// What the first packet of the server says.
+fn answer(packet: &Packet<'_>) -> Answer {
+    match packet.transport {
+        Transport::Tcp(tcp) if tcp.flags.has(TcpFlags::RST) && packet.payload.is_empty() => {
+            Answer::Refused
+        }
+        Transport::Icmp(icmp) | Transport::Icmp6(icmp) if icmp.about.is_some() => {
+            Answer::Unreachable
+        }
+        _ => Answer::Accepted,
+    }
+}

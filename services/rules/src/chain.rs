@@ -1,0 +1,669 @@
+//! Evaluation of one buffer: contents with their places, numbers, expressions, as a chain that
+//! backtracks in Suricata's way.
+//!
+//! A match that depends on the place of the one before makes that one look for another occurrence;
+//! a failure that no other occurrence can heal ends the chain at once. Steps are counted.
+
+use crate::{
+    number::Compare,
+    pcre::Regex,
+    sets::{DatasetUse, ReputationUse, Sets},
+    transform::{Base64, base64},
+};
+
+/// Steps of one chain: Suricata's `inspection-recursion-limit`.
+const STEPS_MAX: u32 = 3000;
+/// Variables of one rule that `byte_extract` and `byte_math` set.
+pub(crate) const VARIABLES_MAX: usize = 16;
+/// Captures of one match.
+const CAPTURES_MAX: usize = 16;
+
+/// A number, or the variable that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Number(i64),
+    Variable(usize),
+}
+
+/// A `content`.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent modifiers of the language")]
+pub(crate) struct Content {
+    pub(crate) pattern: Vec<u8>,
+    pub(crate) finder: Option<memchr::memmem::Finder<'static>>,
+    pub(crate) is_negated: bool,
+    pub(crate) is_caseless: bool,
+    pub(crate) offset: Option<Value>,
+    pub(crate) depth: Option<Value>,
+    pub(crate) distance: Option<Value>,
+    pub(crate) within: Option<Value>,
+    pub(crate) is_at_end: bool,
+    /// `startswith` was given, or what amounts to it.
+    pub(crate) is_at_start: bool,
+    /// What follows depends on where this matches.
+    pub(crate) is_next_relative: bool,
+    pub(crate) fast: Fast,
+}
+
+/// Whether a content is for the prefilter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fast {
+    #[default]
+    Maybe,
+    Chosen,
+    Only,
+    Chop(u16, u16),
+}
+
+/// `pcre`.
+#[derive(Debug)]
+pub(crate) struct Pcre {
+    pub(crate) regex: Regex,
+    pub(crate) is_negated: bool,
+    pub(crate) is_relative: bool,
+    pub(crate) is_next_relative: bool,
+    /// Names for groups: a variable of the flow or of the packet.
+    pub(crate) captures: Vec<(Scope, String)>,
+}
+
+/// Whose variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Flow,
+    Packet,
+    /// Shown in the alert, kept nowhere.
+    Alert,
+}
+
+/// How a number is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) bytes: Value,
+    pub(crate) offset: Value,
+    pub(crate) is_relative: bool,
+    pub(crate) is_little: bool,
+    /// As text in this base (0: by its prefix).
+    pub(crate) base: Option<u32>,
+    pub(crate) mask: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operator {
+    Less,
+    Greater,
+    Equal,
+    LessEqual,
+    GreaterEqual,
+    And,
+    Or,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Left,
+    Right,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Here,
+    Beginning,
+    End,
+}
+
+/// One link of a chain.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Content(Box<Content>),
+    Pcre(Box<Pcre>),
+    IsDataAt { at: Value, is_negated: bool, is_relative: bool },
+    ByteTest { read: Reading, is_negated: bool, operator: Operator, value: Value },
+    ByteJump { read: Reading, multiplier: u64, is_aligned: bool, from: From, post: i64 },
+    ByteExtract { read: Reading, multiplier: u64, align: u64, variable: usize },
+    ByteMath { read: Reading, operator: Arithmetic, value: Value, variable: usize },
+    Size(Compare),
+    UriLength(Compare),
+    Dataset(DatasetUse),
+    Reputation(ReputationUse),
+    Absent { or_else: bool },
+    Base64Decode { bytes: usize, offset: usize, is_relative: bool },
+    Entropy(f64, EntropyCompare),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntropyCompare {
+    Greater,
+    Less,
+    GreaterEqual,
+    LessEqual,
+    Equal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Match,
+    No,
+    /// No other occurrence of what is before can help.
+    Stop,
+}
+
+/// What was captured.
+pub(crate) type Capture = (Scope, String, Vec<u8>);
+
+/// State of a rule's inspection: variables hold over all its buffers.
+#[derive(Debug)]
+pub(crate) struct Scan<'s> {
+    pub(crate) variables: [u64; VARIABLES_MAX],
+    pub(crate) sets: &'s mut Sets,
+    pub(crate) base64: &'s [Op],
+    pub(crate) captures: Vec<Capture>,
+    pub(crate) contexts: Vec<(String, String)>,
+    /// The rule may change sets (it is not the second look at the same match).
+    offset: usize,
+    steps: u32,
+    jump_start: usize,
+}
+
+impl<'s> Scan<'s> {
+    pub(crate) fn new(sets: &'s mut Sets, base64: &'s [Op]) -> Self {
+        Self {
+            variables: [0; VARIABLES_MAX],
+            sets,
+            base64,
+            captures: Vec::new(),
+            contexts: Vec::new(),
+            offset: 0,
+            steps: 0,
+            jump_start: 0,
+        }
+    }
+
+    /// Whether `ops` match `data`, which begins at `start` of a whole that ends here if `is_end`.
+    pub(crate) fn matches(&mut self, ops: &[Op], data: &[u8], start: u64, is_end: bool) -> bool {
+        self.offset = 0;
+        self.steps = 0;
+        self.jump_start = 0;
+        let base64 = self.base64;
+        self.run(ops, data, start, is_end, base64) == Outcome::Match
+    }
+
+    fn run(&mut self, ops: &[Op], data: &[u8], start: u64, is_end: bool, base64: &[Op]) -> Outcome {
+        self.steps += 1;
+        if self.steps >= STEPS_MAX {
+            return Outcome::Stop;
+        }
+        let Some((op, rest)) = ops.split_first() else { return Outcome::Match };
+        let outcome = match op {
+            Op::Content(content) => {
+                return self.content(content, rest, data, start, is_end, base64);
+            }
+            Op::Pcre(pcre) => return self.pcre(pcre, rest, data, start, is_end, base64),
+            Op::Base64Decode { bytes, offset, is_relative } => {
+                let from = offset + if *is_relative { self.offset } else { 0 };
+                let input = data.get(from..).unwrap_or_default();
+                let input = if *bytes == 0 { input } else { input.get(..*bytes).unwrap_or(input) };
+                let decoded = self::base64(input, Base64::Rfc2045);
+                if decoded.is_empty() {
+                    return Outcome::Stop;
+                }
+                if !base64.is_empty() {
+                    self.offset = 0;
+                    return self.run(base64, &decoded, 0, true, &[]);
+                }
+                Outcome::Match
+            }
+            op => self.simple(op, data, start, is_end),
+        };
+        if outcome == Outcome::Match {
+            return self.run(rest, data, start, is_end, base64);
+        }
+        outcome
+    }
+
+    fn simple(&mut self, op: &Op, data: &[u8], start: u64, is_end: bool) -> Outcome {
+        let or_stop = |is_match: bool| if is_match { Outcome::Match } else { Outcome::Stop };
+        let or_no = |is_match: bool| if is_match { Outcome::Match } else { Outcome::No };
+        match op {
+            Op::IsDataAt { at, is_negated, is_relative } => {
+                self.is_data_at(*at, *is_negated, *is_relative, data)
+            }
+            Op::ByteTest { read, is_negated, operator, value } => {
+                or_no(self.byte_test(read, *is_negated, *operator, *value, data))
+            }
+            Op::ByteJump { .. } => or_no(self.byte_jump(op, data)),
+            Op::ByteExtract { read, multiplier, align, variable } => {
+                or_no(self.byte_extract(read, *multiplier, *align, *variable, data).is_some())
+            }
+            Op::ByteMath { read, operator, value, variable } => {
+                or_no(self.byte_math(read, *operator, *value, *variable, data).is_some())
+            }
+            Op::Size(compare) => {
+                let size = data.len() as u64 + start;
+                if compare.fits(size) {
+                    // More may come and make it too long.
+                    let is_bounded =
+                        matches!(compare, Compare::Greater(_) | Compare::GreaterEqual(_));
+                    or_no(is_end || is_bounded)
+                } else {
+                    Outcome::Stop
+                }
+            }
+            Op::UriLength(compare) => or_stop(compare.fits(data.len() as u64)),
+            Op::Dataset(dataset) => {
+                let (is_match, context) = self.sets.dataset(dataset, data);
+                if let (true, Some(context)) = (is_match, context) {
+                    self.contexts.push(context);
+                }
+                or_stop(is_match)
+            }
+            Op::Reputation(reputation) => or_stop(self.sets.reputation(reputation, data)),
+            Op::Absent { or_else } => or_no(*or_else),
+            Op::Entropy(limit, compare) => or_no(entropy_fits(data, *limit, *compare)),
+            Op::Content(_) | Op::Pcre(_) | Op::Base64Decode { .. } => Outcome::No,
+        }
+    }
+
+    fn value(&self, value: Value) -> i64 {
+        match value {
+            Value::Number(number) => number,
+            Value::Variable(index) => {
+                let value = self.variables.get(index).copied().unwrap_or(0);
+                i64::try_from(value).unwrap_or(i64::MAX)
+            }
+        }
+    }
+
+    /// Where a content may begin and where it must end; `None`: it can't match here.
+    fn range(&self, content: &Content, length: i64, before: i64, start: i64) -> Option<(i64, i64)> {
+        let is_relative = content.distance.is_some() || content.within.is_some();
+        let is_variable = |value: Option<Value>| matches!(value, Some(Value::Variable(_)));
+        let mut depth = length;
+        let mut offset;
+        if is_relative {
+            let distance = content.distance.map_or(0, |value| self.value(value));
+            offset = (before + distance).max(0);
+            if let Some(within) = content.within {
+                depth = depth.min(before + self.value(within) + distance);
+                if start != 0 && before == 0 {
+                    depth = chunked(depth, start, length)?;
+                }
+            }
+            if let Some(limit) = content.depth {
+                depth = depth.min(before + self.value(limit));
+            }
+            if let Some(least) = content.offset {
+                offset = offset.max(self.value(least));
+            }
+        } else {
+            if let Some(limit) = content.depth {
+                depth = self.value(limit);
+                if start != 0 {
+                    depth = chunked(depth, start, length)?;
+                }
+            }
+            offset = content.offset.map_or(0, |value| self.value(value));
+        }
+        if is_variable(content.offset) || is_variable(content.depth) {
+            depth += offset;
+        }
+        Some((offset, depth))
+    }
+
+    fn content(
+        &mut self,
+        content: &Content,
+        rest: &[Op],
+        data: &[u8],
+        start: u64,
+        is_end: bool,
+        base64: &[Op],
+    ) -> Outcome {
+        let length = i64::try_from(data.len()).unwrap_or(i64::MAX);
+        let is_relative = content.distance.is_some() || content.within.is_some();
+        let before = if is_relative { i64::try_from(self.offset).unwrap_or(0) } else { 0 };
+        let start_i = i64::try_from(start).unwrap_or(i64::MAX);
+        let range = self.range(content, length, before, start_i);
+        let mut again: Option<usize> = None;
+        loop {
+            let Some((offset, depth)) = range else { return Outcome::No };
+            let depth = depth.min(length);
+            let offset = again.map_or(offset, |at| i64::try_from(at).unwrap_or(i64::MAX));
+            if offset > depth || depth <= 0 {
+                return if content.is_negated {
+                    self.run(rest, data, start, is_end, base64)
+                } else {
+                    Outcome::No
+                };
+            }
+            let (from, to) =
+                (usize::try_from(offset).unwrap_or(0), usize::try_from(depth).unwrap_or(0));
+            let found = if content.is_at_end && depth < length {
+                None
+            } else {
+                content.find(data, from, to)
+            };
+            let Some(at) = found else {
+                if content.is_negated {
+                    return self.run(rest, data, start, is_end, base64);
+                }
+                return if is_relative { Outcome::No } else { Outcome::Stop };
+            };
+            let end = at + content.pattern.len();
+            if content.is_negated {
+                if content.is_at_end && end != data.len() && to - from != end {
+                    return self.run(rest, data, start, is_end, base64);
+                }
+                return if is_relative { Outcome::No } else { Outcome::Stop };
+            }
+            self.offset = end;
+            if !content.is_at_end || end == data.len() {
+                match self.run(rest, data, start, is_end, base64) {
+                    Outcome::Match => return Outcome::Match,
+                    Outcome::Stop => return Outcome::Stop,
+                    Outcome::No if !content.is_next_relative => return Outcome::Stop,
+                    Outcome::No => {}
+                }
+            }
+            again = Some(at + 1);
+        }
+    }
+
+    fn pcre(
+        &mut self,
+        pcre: &Pcre,
+        rest: &[Op],
+        data: &[u8],
+        start: u64,
+        is_end: bool,
+        base64: &[Op],
+    ) -> Outcome {
+        let before = self.offset;
+        let mut from = if pcre.is_relative { before } else { 0 };
+        loop {
+            // A relative expression sees the rest as its whole input.
+            let (shift, input) = if pcre.is_relative && from == before {
+                (before, data.get(before..).unwrap_or_default())
+            } else {
+                (0, data)
+            };
+            let found = pcre.regex.find(input, from - shift);
+            let Some(found) = found else {
+                return if pcre.is_negated {
+                    self.run(rest, data, start, is_end, base64)
+                } else {
+                    Outcome::No
+                };
+            };
+            if pcre.is_negated {
+                return Outcome::No;
+            }
+            let (begin, end) = (found.start + shift, found.end + shift);
+            for ((scope, name), group) in pcre.captures.iter().zip(&found.groups) {
+                if let Some((first, last)) = group
+                    && self.captures.len() < CAPTURES_MAX
+                {
+                    let bytes = data.get(first + shift..last + shift).unwrap_or_default();
+                    if *scope == Scope::Alert {
+                        let text = String::from_utf8_lossy(bytes).into_owned();
+                        self.contexts
+                            .push((name.clone(), serde_json::Value::from(text).to_string()));
+                    } else {
+                        self.captures.push((*scope, name.clone(), bytes.to_vec()));
+                    }
+                }
+            }
+            self.offset = end;
+            if !pcre.is_next_relative {
+                return self.run(rest, data, start, is_end, base64);
+            }
+            match self.run(rest, data, start, is_end, base64) {
+                Outcome::No => {}
+                outcome => return outcome,
+            }
+            from = begin + 1;
+            if from > data.len() {
+                return Outcome::No;
+            }
+        }
+    }
+
+    fn is_data_at(&self, at: Value, is_negated: bool, is_relative: bool, data: &[u8]) -> Outcome {
+        let is_variable = matches!(at, Value::Variable(_));
+        let at = usize::try_from(self.value(at)).unwrap_or(usize::MAX);
+        let is_there = if is_relative {
+            self.offset.saturating_add(at) <= data.len()
+        } else {
+            at < data.len()
+        };
+        if is_there != is_negated {
+            Outcome::Match
+        } else if is_variable || (is_relative && is_negated) {
+            Outcome::No
+        } else {
+            Outcome::Stop
+        }
+    }
+
+    /// The number that `read` names, where it begins and how many bytes it took.
+    fn number(&self, read: &Reading, data: &[u8]) -> Option<(u64, usize, usize)> {
+        let base = if read.is_relative { self.offset } else { 0 };
+        let at = i64::try_from(base).ok()?.checked_add(self.value(read.offset))?;
+        let at = usize::try_from(at).ok()?;
+        let count = usize::try_from(self.value(read.bytes)).ok()?;
+        let bytes = data.get(at..at.checked_add(count)?)?;
+        let (value, taken) = match read.base {
+            Some(base) => text_number(bytes, base)?,
+            None => {
+                if count > 8 {
+                    return None;
+                }
+                let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+                let value = if read.is_little {
+                    bytes.iter().rev().fold(0, fold)
+                } else {
+                    bytes.iter().fold(0, fold)
+                };
+                (value, count)
+            }
+        };
+        let value = match read.mask {
+            Some(mask) if mask != 0 => (value & mask) >> mask.trailing_zeros(),
+            Some(_) | None => value,
+        };
+        Some((value, at, taken))
+    }
+
+    fn byte_test(
+        &self,
+        read: &Reading,
+        is_negated: bool,
+        operator: Operator,
+        value: Value,
+        data: &[u8],
+    ) -> bool {
+        let Some((left, ..)) = self.number(read, data) else { return false };
+        let right = match value {
+            Value::Number(number) => number.cast_unsigned(),
+            Value::Variable(index) => self.variables.get(index).copied().unwrap_or(0),
+        };
+        let fits = match operator {
+            Operator::Less => left < right,
+            Operator::Greater => left > right,
+            Operator::Equal => left == right,
+            Operator::LessEqual => left <= right,
+            Operator::GreaterEqual => left >= right,
+            Operator::And => left & right != 0,
+            Operator::Or => left ^ right != 0,
+        };
+        fits != is_negated
+    }
+
+    fn byte_jump(&mut self, op: &Op, data: &[u8]) -> bool {
+        let Op::ByteJump { read, multiplier, is_aligned, from, post } = op else { return false };
+        if data.is_empty() {
+            return false;
+        }
+        let Some((value, at, taken)) = self.number(read, data) else { return false };
+        let mut value = value.wrapping_mul(*multiplier);
+        if *is_aligned {
+            value = value.next_multiple_of(4);
+        }
+        let value = value.cast_signed().wrapping_add(*post);
+        let base = match from {
+            From::Here => at + taken,
+            From::Beginning => 0,
+            From::End => data.len(),
+        };
+        let base = i64::try_from(base).unwrap_or(i64::MAX);
+        let to = usize::try_from(base.saturating_add(value).max(0)).unwrap_or(usize::MAX);
+        if to > data.len() {
+            return false;
+        }
+        self.offset = to;
+        true
+    }
+
+    fn byte_extract(
+        &mut self,
+        read: &Reading,
+        multiplier: u64,
+        align: u64,
+        variable: usize,
+        data: &[u8],
+    ) -> Option<()> {
+        let (value, at, taken) = self.number(read, data)?;
+        let mut value = value.wrapping_mul(multiplier);
+        if align > 1 {
+            value = value.checked_next_multiple_of(align)?;
+        }
+        *self.variables.get_mut(variable)? = value;
+        self.offset = at + taken;
+        Some(())
+    }
+
+    fn byte_math(
+        &mut self,
+        read: &Reading,
+        operator: Arithmetic,
+        value: Value,
+        variable: usize,
+        data: &[u8],
+    ) -> Option<()> {
+        // The mask is applied to the result.
+        let unmasked = Reading { mask: None, ..*read };
+        let (left, at, taken) = self.number(&unmasked, data)?;
+        let right = match value {
+            Value::Number(number) => number.cast_unsigned(),
+            Value::Variable(index) => self.variables.get(index).copied()?,
+        };
+        let result = match operator {
+            Arithmetic::Add => left.wrapping_add(right),
+            Arithmetic::Subtract => left.wrapping_sub(right),
+            Arithmetic::Multiply => left.wrapping_mul(right),
+            Arithmetic::Divide => left.checked_div(right)?,
+            Arithmetic::Left => {
+                u32::try_from(right).ok().and_then(|by| left.checked_shl(by)).unwrap_or(0)
+            }
+            Arithmetic::Right => {
+                u32::try_from(right).ok().and_then(|by| left.checked_shr(by)).unwrap_or(0)
+            }
+        };
+        let result = match read.mask {
+            Some(mask) if mask != 0 => (result & mask) >> mask.trailing_zeros(),
+            Some(_) | None => result,
+        };
+        *self.variables.get_mut(variable)? = result;
+        self.offset = at + taken;
+        Some(())
+    }
+}
+
+/// `depth` within a part of a whole that begins at `start`; `None`: it ends before the part.
+fn chunked(depth: i64, start: i64, length: i64) -> Option<i64> {
+    if depth <= start {
+        None
+    } else if depth >= start.saturating_add(length) {
+        Some(depth)
+    } else {
+        Some(depth - start)
+    }
+}
+
+impl Content {
+    /// The first occurrence in `data[from..to]`.
+    pub(crate) fn find(&self, data: &[u8], from: usize, to: usize) -> Option<usize> {
+        let area = data.get(from..to)?;
+        let found = if self.is_caseless {
+            caseless(area, &self.pattern)
+        } else {
+            match &self.finder {
+                Some(finder) => finder.find(area),
+                None => memchr::memmem::find(area, &self.pattern),
+            }
+        };
+        found.map(|at| from + at)
+    }
+}
+
+/// Finds `pattern`, which is in lower case, in any case.
+fn caseless(area: &[u8], pattern: &[u8]) -> Option<usize> {
+    let first = *pattern.first()?;
+    let last = area.len().checked_sub(pattern.len())?;
+    let starts = area.get(..=last)?;
+    let fits = |at: usize| {
+        area.get(at..at + pattern.len()).is_some_and(|here| here.eq_ignore_ascii_case(pattern))
+    };
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), starts).find(|at| fits(*at))
+}
+
+/// A number as text: blanks before it are passed over, what follows it ends it.
+fn text_number(bytes: &[u8], base: u32) -> Option<(u64, usize)> {
+    let blanks = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let mut at = blanks;
+    let rest = bytes.get(at..)?;
+    let mut base = base;
+    let has_prefix = rest.first() == Some(&b'0')
+        && rest.get(1).is_some_and(|byte| byte.eq_ignore_ascii_case(&b'x'));
+    if (base == 16 || base == 0) && has_prefix {
+        at += 2;
+        base = 16;
+    } else if base == 0 {
+        base = if rest.first() == Some(&b'0') { 8 } else { 10 };
+    }
+    let digits_at = at;
+    let mut value = 0_u64;
+    while let Some(digit) = bytes.get(at).and_then(|byte| char::from(*byte).to_digit(base)) {
+        value = value.checked_mul(u64::from(base))?.checked_add(u64::from(digit))?;
+        at += 1;
+    }
+    (at > digits_at).then_some((value, at))
+}
+
+fn entropy_fits(data: &[u8], limit: f64, compare: EntropyCompare) -> bool {
+    let mut counts = [0_u32; 256];
+    for byte in data {
+        if let Some(count) = counts.get_mut(usize::from(*byte)) {
+            *count += 1;
+        }
+    }
+    let total = data.len() as f64;
+    let entropy: f64 = counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| {
+            let share = f64::from(*count) / total;
+            -share * share.log2()
+        })
+        .sum();
+    match compare {
+        EntropyCompare::Greater => entropy > limit,
+        EntropyCompare::Less => entropy < limit,
+        EntropyCompare::GreaterEqual => entropy >= limit,
+        EntropyCompare::LessEqual => entropy <= limit,
+        EntropyCompare::Equal => (entropy - limit).abs() < f64::EPSILON,
+    }
+}

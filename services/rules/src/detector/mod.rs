@@ -1,0 +1,488 @@
+//! The detector: rules against packets, streams and transactions, in Suricata's order.
+//!
+//! For each packet: rules of addresses only (once for each direction of a flow), rules for packet and
+//! stream, rules for transactions, then `finalize` (limits, order, actions). State of flows is kept by
+//! slot. What must never happen here: state without a cap, an alert that depends on the prefilter.
+
+mod finalize;
+mod packet;
+mod tests;
+mod tx;
+
+use std::sync::Arc;
+
+use hookprobe_traffic::{
+    Direction,
+    engine::{Inspector, View},
+    flow::{Flow, Reason},
+    packet::{Origin, TcpFlags, Transport},
+};
+
+use crate::{
+    buffer::Body,
+    chain::{Capture, Scan, Scope},
+    config::ExceptionPolicy,
+    rule::{Action, IntValue, Owner, Post, RejectTarget, Rule},
+    ruleset::Ruleset,
+    sets::Sets,
+    state::{Ends, FlowState, HostBits, set_local},
+    threshold::Counters,
+};
+
+/// Whether packets can be held back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Only told.
+    #[default]
+    Passive,
+    /// Dropped packets are dropped.
+    Inline,
+}
+
+/// Why a packet is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// A rule.
+    Rules,
+    /// A rate filter made a rule drop.
+    Threshold,
+    /// Its flow was dropped before.
+    Flow,
+    /// Its flow was picked up in its middle, and the policy says so.
+    Midstream,
+}
+
+/// An alert of one packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// Index in [`Ruleset::rules`].
+    pub rule: u32,
+    /// What the rule wants, after rate filters.
+    pub action: Action,
+    /// Transaction that matched.
+    pub tx_id: Option<u64>,
+    /// The transaction was not part of the match.
+    pub is_tx_guessed: bool,
+    /// Bytes of the stream matched.
+    pub is_stream: bool,
+    /// Names and JSON of members of datasets.
+    pub contexts: Vec<(String, String)>,
+}
+
+/// What the rules say of one packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Alerts that are told, in order.
+    pub alerts: Vec<Alert>,
+    /// The packet is dropped.
+    pub drop: Option<DropReason>,
+    /// The rule that dropped it.
+    pub dropped_by: Option<u32>,
+    /// Someone is told of the rejection.
+    pub reject: Option<RejectTarget>,
+    /// A pass rule matched.
+    pub is_passed: bool,
+    /// Variables of the packet that were captured.
+    pub packet_variables: Vec<(String, Vec<u8>)>,
+    /// An alert is the first of its flow.
+    pub is_tagged: bool,
+}
+
+/// What was found and lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Alerts told.
+    pub alerts: u64,
+    /// Alerts beyond `packet-alert-max`.
+    pub overflow: u64,
+    /// Alerts that limits or `noalert` kept quiet.
+    pub suppressed: u64,
+    /// Counters of limits given up because their table was full.
+    pub counters_evicted: u64,
+    /// Bits of hosts that did not fit.
+    pub host_bits_dropped: u64,
+    /// Members of sets that did not fit.
+    pub members_dropped: u64,
+}
+
+/// A match before `finalize`.
+#[derive(Clone, Debug)]
+struct Hit {
+    rule: u32,
+    tx_id: Option<u64>,
+    has_tx: bool,
+    is_guessed: bool,
+    is_state: bool,
+    is_stream: bool,
+    contexts: Vec<(String, String)>,
+}
+
+/// Rules with their state.
+#[derive(Debug)]
+pub struct Detector {
+    rules: Arc<Ruleset>,
+    sets: Sets,
+    mode: Mode,
+    version: u64,
+    flows: Vec<FlowState>,
+    hosts: HostBits,
+    counters: Counters,
+    hits: Vec<Hit>,
+    candidates: Vec<u32>,
+    verdict: Verdict,
+    statistics: Statistics,
+}
+
+/// What the parts of one inspection share.
+struct Work<'w> {
+    rules: &'w Ruleset,
+    sets: &'w mut Sets,
+    hosts: &'w mut HostBits,
+    state: &'w mut FlowState,
+    hits: &'w mut Vec<Hit>,
+    candidates: &'w mut Vec<u32>,
+    packet_variables: &'w mut Vec<(String, Vec<u8>)>,
+    is_inline: bool,
+}
+
+impl Detector {
+    /// A detector without flows.
+    #[must_use]
+    pub fn new(rules: Arc<Ruleset>, sets: Sets, mode: Mode) -> Self {
+        Self {
+            rules,
+            sets,
+            mode,
+            version: 1,
+            flows: Vec::new(),
+            hosts: HostBits::default(),
+            counters: Counters::default(),
+            hits: Vec::new(),
+            candidates: Vec::new(),
+            verdict: Verdict::default(),
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// Other rules from the next packet on. Flows keep their bits; transactions start over.
+    pub fn reload(&mut self, rules: Arc<Ruleset>, sets: Sets) {
+        self.rules = rules;
+        self.sets = sets;
+        self.version += 1;
+    }
+
+    /// The rules in use.
+    #[must_use]
+    pub const fn rules(&self) -> &Arc<Ruleset> {
+        &self.rules
+    }
+
+    /// What the last packet led to.
+    #[must_use]
+    pub const fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Variables that rules captured in a flow.
+    #[must_use]
+    pub fn flow_variables(&self, slot: u32) -> &[(String, Vec<u8>)] {
+        self.flows.get(slot as usize).map(|state| state.variables.as_slice()).unwrap_or_default()
+    }
+
+    /// Names of the bits that are set in a flow.
+    #[must_use]
+    pub fn flow_bits(&self, slot: u32) -> Vec<&str> {
+        let Some(state) = self.flows.get(slot as usize) else { return Vec::new() };
+        self.rules
+            .names
+            .iter()
+            .filter(|(_, number)| state.bits.contains(number))
+            .filter_map(|(name, _)| name.strip_prefix("flowbits:"))
+            .collect()
+    }
+
+    /// Whether a flow had alerts, is dropped, is passed.
+    #[must_use]
+    pub fn flow_marks(&self, slot: u32) -> (bool, bool, bool) {
+        self.flows.get(slot as usize).map_or((false, false, false), |state| {
+            (state.has_alerted, state.is_dropped, state.is_passed)
+        })
+    }
+
+    /// What was found and lost.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            counters_evicted: self.counters.evicted,
+            host_bits_dropped: self.hosts.dropped,
+            members_dropped: self.sets.dropped,
+            ..self.statistics
+        }
+    }
+
+    /// Inspects one packet.
+    pub fn inspect(&mut self, view: &mut View<'_, '_>) -> &Verdict {
+        self.verdict = Verdict::default();
+        self.hits.clear();
+        let slot = view.flow.as_deref().map(|flow| flow.slot as usize);
+        let mut state = match (slot, view.flow.as_deref()) {
+            (Some(slot), Some(flow)) => self.take(slot, flow.id),
+            _ => FlowState::default(),
+        };
+        if state.is_dropped {
+            self.verdict.drop = Some(DropReason::Flow);
+        } else if is_picked_up(view) && self.exception(&mut state) {
+            // The policy says that nothing is inspected.
+        } else if !state.is_passed {
+            self.run(view, &mut state);
+        }
+        if let Some(flow) = view.flow.as_deref_mut()
+            && let Some(progress) = flow.raw(view.direction).map(|raw| raw.progress)
+        {
+            flow.raw_done(view.direction, progress);
+        }
+        if let Some(slot) = slot
+            && let Some(place) = self.flows.get_mut(slot)
+        {
+            *place = state;
+        }
+        &self.verdict
+    }
+
+    /// Applies the policy for flows without a beginning; whether the packet is not inspected.
+    fn exception(&mut self, state: &mut FlowState) -> bool {
+        let policy = self.rules.config.midstream;
+        let drops = matches!(
+            policy,
+            ExceptionPolicy::DropFlow | ExceptionPolicy::DropPacket | ExceptionPolicy::Reject
+        );
+        if drops && self.mode == Mode::Passive {
+            return false;
+        }
+        state.exception = Some(policy);
+        if drops {
+            self.verdict.drop = Some(DropReason::Midstream);
+        }
+        match policy {
+            ExceptionPolicy::Ignore => return false,
+            ExceptionPolicy::DropFlow => state.is_dropped = true,
+            ExceptionPolicy::Reject => {
+                state.is_dropped = true;
+                self.verdict.reject = Some(RejectTarget::Source);
+            }
+            ExceptionPolicy::PassFlow | ExceptionPolicy::Bypass => state.is_passed = true,
+            ExceptionPolicy::DropPacket | ExceptionPolicy::PassPacket => {}
+        }
+        true
+    }
+
+    /// The policy that was applied to a flow, if one was.
+    #[must_use]
+    pub fn flow_exception(&self, slot: u32) -> Option<ExceptionPolicy> {
+        self.flows.get(slot as usize)?.exception
+    }
+
+    /// The state of a flow, taken out; a slot that is used again starts over.
+    fn take(&mut self, slot: usize, id: u64) -> FlowState {
+        if self.flows.len() <= slot {
+            self.flows.resize_with(slot + 1, FlowState::default);
+        }
+        let mut state = self.flows.get_mut(slot).map(std::mem::take).unwrap_or_default();
+        if state.id != id {
+            state = FlowState { id, ..FlowState::default() };
+        }
+        if state.version != self.version {
+            state.version = self.version;
+            state.txs.clear();
+        }
+        state
+    }
+
+    fn run(&mut self, view: &View<'_, '_>, state: &mut FlowState) {
+        let rules = Arc::clone(&self.rules);
+        let mut work = Work {
+            rules: &rules,
+            sets: &mut self.sets,
+            hosts: &mut self.hosts,
+            state,
+            hits: &mut self.hits,
+            candidates: &mut self.candidates,
+            packet_variables: &mut self.verdict.packet_variables,
+            is_inline: self.mode == Mode::Inline,
+        };
+        work.packet_rules(view);
+        work.transactions(view);
+        self.finalize(view, state, &rules);
+    }
+}
+
+impl Inspector for Detector {
+    fn packet(&mut self, view: &mut View<'_, '_>) {
+        self.inspect(view);
+    }
+
+    fn flow_end(&mut self, flow: &mut Flow, _reason: Reason) {
+        if let Some(state) = self.flows.get_mut(flow.slot as usize) {
+            *state = FlowState::default();
+        }
+    }
+
+    fn reads_raw_streams(&self) -> bool {
+        true
+    }
+}
+
+impl Work<'_> {
+    fn ends(view: &View<'_, '_>) -> Option<Ends> {
+        let now_ns = view.packet.time_ns;
+        if let Some(ip) = view.packet.ip.as_ref() {
+            return Some(Ends { now_ns, source: ip.source, destination: ip.destination });
+        }
+        let key = view.flow.as_deref()?.key;
+        let (source, destination) = match view.direction {
+            Direction::ToServer => (key.client, key.server),
+            Direction::ToClient => (key.server, key.client),
+        };
+        Some(Ends { now_ns, source, destination })
+    }
+
+    fn scan<'s>(sets: &'s mut Sets, rule: &'s Rule) -> Scan<'s> {
+        Scan::new(sets, &rule.base64)
+    }
+
+    /// What a match leaves behind in the flow and in the packet.
+    fn keep(&mut self, captures: Vec<Capture>) {
+        for (scope, name, value) in captures {
+            match scope {
+                Scope::Flow => self.state.variable(&name, &value),
+                Scope::Packet => self.packet_variables.push((name, value)),
+                // Those are in the alert's context.
+                Scope::Alert => {}
+            }
+        }
+    }
+
+    /// Bits and numbers that a match writes.
+    fn post(&mut self, rule: &Rule, view: &View<'_, '_>, tx_id: Option<u64>) {
+        let ends = Self::ends(view);
+        for post in &rule.post {
+            match post {
+                Post::Set(bits) | Post::Unset(bits) | Post::Toggle(bits) => {
+                    for bit in &bits.bits {
+                        let is_on = match post {
+                            Post::Set(_) => true,
+                            Post::Toggle(_) => !self.has_bit(bits.owner, *bit, ends, tx_id),
+                            _ => false,
+                        };
+                        self.write(bits, *bit, is_on, ends, tx_id);
+                    }
+                }
+                Post::IntSet(name, value) => self.number(*name, *value, |_, value| Some(value)),
+                Post::IntAdd(name, value) => {
+                    self.number(*name, *value, |own, value| own.unwrap_or(0).checked_add(value));
+                }
+                Post::IntSubtract(name, value) => {
+                    self.number(*name, *value, |own, value| own.unwrap_or(0).checked_sub(value));
+                }
+            }
+        }
+    }
+
+    fn number(
+        &mut self,
+        name: u32,
+        value: IntValue,
+        combine: impl Fn(Option<u32>, u32) -> Option<u32>,
+    ) {
+        if let Some(value) = self.state.value(value)
+            && let Some(value) = combine(self.state.number(name), value)
+        {
+            self.state.put_number(name, value);
+        }
+    }
+
+    fn has_bit(&self, owner: Owner, bit: u32, ends: Option<Ends>, tx_id: Option<u64>) -> bool {
+        match owner {
+            Owner::Flow => self.state.bits.contains(&bit),
+            Owner::Tx => {
+                self.state.txs.iter().any(|tx| Some(tx.id) == tx_id && tx.bits.contains(&bit))
+            }
+            Owner::Source | Owner::Destination | Owner::Pair => {
+                ends.is_some_and(|ends| self.hosts.has(owner, bit, ends))
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        bits: &crate::rule::Bits,
+        bit: u32,
+        is_on: bool,
+        ends: Option<Ends>,
+        tx_id: Option<u64>,
+    ) {
+        let list = match bits.owner {
+            Owner::Flow => Some(&mut self.state.bits),
+            Owner::Tx => {
+                self.state.txs.iter_mut().find(|tx| Some(tx.id) == tx_id).map(|tx| &mut tx.bits)
+            }
+            Owner::Source | Owner::Destination | Owner::Pair => {
+                if let Some(ends) = ends {
+                    if is_on {
+                        self.hosts.set(bits, bit, ends);
+                    } else {
+                        self.hosts.unset(bits.owner, bit, ends);
+                    }
+                }
+                None
+            }
+        };
+        if let Some(list) = list {
+            if is_on {
+                set_local(list, bit);
+            } else {
+                list.retain(|known| *known != bit);
+            }
+        }
+    }
+
+    fn body(&self, view: &View<'_, '_>) -> Body {
+        Body {
+            bytes_min: self.rules.config.body_bytes_min,
+            is_end: view.is_stream_end || view.packet.origin == Origin::FlowEnd,
+            is_inline: self.is_inline || self.rules.config.is_body_inline,
+        }
+    }
+}
+
+/// The first packet of a TCP flow is none that begins one.
+fn is_picked_up(view: &View<'_, '_>) -> bool {
+    let is_opening = match view.packet.transport {
+        Transport::Tcp(tcp) => {
+            (tcp.flags.has(TcpFlags::SYN) && tcp.flags.lacks(TcpFlags::ACK))
+                || tcp.flags.has(TcpFlags::RST)
+        }
+        _ => true,
+    };
+    let packets = view.flow.as_deref().map_or(0, |flow| {
+        flow.side(Direction::ToServer).packets + flow.side(Direction::ToClient).packets
+    });
+    packets == 1 && !is_opening
+}
+
+/// Whether the application layer of the packet's flow counts for this packet.
+fn has_app(view: &View<'_, '_>) -> bool {
+    if view.packet.origin == Origin::FlowEnd {
+        return true;
+    }
+    match view.packet.transport {
+        Transport::Tcp(_) => view.is_established,
+        Transport::Udp { .. } => true,
+        _ => false,
+    }
+}
+
+/// The pair's entry for a direction.
+fn slot_of(direction: Direction) -> usize {
+    direction.index()
+}

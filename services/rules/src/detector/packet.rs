@@ -1,0 +1,238 @@
+//! Rules for addresses, packets and streams.
+
+use hookprobe_traffic::{
+    engine::View,
+    packet::{Origin, Transport},
+};
+
+use super::{Hit, Work, has_app};
+use crate::{
+    buffer::packet_data,
+    rule::{Kind, Rule, Transports},
+};
+
+impl Work<'_> {
+    pub(super) fn packet_rules(&mut self, view: &View<'_, '_>) {
+        if !view.packet.is_invalid {
+            self.ip_only(view);
+        }
+        self.collect(view);
+        let mut index = 0;
+        while let Some(order) = self.candidates.get(index).copied() {
+            index += 1;
+            let rules = self.rules;
+            if let Some(rule) = rules.rule(order) {
+                self.packet_rule(rule, view);
+            }
+        }
+    }
+
+    fn ip_only(&mut self, view: &View<'_, '_>) {
+        if view.packet.ip.is_none() {
+            return;
+        }
+        if view.flow.is_some() {
+            let done = view.direction.of_mut(&mut self.state.is_ip_done);
+            if std::mem::replace(done, true) {
+                return;
+            }
+        }
+        let rules = self.rules;
+        for order in &rules.prefilter.ip_only {
+            let Some(rule) = rules.rule(*order) else { continue };
+            if self.header_fits(rule, view)
+                && rule.tests.iter().all(|test| self.holds(test, view, None))
+            {
+                self.hit(rule, view, None, false, Vec::new());
+            }
+        }
+    }
+
+    /// The candidates: what the automaton finds in payload and stream, and what it can't find.
+    fn collect(&mut self, view: &View<'_, '_>) {
+        self.candidates.clear();
+        let prefilter = &self.rules.prefilter;
+        self.candidates.extend_from_slice(&prefilter.packet_always);
+        if let Some(automaton) = &prefilter.payload {
+            automaton.find(view.packet.payload, self.candidates);
+            if let Some(raw) = view.flow.as_deref().and_then(|flow| flow.raw(view.direction)) {
+                automaton.find(raw.bytes, self.candidates);
+            }
+        }
+        self.candidates.sort_unstable();
+        self.candidates.dedup();
+    }
+
+    fn packet_rule(&mut self, rule: &Rule, view: &View<'_, '_>) {
+        if view.packet.is_invalid && rule.kind != Kind::EventOnly {
+            return;
+        }
+        if view.packet.origin == Origin::FlowEnd && rule.kind == Kind::Packet {
+            return;
+        }
+        if let Some(app) = rule.app {
+            let flow = view.flow.as_deref().filter(|_| has_app(view));
+            let fits = flow.is_some_and(|flow| app.fits(flow.app.proto(), flow.app.is_failed()));
+            if !fits {
+                return;
+            }
+        }
+        if !self.header_fits(rule, view) || !self.tests_hold(rule, view) {
+            return;
+        }
+        let mut scan = Self::scan(self.sets, rule);
+        for found in &rule.packet_buffers {
+            let Some(data) = packet_data(found.buffer, view.packet) else { return };
+            let data = found.transforms.iter().fold(data, |data, transform| transform.apply(data));
+            if !scan.matches(&found.ops, &data, 0, true) {
+                return;
+            }
+        }
+        let mut is_stream = false;
+        if !rule.payload.is_empty() || !rule.base64.is_empty() {
+            match payload(rule, view, &mut scan) {
+                Some(found) => is_stream = found,
+                None => return,
+            }
+        }
+        let (captures, contexts) = (scan.captures, scan.contexts);
+        self.keep(captures);
+        self.hit(rule, view, None, is_stream, contexts);
+    }
+
+    pub(super) fn tests_hold(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
+        rule.tests.iter().all(|test| self.holds(test, view, None))
+    }
+
+    pub(super) fn header_fits(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
+        let header = &rule.header;
+        if let (Origin::FlowEnd, Some(flow)) = (view.packet.origin, view.flow.as_deref()) {
+            return end_fits(header, flow, view.direction);
+        }
+        if !transport_fits(header.transports, view) {
+            return false;
+        }
+        match view.packet.ip.as_ref() {
+            Some(ip) => header.fits(ip.source, ip.destination, view.packet.ports()),
+            None => header.transports.is_arp || header.transports.is_frame,
+        }
+    }
+
+    /// Notes a match.
+    pub(super) fn hit(
+        &mut self,
+        rule: &Rule,
+        view: &View<'_, '_>,
+        tx_id: Option<u64>,
+        is_stream: bool,
+        contexts: Vec<(String, String)>,
+    ) {
+        self.post(rule, view, tx_id);
+        let is_state = tx_id.is_some();
+        let (mut tx_id, mut has_tx, mut is_guessed) = (tx_id, is_state, false);
+        if !is_state && rule.kind != Kind::IpOnly {
+            (tx_id, has_tx, is_guessed) = self.guess(rule, view);
+        }
+        self.hits.push(Hit {
+            rule: rule.order,
+            tx_id,
+            has_tx,
+            is_guessed,
+            is_state,
+            is_stream,
+            contexts,
+        });
+    }
+
+    /// The transaction that an alert for a packet may show.
+    fn guess(&mut self, rule: &Rule, view: &View<'_, '_>) -> (Option<u64>, bool, bool) {
+        let Some(flow) = view.flow.as_deref() else { return (None, false, false) };
+        let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
+        let mut txs = flow.app.txs().filter(|tx| tx.has_direction(view.direction));
+        let Some(tx) = txs.next() else { return (None, false, false) };
+        let is_only = txs.next().is_none();
+        if is_udp && rule.app.is_some() {
+            return (Some(tx.id()), true, false);
+        }
+        if self.rules.config.is_tx_guessed && is_only {
+            let id = tx.id();
+            let state = self.tx_state(id);
+            if std::mem::replace(&mut state.guessed, true) {
+                return (Some(id), false, false);
+            }
+            return (Some(id), true, !is_udp);
+        }
+        (None, false, false)
+    }
+}
+
+/// The header against the key of a flow that ends: its last packets have no headers.
+fn end_fits(
+    header: &crate::rule::Header,
+    flow: &hookprobe_traffic::flow::Flow,
+    direction: hookprobe_traffic::Direction,
+) -> bool {
+    let key = match direction {
+        hookprobe_traffic::Direction::ToServer => flow.key,
+        hookprobe_traffic::Direction::ToClient => flow.key.reversed(),
+    };
+    let wanted = header.transports;
+    let version = if key.client.is_ipv4() { 4 } else { 6 };
+    let is_carried = wanted.is_any || wanted.is_tcp;
+    is_carried
+        && wanted.version.is_none_or(|wanted| wanted == version)
+        && header.fits(key.client, key.server, Some((key.client_port, key.server_port)))
+}
+
+/// Whether the payload matches, and if so whether it was the stream that did.
+fn payload(rule: &Rule, view: &View<'_, '_>, scan: &mut crate::chain::Scan<'_>) -> Option<bool> {
+    let is_tcp =
+        matches!(view.packet.transport, Transport::Tcp(_)) || view.packet.origin == Origin::FlowEnd;
+    if is_tcp && rule.needs_stream {
+        if let Some(raw) = view.flow.as_deref().and_then(|flow| flow.raw(view.direction))
+            && scan.matches(&rule.payload, raw.bytes, 0, false)
+        {
+            return Some(true);
+        }
+        if (!rule.needs_packet && view.is_in_stream) || rule.only_stream {
+            return None;
+        }
+    } else if rule.only_stream {
+        return None;
+    }
+    if view.packet.origin == Origin::FlowEnd || view.packet.payload.is_empty() {
+        return None;
+    }
+    scan.matches(&rule.payload, view.packet.payload, 0, true).then_some(false)
+}
+
+fn transport_fits(wanted: Transports, view: &View<'_, '_>) -> bool {
+    let packet = view.packet;
+    let version = packet.ip.as_ref().map(|ip| ip.version());
+    if wanted.version.is_some() && wanted.version != version {
+        return false;
+    }
+    if wanted.is_frame {
+        return true;
+    }
+    if wanted.is_any {
+        return packet.ip.is_some();
+    }
+    let number = packet.protocol();
+    match packet.transport {
+        Transport::Tcp(_) => wanted.is_tcp,
+        Transport::Udp { .. } => wanted.is_udp,
+        Transport::Icmp(_) => wanted.is_icmp,
+        Transport::Icmp6(_) => wanted.is_icmp6,
+        Transport::Sctp { .. } => wanted.is_sctp,
+        Transport::Other(_) => match number {
+            Some(6) => wanted.is_tcp,
+            Some(17) => wanted.is_udp,
+            Some(1) => wanted.is_icmp,
+            Some(58) => wanted.is_icmp6,
+            Some(132) => wanted.is_sctp,
+            _ => false,
+        },
+        Transport::None => wanted.is_arp && packet.arp.is_some(),
+    }
+}

@@ -1,0 +1,259 @@
+//! Tests of packets and flows.
+
+use hookprobe_traffic::{
+    Direction,
+    engine::View,
+    flow::Flow,
+    packet::{Origin, TcpOptions, Transport},
+};
+
+use super::Work;
+use crate::{
+    number::Compare,
+    rule::{AppAt, FlagMode, FlowTest, Layer, Side, Test},
+};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+impl Work<'_> {
+    pub(super) fn holds(&self, test: &Test, view: &View<'_, '_>, tx_id: Option<u64>) -> bool {
+        let packet = view.packet;
+        match test {
+            Test::Flow(test) => flow_fits(*test, view),
+            Test::Bits { bits, is_set } => {
+                let ends = Self::ends(view);
+                let mut found =
+                    bits.bits.iter().map(|bit| self.has_bit(bits.owner, *bit, ends, tx_id));
+                let has_owner = view.flow.is_some() || bits.owner != crate::rule::Owner::Flow;
+                if *is_set { has_owner && found.any(|bit| bit) } else { found.any(|bit| !bit) }
+            }
+            Test::FlowInt { name, test } => view.flow.is_some() && self.state.holds(*name, *test),
+            Test::FlowVar { name, value } => {
+                self.state.variables.iter().any(|(known, held)| known == name && held == value)
+            }
+            Test::FlowPackets(side, compare) => view
+                .flow
+                .as_deref()
+                .is_some_and(|flow| counters_fit(flow, *side, *compare, |side| side.packets)),
+            Test::FlowBytes(side, compare) => view
+                .flow
+                .as_deref()
+                .is_some_and(|flow| counters_fit(flow, *side, *compare, |side| side.bytes)),
+            Test::FlowAge(compare) => view.flow.as_deref().is_some_and(|flow| {
+                compare.fits(flow.last_ns.saturating_sub(flow.first_ns) / SECOND_NS)
+            }),
+            Test::StreamSize { side, compare } => {
+                view.flow.as_deref().is_some_and(|flow| stream_size(flow, *side, *compare))
+            }
+            Test::AppProto { name, is_negated, at } => app_proto(view, *at)
+                .is_some_and(|(proto, is_failed)| name.fits(proto, is_failed) != *is_negated),
+            Test::Event(event) => packet.events.has(*event),
+            test => packet.origin != Origin::FlowEnd && header_holds(test, view),
+        }
+    }
+}
+
+fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
+    let packet = view.packet;
+    let ip = packet.ip.as_ref();
+    match test {
+        Test::Size(compare) => compare.fits(packet.payload.len() as u64),
+        Test::Ttl(compare) => ip.is_some_and(|ip| compare.fits(u64::from(ip.ttl))),
+        Test::Tos { value, is_negated } => ip.is_some_and(|ip| (ip.tos == *value) != *is_negated),
+        Test::IpId(value) => ip.is_some_and(|ip| ip.version() == 4 && ip.id == u32::from(*value)),
+        Test::IpOption(option) => {
+            ip.is_some_and(|ip| has_option(ip.version(), ip.options, *option))
+        }
+        Test::FragmentBits { mode, bits } => {
+            ip.is_some_and(|ip| ip.version() == 4 && bits_fit(*mode, ip.flags, *bits))
+        }
+        Test::FragmentOffset(compare) => {
+            ip.is_some_and(|ip| compare.fits(u64::from(ip.fragment_offset / 8)))
+        }
+        Test::IpProto(compare) => {
+            packet.protocol().is_some_and(|proto| compare.fits(u64::from(proto)))
+        }
+        Test::SameIp => ip.is_some_and(|ip| ip.source == ip.destination),
+        Test::VlanId { layer, compare } => match layer {
+            Some(layer) => {
+                packet.vlans.iter().nth(*layer).is_some_and(|id| compare.fits(u64::from(id)))
+            }
+            None => packet.vlans.iter().any(|id| compare.fits(u64::from(id))),
+        },
+        Test::VlanLayers(compare) => compare.fits(u64::from(packet.vlans.count)),
+        Test::Checksum { layer, is_valid } => checksum_fits(view, *layer, *is_valid),
+        test => transport_holds(test, packet.transport),
+    }
+}
+
+fn transport_holds(test: &Test, transport: Transport<'_>) -> bool {
+    match (test, transport) {
+        (Test::TcpFlags { mode, flags, ignored, is_none }, Transport::Tcp(tcp)) => {
+            let own = tcp.flags.0 & !ignored;
+            if *is_none && *flags == 0 {
+                return match mode {
+                    FlagMode::NoneOf => own != 0,
+                    _ => own == 0,
+                };
+            }
+            bits_fit(*mode, own, *flags & !ignored)
+        }
+        (Test::Seq(value), Transport::Tcp(tcp)) => tcp.seq == *value,
+        (Test::Ack(value), Transport::Tcp(tcp)) => tcp.ack == *value,
+        (Test::Window { value, is_negated }, Transport::Tcp(tcp)) => {
+            (tcp.window == *value) != *is_negated
+        }
+        (Test::Mss(compare), Transport::Tcp(tcp)) => {
+            option(tcp.parsed, |parsed| parsed.mss.map(u64::from), *compare)
+        }
+        (Test::WindowScale(compare), Transport::Tcp(tcp)) => {
+            option(tcp.parsed, |parsed| parsed.window_scale.map(u64::from), *compare)
+        }
+        (Test::IcmpType(compare), Transport::Icmp(icmp) | Transport::Icmp6(icmp)) => {
+            compare.fits(u64::from(icmp.kind))
+        }
+        (Test::IcmpCode(compare), Transport::Icmp(icmp) | Transport::Icmp6(icmp)) => {
+            compare.fits(u64::from(icmp.code))
+        }
+        (Test::IcmpId(value), Transport::Icmp(icmp)) => is_query(icmp.kind) && icmp.id == *value,
+        (Test::IcmpSeq(value), Transport::Icmp(icmp)) => is_query(icmp.kind) && icmp.seq == *value,
+        (Test::IcmpId(value), Transport::Icmp6(icmp)) => {
+            matches!(icmp.kind, 128 | 129) && icmp.id == *value
+        }
+        (Test::IcmpSeq(value), Transport::Icmp6(icmp)) => {
+            matches!(icmp.kind, 128 | 129) && icmp.seq == *value
+        }
+        (Test::Icmp6Mtu(compare), Transport::Icmp6(icmp)) => {
+            icmp.kind == 2 && compare.fits(u64::from(icmp.id) << 16 | u64::from(icmp.seq))
+        }
+        _ => false,
+    }
+}
+
+const fn is_query(kind: u8) -> bool {
+    matches!(kind, 0 | 8 | 13..=18)
+}
+
+fn option(parsed: TcpOptions, get: impl Fn(TcpOptions) -> Option<u64>, compare: Compare) -> bool {
+    get(parsed).is_some_and(|value| compare.fits(value))
+}
+
+const fn bits_fit(mode: FlagMode, own: u8, wanted: u8) -> bool {
+    match mode {
+        FlagMode::Exactly => own == wanted,
+        FlagMode::AllOf => own & wanted == wanted,
+        FlagMode::AnyOf => own & wanted != 0,
+        FlagMode::NoneOf => own & wanted != wanted,
+    }
+}
+
+fn has_option(version: u8, options: &[u8], wanted: u8) -> bool {
+    if version != 4 {
+        return false;
+    }
+    let mut rest = options;
+    while let Some((kind, tail)) = rest.split_first() {
+        if *kind == wanted || (wanted == 255 && *kind != 0) {
+            return true;
+        }
+        match kind {
+            0 => return false,
+            1 => rest = tail,
+            _ => {
+                let length = tail.first().map_or(0, |length| usize::from(*length));
+                match rest.get(length.max(2)..) {
+                    Some(next) => rest = next,
+                    None => return false,
+                }
+            }
+        }
+    }
+    false
+}
+
+fn flow_fits(test: FlowTest, view: &View<'_, '_>) -> bool {
+    let has_flow = view.flow.is_some();
+    let is_rebuilt = view.packet.is_rebuilt();
+    if (test.only_fragment && !is_rebuilt) || (test.no_fragment && is_rebuilt) {
+        return false;
+    }
+    if let Some(direction) = test.direction
+        && (!has_flow || direction != view.direction)
+    {
+        return false;
+    }
+    match test.is_established {
+        Some(wanted) => {
+            let is_end = view.packet.origin == Origin::FlowEnd;
+            has_flow && (view.is_established || is_end) == wanted
+        }
+        None => true,
+    }
+}
+
+fn counters_fit(
+    flow: &Flow,
+    side: Side,
+    compare: Compare,
+    get: impl Fn(&hookprobe_traffic::flow::Side) -> u64,
+) -> bool {
+    let value = |direction: Direction| get(flow.side(direction));
+    let (server, client) = (value(Direction::ToServer), value(Direction::ToClient));
+    match side {
+        Side::To(direction) => compare.fits(value(direction)),
+        Side::Either => compare.fits(server) || compare.fits(client),
+        Side::Both => compare.fits(server + client),
+    }
+}
+
+fn stream_size(flow: &Flow, side: Side, compare: Compare) -> bool {
+    let Some(session) = &flow.tcp else { return false };
+    // Suricata counts from the initial sequence number: the SYN is one.
+    let size = |direction: Direction| session.half(direction).end() + 1;
+    let (client, server) = (size(Direction::ToServer), size(Direction::ToClient));
+    match side {
+        Side::To(direction) => compare.fits(size(direction)),
+        Side::Either => compare.fits(client) || compare.fits(server),
+        Side::Both => compare.fits(client) && compare.fits(server),
+    }
+}
+
+type Known = (Option<hookprobe_traffic::app::Proto>, bool);
+
+fn app_proto(view: &View<'_, '_>, at: AppAt) -> Option<Known> {
+    let flow = view.flow.as_deref()?;
+    let app = &flow.app;
+    let [server, client] = app.sides;
+    let whole = (app.proto(), app.is_failed());
+    // Until detection is over nothing can be said.
+    let is_known = |proto: Option<_>| proto.is_some() || app.is_failed();
+    match at {
+        AppAt::Direction => {
+            let own = *view.direction.of(&app.sides);
+            if own.is_some() { Some((own, false)) } else { is_known(app.proto()).then_some(whole) }
+        }
+        AppAt::Final => is_known(app.proto()).then_some(whole),
+        AppAt::Either => is_known(app.proto()).then_some(whole),
+        AppAt::ToServer => server.map(|proto| (Some(proto), false)),
+        AppAt::ToClient => client.map(|proto| (Some(proto), false)),
+        AppAt::Original => app.original.map(|proto| (Some(proto), false)),
+    }
+}
+
+fn checksum_fits(view: &View<'_, '_>, layer: Layer, is_valid: bool) -> bool {
+    let packet = view.packet;
+    let Some(ip) = packet.ip.as_ref() else { return false };
+    let is_v4 = ip.version() == 4;
+    let right = match (layer, packet.transport) {
+        (Layer::Ip4, _) => ip.is_checksum_right(),
+        (Layer::Tcp4, Transport::Tcp(_)) if is_v4 => packet.is_transport_checksum_right(),
+        (Layer::Tcp6, Transport::Tcp(_)) if !is_v4 => packet.is_transport_checksum_right(),
+        (Layer::Udp4, Transport::Udp { .. }) if is_v4 => packet.is_transport_checksum_right(),
+        (Layer::Udp6, Transport::Udp { .. }) if !is_v4 => packet.is_transport_checksum_right(),
+        (Layer::Icmp4, Transport::Icmp(_)) | (Layer::Icmp6, Transport::Icmp6(_)) => {
+            packet.is_transport_checksum_right()
+        }
+        _ => None,
+    };
+    right == Some(is_valid)
+}

@@ -1,0 +1,419 @@
+//! Rules for transactions: engines in order of progress, with what was found kept by transaction.
+
+use std::borrow::Cow;
+
+use hookprobe_traffic::{
+    app::{Proto, TxRef},
+    engine::View,
+    packet::{Origin, Transport},
+};
+
+use super::{Work, has_app, slot_of};
+use crate::{
+    buffer::{Buffer, tx_data},
+    chain::Scan,
+    rule::{Look, Match, Rule, TxTest},
+    state::TxState,
+};
+
+/// Transactions of a flow whose state is kept: more than the application layer keeps.
+const TXS_MAX: usize = 512;
+/// Instances of one buffer that are looked at.
+const INSTANCES_MAX: usize = 1024;
+
+const FULL: u32 = 1 << 31;
+const CANT: u32 = 1 << 30;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Match,
+    No,
+    Cant,
+}
+
+impl Work<'_> {
+    pub(super) fn transactions(&mut self, view: &View<'_, '_>) {
+        let Some(flow) = view.flow.as_deref() else { return };
+        if view.packet.is_invalid || !has_app(view) || flow.app.txs_len() == 0 {
+            return;
+        }
+        let is_end = view.is_stream_end || view.packet.origin == Origin::FlowEnd;
+        let is_tcp = matches!(view.packet.transport, Transport::Tcp(_));
+        let mark = fingerprint(flow, view.direction);
+        let seen = std::mem::replace(view.direction.of_mut(&mut self.state.seen), mark);
+        if is_tcp && seen == mark && !is_end {
+            return;
+        }
+        self.forget(flow.app.tx(0).map_or(0, TxRef::id));
+        for tx in flow.app.txs() {
+            if tx.has_direction(view.direction) {
+                self.transaction(tx, view);
+            }
+        }
+    }
+
+    /// Drops the state of transactions that are gone.
+    fn forget(&mut self, first: u64) {
+        self.state.txs.retain(|tx| tx.id >= first);
+    }
+
+    pub(super) fn tx_state(&mut self, id: u64) -> &mut TxState {
+        let at = self.state.txs.iter().position(|tx| tx.id == id);
+        let at = at.unwrap_or_else(|| {
+            if self.state.txs.len() >= TXS_MAX {
+                self.state.txs.remove(0);
+            }
+            self.state.txs.push(TxState { id, ..TxState::default() });
+            self.state.txs.len() - 1
+        });
+        let at = at.min(self.state.txs.len().saturating_sub(1));
+        #[expect(clippy::indexing_slicing, reason = "`at` was found or pushed just above")]
+        &mut self.state.txs[at]
+    }
+
+    fn transaction(&mut self, tx: TxRef<'_>, view: &View<'_, '_>) {
+        let side = slot_of(view.direction);
+        let progress = tx.progress(view.direction);
+        let state = self.tx_state(tx.id());
+        if state.is_done.get(side).copied().unwrap_or(false) {
+            return;
+        }
+        let stored: Vec<(u32, u32)> = state.rules.get(side).cloned().unwrap_or_default();
+        self.collect_tx(tx, view, progress);
+        self.candidates.extend(stored.iter().map(|(rule, _)| *rule));
+        self.candidates.sort_unstable();
+        self.candidates.dedup();
+        let mut index = 0;
+        while let Some(order) = self.candidates.get(index).copied() {
+            index += 1;
+            let rules = self.rules;
+            let Some(rule) = rules.rule(order) else { continue };
+            let flags = stored.iter().find(|(known, _)| *known == order).map(|(_, flags)| *flags);
+            if flags.is_some_and(|flags| flags & (FULL | CANT) != 0) {
+                continue;
+            }
+            self.tx_rule(rule, tx, view, flags);
+        }
+        if progress >= tx.progress_complete(view.direction) {
+            let state = self.tx_state(tx.id());
+            if let Some(done) = state.is_done.get_mut(side) {
+                *done = true;
+            }
+            if let Some(rules) = state.rules.get_mut(side)
+                && !rules.is_empty()
+            {
+                *rules = Vec::new();
+            }
+        }
+    }
+
+    fn collect_tx(&mut self, tx: TxRef<'_>, view: &View<'_, '_>, progress: u8) {
+        self.candidates.clear();
+        let rules = self.rules;
+        self.candidates.extend_from_slice(&rules.prefilter.tx_always);
+        let body = self.body(view);
+        for entry in &rules.prefilter.buffers {
+            let Some(automaton) = &entry.automaton else { continue };
+            let (order, at) = entry.lender;
+            let Some(lender) = rules.rule(order).and_then(|rule| rule.buffers.get(at)) else {
+                continue;
+            };
+            let places =
+                crate::buffer::spec(entry.buffer).map(|spec| spec.places).unwrap_or_default();
+            let is_here = places.iter().any(|place| {
+                place.direction == view.direction
+                    && place.progress <= progress
+                    && is_of(tx, place.proto)
+            });
+            if !is_here {
+                continue;
+            }
+            let count = if lender.is_multi { INSTANCES_MAX } else { 1 };
+            for index in 0..count {
+                let Some((data, _)) = tx_data(entry.buffer, tx, view.direction, index, body) else {
+                    break;
+                };
+                let data = transformed(lender, data);
+                automaton.find(&data, self.candidates);
+            }
+        }
+    }
+
+    fn tx_rule(&mut self, rule: &Rule, tx: TxRef<'_>, view: &View<'_, '_>, stored: Option<u32>) {
+        if stored.is_none() {
+            let Some(flow) = view.flow.as_deref() else { return };
+            let is_app = rule.app.is_none_or(|app| app.fits(flow.app.proto(), false));
+            let tests = rule.tests.iter().all(|test| {
+                rule_test_is_for_other_side(rule, test) || self.holds(test, view, Some(tx.id()))
+            });
+            let header = self.header_fits(rule, view)
+                || (rule.is_transactional && self.header_fits_reversed(rule, view));
+            if !is_app || !header || !tests {
+                return;
+            }
+        }
+        let mut flags = stored.unwrap_or(0);
+        let mut scan = Self::scan(self.sets, rule);
+        if stored.is_none() {
+            for found in &rule.packet_buffers {
+                let Some(data) = crate::buffer::packet_data(found.buffer, view.packet) else {
+                    return;
+                };
+                if !scan.matches(&found.ops, &transformed(found, data), 0, true) {
+                    return;
+                }
+            }
+        }
+        let body_end = view.is_stream_end || view.packet.origin == Origin::FlowEnd;
+        let body = crate::buffer::Body {
+            bytes_min: self.rules.config.body_bytes_min,
+            is_end: body_end,
+            is_inline: self.is_inline || self.rules.config.is_body_inline,
+        };
+        let is_full = run_engines(rule, tx, view, &mut flags, &mut scan, body);
+        let (captures, contexts) = (scan.captures, scan.contexts);
+        if flags != stored.unwrap_or(0) {
+            self.store(rule, tx, view, flags);
+        }
+        if is_full {
+            self.keep(captures);
+            self.hit(rule, view, Some(tx.id()), false, contexts);
+        }
+    }
+
+    fn header_fits_reversed(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
+        let packet = view.packet;
+        packet.ip.as_ref().is_some_and(|ip| {
+            rule.header.fits(
+                ip.destination,
+                ip.source,
+                packet.ports().map(|(source, destination)| (destination, source)),
+            )
+        })
+    }
+
+    fn store(&mut self, rule: &Rule, tx: TxRef<'_>, view: &View<'_, '_>, flags: u32) {
+        let sides: &[usize] =
+            if rule.is_transactional { &[0, 1] } else { &[slot_of(view.direction)][..] };
+        let order = rule.order;
+        let state = self.tx_state(tx.id());
+        for side in sides {
+            let Some(rules) = state.rules.get_mut(*side) else { continue };
+            match rules.iter_mut().find(|(known, _)| *known == order) {
+                Some(entry) => entry.1 = flags,
+                None => rules.push((order, flags)),
+            }
+        }
+    }
+}
+
+/// `flow:to_server` of a transactional rule says nothing of the response.
+fn rule_test_is_for_other_side(rule: &Rule, test: &crate::rule::Test) -> bool {
+    rule.is_transactional && matches!(test, crate::rule::Test::Flow(_))
+}
+
+/// Runs the engines that are due; whether all of them have matched now.
+fn run_engines(
+    rule: &Rule,
+    tx: TxRef<'_>,
+    view: &View<'_, '_>,
+    flags: &mut u32,
+    scan: &mut Scan<'_>,
+    body: crate::buffer::Body,
+) -> bool {
+    let progress = tx.progress(view.direction);
+    let is_response = view.direction == hookprobe_traffic::Direction::ToClient;
+    let mut matches = 0;
+    for (at, engine) in rule.engines.iter().enumerate() {
+        let bit = 1 << engine.id;
+        let is_last = at + 1 == rule.engines.len();
+        if *flags & bit != 0 {
+            continue;
+        }
+        let is_own = engine.direction == view.direction;
+        if !(is_own || (rule.is_transactional && is_response)) {
+            if rule.is_transactional && !is_response && is_last {
+                return false;
+            }
+            continue;
+        }
+        let is_mdns =
+            view.flow.as_deref().is_some_and(|flow| flow.app.proto() == Some(Proto::Mdns));
+        let is_other = |proto| !is_of(tx, proto) || (proto == Proto::Mdns) != is_mdns;
+        if engine.proto.is_some_and(is_other) {
+            continue;
+        }
+        let own_progress = if is_own { progress } else { tx.progress(engine.direction) };
+        if own_progress < engine.progress {
+            return false;
+        }
+        let is_over = own_progress > engine.progress
+            || own_progress >= tx.progress_complete(engine.direction)
+            || body.is_end;
+        let outcome = match engine.look {
+            Look::Buffer(index) => rule.buffers.get(index).map_or(Outcome::Cant, |found| {
+                buffer_outcome(found, tx, engine.direction, is_over, scan, body)
+            }),
+            Look::Stream => stream_outcome(rule, view, scan),
+            Look::Test(index) => rule.tx_tests.get(index).map_or(Outcome::Cant, |(test, _)| {
+                test_outcome(test, tx, engine.direction, is_over)
+            }),
+        };
+        match outcome {
+            Outcome::Match => {
+                *flags |= bit;
+                matches += 1;
+            }
+            Outcome::Cant => {
+                *flags |= CANT | bit;
+                return false;
+            }
+            Outcome::No => return false,
+        }
+    }
+    if matches > 0 {
+        *flags |= FULL;
+    }
+    matches > 0
+}
+
+fn stream_outcome(rule: &Rule, view: &View<'_, '_>, scan: &mut Scan<'_>) -> Outcome {
+    let found = match view.packet.transport {
+        Transport::Udp { .. } => scan.matches(&rule.payload, view.packet.payload, 0, true),
+        Transport::Tcp(_) => {
+            let raw = view.flow.as_deref().and_then(|flow| flow.raw(view.direction));
+            raw.is_some_and(|raw| scan.matches(&rule.payload, raw.bytes, 0, false))
+        }
+        _ => true,
+    };
+    if found { Outcome::Match } else { Outcome::No }
+}
+
+fn transformed<'a>(found: &Match, data: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    found.transforms.iter().fold(data, |data, transform| transform.apply(data))
+}
+
+fn buffer_outcome(
+    found: &Match,
+    tx: TxRef<'_>,
+    direction: hookprobe_traffic::Direction,
+    is_over: bool,
+    scan: &mut Scan<'_>,
+    body: crate::buffer::Body,
+) -> Outcome {
+    let otherwise = if is_over { Outcome::Cant } else { Outcome::No };
+    let is_body = matches!(
+        found.buffer,
+        Buffer::HttpRequestBody | Buffer::HttpResponseBody | Buffer::FileData
+    );
+    let count = if found.is_multi { INSTANCES_MAX } else { 1 };
+    for index in 0..count {
+        let Some((data, start)) = tx_data(found.buffer, tx, direction, index, body) else {
+            if index == 0 && found.is_absent {
+                return if is_over { Outcome::Match } else { Outcome::No };
+            }
+            break;
+        };
+        let data = transformed(found, data);
+        let is_end = !is_body || is_over || body_is_finished(tx, direction);
+        if scan.matches(&found.ops, &data, start, is_end) {
+            return Outcome::Match;
+        }
+    }
+    otherwise
+}
+
+fn body_is_finished(tx: TxRef<'_>, direction: hookprobe_traffic::Direction) -> bool {
+    match tx {
+        TxRef::Http(tx) => tx.body(direction).is_finished,
+        _ => false,
+    }
+}
+
+fn test_outcome(
+    test: &TxTest,
+    tx: TxRef<'_>,
+    direction: hookprobe_traffic::Direction,
+    is_over: bool,
+) -> Outcome {
+    let fits = match (test, tx) {
+        (TxTest::DnsOpcode(compare), TxRef::Dns(tx)) => {
+            compare.fits(u64::from(tx.message.opcode()))
+        }
+        (TxTest::DnsRcode(compare), TxRef::Dns(tx)) => compare.fits(u64::from(tx.message.rcode())),
+        (TxTest::DnsRrtype(compare), TxRef::Dns(tx)) => {
+            tx.message.queries.iter().any(|query| compare.fits(u64::from(query.rtype)))
+                || tx.message.answers.iter().any(|record| compare.fits(u64::from(record.rtype)))
+        }
+        (TxTest::TlsVersion { versions, is_negated }, TxRef::Tls(tx)) => {
+            tx.version != 0 && versions.contains(&tx.version) != *is_negated
+        }
+        (TxTest::TlsChain(compare), TxRef::Tls(tx)) => {
+            let chain = match direction {
+                hookprobe_traffic::Direction::ToServer => &tx.client_chain,
+                hookprobe_traffic::Direction::ToClient => &tx.server_chain,
+            };
+            compare.fits(chain.len() as u64)
+        }
+        (TxTest::TlsStore, TxRef::Tls(_)) => true,
+        (TxTest::SshVersion(version), TxRef::Ssh(tx)) => {
+            let proto = &tx.side(direction).proto;
+            proto == version || (version == b"2_compat" && (proto == b"2.0" || proto == b"1.99"))
+        }
+        (TxTest::Event { name, .. }, tx) => tx.events().contains(name),
+        (TxTest::FileSize(compare), TxRef::Http(tx)) => {
+            let files = match direction {
+                hookprobe_traffic::Direction::ToServer => &tx.request.files,
+                hookprobe_traffic::Direction::ToClient => &tx.response.files,
+            };
+            files.iter().any(|file| compare.fits(file.size))
+        }
+        _ => false,
+    };
+    match (fits, is_over) {
+        (true, _) => Outcome::Match,
+        // Anomalies may come at any time.
+        (false, true) if !matches!(test, TxTest::Event { .. } | TxTest::TlsVersion { .. }) => {
+            Outcome::Cant
+        }
+        (false, _) => Outcome::No,
+    }
+}
+
+/// Changes whenever something in the transactions of a direction may have changed.
+fn fingerprint(
+    flow: &hookprobe_traffic::flow::Flow,
+    direction: hookprobe_traffic::Direction,
+) -> u64 {
+    let mut mark = 1_u64;
+    for tx in flow.app.txs() {
+        let more = match tx {
+            TxRef::Http(tx) => tx.body(direction).total + tx.headers(direction).fields.len() as u64,
+            TxRef::Smtp(tx) => tx.email.as_ref().map_or(0, |email| {
+                let bodies = email.attachments.iter().map(|found| found.body.total + 1);
+                bodies.sum::<u64>() + email.headers.len() as u64
+            }),
+            TxRef::Ssh(tx) => u64::from(tx.side(direction).kex.is_some()),
+            TxRef::Tls(tx) => u64::from(tx.version) + tx.server_chain.len() as u64,
+            TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => 0,
+        };
+        for part in [tx.id(), u64::from(tx.progress(direction)), more, tx.events().len() as u64] {
+            // The multiplier of splitmix64 spreads the parts.
+            mark = (mark.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    mark
+}
+
+fn is_of(tx: TxRef<'_>, proto: Proto) -> bool {
+    matches!(
+        (tx, proto),
+        (TxRef::Http(_), Proto::Http1)
+            | (TxRef::Dns(_), Proto::Dns | Proto::Mdns)
+            | (TxRef::Tls(_), Proto::Tls)
+            | (TxRef::Ssh(_), Proto::Ssh)
+            | (TxRef::Smtp(_), Proto::Smtp)
+            | (TxRef::Quic(_), Proto::Quic)
+            | (TxRef::Dhcp(_), Proto::Dhcp)
+    )
+}

@@ -1,0 +1,175 @@
+//! Bits, numbers and variables of flows, hosts and pairs of hosts.
+//!
+//! Names are numbers here (`ruleset` gives them out). Flow state lives by slot and dies with the
+//! flow; host bits expire and their table has a cap.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::rule::{Bits, IntCompare, IntTest, IntValue, Owner};
+
+/// Bits of hosts and pairs that are kept.
+const HOST_BITS_MAX: usize = 1 << 17;
+/// Bits, numbers and variables of one flow.
+const FLOW_ENTRIES_MAX: usize = 256;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What a flow remembers for rules.
+#[derive(Debug, Default)]
+pub(crate) struct FlowState {
+    /// The flow's id: slots are used again.
+    pub(crate) id: u64,
+    pub(crate) bits: Vec<u32>,
+    pub(crate) numbers: Vec<(u32, u32)>,
+    /// Captured text by name.
+    pub(crate) variables: Vec<(String, Vec<u8>)>,
+    /// IP-only rules ran, by direction.
+    pub(crate) is_ip_done: [bool; 2],
+    /// Transactions that are being inspected.
+    pub(crate) txs: Vec<TxState>,
+    /// Which version of the rules the transactions were inspected with.
+    pub(crate) version: u64,
+    pub(crate) is_dropped: bool,
+    pub(crate) is_passed: bool,
+    pub(crate) has_alerted: bool,
+    /// The exception policy that was applied.
+    pub(crate) exception: Option<crate::config::ExceptionPolicy>,
+    /// What the transactions of each direction looked like when they were last inspected.
+    pub(crate) seen: [u64; 2],
+}
+
+/// A transaction under inspection.
+#[derive(Debug, Default)]
+pub(crate) struct TxState {
+    pub(crate) id: u64,
+    /// Rules with the flags of their engines, by direction.
+    pub(crate) rules: [Vec<(u32, u32)>; 2],
+    pub(crate) is_done: [bool; 2],
+    pub(crate) bits: Vec<u32>,
+    pub(crate) guessed: bool,
+}
+
+impl FlowState {
+    pub(crate) fn variable(&mut self, name: &str, value: &[u8]) {
+        if let Some(entry) = self.variables.iter_mut().find(|(known, _)| known == name) {
+            entry.1 = value.to_vec();
+        } else if self.variables.len() < FLOW_ENTRIES_MAX {
+            self.variables.push((name.to_owned(), value.to_vec()));
+        }
+    }
+
+    fn set(list: &mut Vec<u32>, bit: u32) {
+        if !list.contains(&bit) && list.len() < FLOW_ENTRIES_MAX {
+            list.push(bit);
+        }
+    }
+
+    pub(crate) fn number(&self, name: u32) -> Option<u32> {
+        self.numbers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    pub(crate) fn value(&self, value: IntValue) -> Option<u32> {
+        match value {
+            IntValue::Number(number) => Some(number),
+            IntValue::Variable(name) => self.number(name),
+        }
+    }
+
+    pub(crate) fn put_number(&mut self, name: u32, value: u32) {
+        if let Some(entry) = self.numbers.iter_mut().find(|(known, _)| *known == name) {
+            entry.1 = value;
+        } else if self.numbers.len() < FLOW_ENTRIES_MAX {
+            self.numbers.push((name, value));
+        }
+    }
+
+    pub(crate) fn holds(&self, name: u32, test: IntTest) -> bool {
+        let own = self.number(name);
+        match test {
+            IntTest::IsSet => own.is_some(),
+            IntTest::IsNotSet => own.is_none(),
+            IntTest::Compare(compare, value) => match (own, self.value(value)) {
+                (Some(own), Some(value)) => match compare {
+                    IntCompare::Less => own < value,
+                    IntCompare::LessEqual => own <= value,
+                    IntCompare::Equal => own == value,
+                    IntCompare::NotEqual => own != value,
+                    IntCompare::GreaterEqual => own >= value,
+                    IntCompare::Greater => own > value,
+                },
+                _ => false,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    owner: Owner,
+    first: IpAddr,
+    second: Option<IpAddr>,
+    bit: u32,
+}
+
+/// Bits of hosts and of pairs, with the time they expire (0: never).
+#[derive(Debug, Default)]
+pub(crate) struct HostBits {
+    table: HashMap<Key, u64>,
+    pub(crate) dropped: u64,
+}
+
+/// Between whom a packet goes, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) now_ns: u64,
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+}
+
+impl HostBits {
+    fn key(owner: Owner, bit: u32, ends: Ends) -> Option<Key> {
+        let (source, destination) = (ends.source, ends.destination);
+        let (owner, first, second) = match owner {
+            // Source and destination are the same table.
+            Owner::Source => (Owner::Source, source, None),
+            Owner::Destination => (Owner::Source, destination, None),
+            Owner::Pair => (Owner::Pair, source.min(destination), Some(source.max(destination))),
+            Owner::Flow | Owner::Tx => return None,
+        };
+        Some(Key { owner, first, second, bit })
+    }
+
+    pub(crate) fn has(&self, owner: Owner, bit: u32, ends: Ends) -> bool {
+        Self::key(owner, bit, ends)
+            .and_then(|key| self.table.get(&key))
+            .is_some_and(|until| *until == 0 || *until > ends.now_ns)
+    }
+
+    pub(crate) fn set(&mut self, bits: &Bits, bit: u32, ends: Ends) {
+        let Some(key) = Self::key(bits.owner, bit, ends) else { return };
+        if self.table.len() >= HOST_BITS_MAX && !self.table.contains_key(&key) {
+            let before = self.table.len();
+            self.table.retain(|_, until| *until == 0 || *until > ends.now_ns);
+            if self.table.len() == before {
+                self.dropped += 1;
+                return;
+            }
+        }
+        let until = match bits.expire_s {
+            0 => 0,
+            seconds => ends.now_ns.saturating_add(seconds.saturating_mul(SECOND_NS)),
+        };
+        self.table.insert(key, until);
+    }
+
+    pub(crate) fn unset(&mut self, owner: Owner, bit: u32, ends: Ends) {
+        if let Some(key) = Self::key(owner, bit, ends) {
+            self.table.remove(&key);
+        }
+    }
+}
+
+/// Sets, clears or asks a bit of a flow or transaction.
+pub(crate) fn set_local(list: &mut Vec<u32>, bit: u32) {
+    FlowState::set(list, bit);
+}

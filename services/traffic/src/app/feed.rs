@@ -1,0 +1,257 @@
+//! Bytes to the parser of the moment, and changes of protocol.
+
+use super::detect::{self, Detect, Verdict};
+use super::{App, Fed, Meta, Proto, State, Transport, dns, socks};
+use crate::Direction;
+
+/// What a parser says after some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// More is welcome.
+    Go,
+    /// Nothing more can be learnt.
+    Done,
+    /// The bytes are not what they were taken for.
+    Fail,
+    /// Another protocol follows in both directions, with the next bytes.
+    Change(Option<Proto>),
+    /// HTTP/2 follows.
+    Become(Proto),
+}
+
+/// A change of protocol that the next bytes bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    /// What must follow, if anything.
+    expected: Option<Proto>,
+    /// It is known without a look.
+    is_certain: bool,
+}
+
+impl App {
+    /// Takes the next in-order bytes of one direction of a TCP flow, or one UDP payload.
+    ///
+    /// Call it with empty data to report a gap or the end alone.
+    pub fn feed(&mut self, now_ns: u64, direction: Direction, data: &[u8], meta: Meta<'_>) -> Fed {
+        let mut fed = Fed::default();
+        if !data.is_empty()
+            && let Some(change) = self.pending.take()
+        {
+            self.change(change, &mut fed);
+        }
+        if self.has_tls_begun(direction, data) {
+            self.change(Change { expected: Some(Proto::Tls), is_certain: false }, &mut fed);
+        }
+        if self.is_over && !meta.eof {
+            fed.is_done = !self.may_change();
+            return fed;
+        }
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Unknown(detect) => {
+                self.detect(now_ns, direction, data, meta, detect, &mut fed);
+            }
+            state => {
+                self.state = state;
+                self.note_side(direction, data, &meta, &mut fed);
+                self.parse(now_ns, direction, data, meta, &mut fed);
+            }
+        }
+        fed.is_done |= self.is_over && !self.may_change();
+        fed
+    }
+
+    /// A protocol that is not parsed here and may go over to TLS (STARTTLS and its like) has done so:
+    /// the client sends a hello where its next command would be.
+    fn has_tls_begun(&self, direction: Direction, data: &[u8]) -> bool {
+        let is_hello = matches!(data, [0x16, 3, 0..=3, _, _, 1, ..]);
+        direction == Direction::ToServer && is_hello && self.may_change()
+    }
+
+    const fn may_change(&self) -> bool {
+        matches!(
+            self.state,
+            State::Known(
+                Proto::Ftp | Proto::Imap | Proto::Ldap | Proto::Pgsql | Proto::Pop3 | Proto::Xmpp
+            )
+        ) || self.pending.is_some()
+    }
+
+    fn change(&mut self, change: Change, fed: &mut Fed) {
+        self.original = self.original.or_else(|| self.proto());
+        self.expected = change.expected;
+        self.sides = [None; 2];
+        self.is_over = false;
+        self.state = match change.expected {
+            Some(Proto::Http2) if change.is_certain => {
+                fed.is_detected = true;
+                State::Http2(Box::default())
+            }
+            Some(proto) if change.is_certain => {
+                fed.is_detected = true;
+                self.is_over = true;
+                State::Known(proto)
+            }
+            Some(_) | None => State::default(),
+        };
+    }
+
+    /// The second direction is looked at too, for the events that tell a mismatch.
+    fn note_side(&mut self, direction: Direction, data: &[u8], meta: &Meta<'_>, fed: &mut Fed) {
+        let Some(known) = self.proto() else { return };
+        let Some(side) = self.sides.get_mut(direction.index()) else { return };
+        if side.is_some() || data.is_empty() || meta.transport == Transport::Udp {
+            return;
+        }
+        let (verdict, _) = detect::probe(meta.transport, direction, data, meta.ports, meta.config);
+        *side = Some(known);
+        match verdict {
+            Verdict::Is(found) if found != known => {
+                fed.events.add("applayer_mismatch_protocol_both_directions");
+                *side = Some(found);
+            }
+            Verdict::No => fed.events.add("applayer_detect_protocol_only_one_direction"),
+            Verdict::Is(_) | Verdict::More => {}
+        }
+    }
+
+    fn detect(
+        &mut self,
+        now_ns: u64,
+        direction: Direction,
+        data: &[u8],
+        meta: Meta<'_>,
+        mut detect: Box<Detect>,
+        fed: &mut Fed,
+    ) {
+        detect.add(now_ns, direction, data, &meta);
+        let index = direction.index();
+        let head = detect.heads.get(index).map(Vec::as_slice).unwrap_or_default();
+        let (mut verdict, mut is_reversed) = match detect.is_over.get(index) {
+            Some(false) if !data.is_empty() => {
+                detect::probe(meta.transport, direction, head, meta.ports, meta.config)
+            }
+            _ => (Verdict::More, false),
+        };
+        if verdict == Verdict::No && meta.is_midstream && meta.transport == Transport::Tcp {
+            // Picked up in the middle, the flow may be turned round.
+            let ports = (meta.ports.1, meta.ports.0);
+            verdict = detect::tcp(direction.reverse(), head, ports, meta.config);
+            is_reversed = matches!(verdict, Verdict::Is(_));
+        }
+        match verdict {
+            Verdict::Is(proto) => {
+                if self.expected.is_some_and(|expected| expected != proto) {
+                    fed.events.add(match self.expected {
+                        Some(Proto::Tls) => "applayer_no_tls_after_starttls",
+                        _ => "applayer_unexpected_protocol",
+                    });
+                }
+                fed.is_detected = true;
+                fed.is_reversed = is_reversed;
+                self.start(proto, direction, meta, &detect, fed);
+            }
+            Verdict::More | Verdict::No => {
+                if verdict == Verdict::No
+                    && let Some(is_over) = detect.is_over.get_mut(index)
+                {
+                    *is_over = true;
+                }
+                if detect.has_failed(&meta, fed) {
+                    self.state = State::Failed;
+                    self.is_over = true;
+                    fed.is_detected = true;
+                    if self.expected == Some(Proto::Tls) {
+                        fed.events.add("applayer_no_tls_after_starttls");
+                    }
+                } else {
+                    self.state = State::Unknown(detect);
+                }
+            }
+        }
+    }
+
+    /// The protocol is known: its parser gets what was held, in the order it came.
+    fn start(
+        &mut self,
+        proto: Proto,
+        direction: Direction,
+        meta: Meta<'_>,
+        detect: &Detect,
+        fed: &mut Fed,
+    ) {
+        let turn = |direction: Direction| {
+            if fed.is_reversed { direction.reverse() } else { direction }
+        };
+        if let Some(side) = self.sides.get_mut(turn(direction).index()) {
+            *side = Some(proto);
+        }
+        self.state = match proto {
+            Proto::Http1 => State::Http(Box::default()),
+            Proto::Http2 => State::Http2(Box::default()),
+            Proto::Dns => State::Dns(Box::default()),
+            Proto::Mdns => State::Dns(Box::new(dns::Dns { is_mdns: true, ..dns::Dns::default() })),
+            Proto::Tls => State::Tls(Box::default()),
+            Proto::Ssh => State::Ssh(Box::default()),
+            Proto::Smtp => State::Smtp(Box::default()),
+            Proto::Quic => State::Quic(Box::default()),
+            Proto::Dhcp => State::Dhcp(Box::default()),
+            Proto::Socks => State::Socks(Box::<socks::Socks>::default()),
+            other => {
+                self.is_over = true;
+                State::Known(other)
+            }
+        };
+        let first = detect.first.unwrap_or(direction);
+        let order = [first, first.reverse()];
+        let turned = order.map(turn);
+        let current = direction;
+        for (held, direction) in order.into_iter().zip(turned) {
+            let total = detect.totals.get(held.index()).copied().unwrap_or(0);
+            let bytes = detect.heads.get(held.index()).map(Vec::as_slice).unwrap_or_default();
+            if total == 0 {
+                continue;
+            }
+            let is_now = held == current;
+            let now = Meta { gap: 0, eof: meta.eof && is_now, ..meta };
+            self.note_side(direction, bytes, &now, fed);
+            self.parse(detect.first_ns, direction, bytes, now, fed);
+            let lost = total - bytes.len() as u64;
+            if lost > 0 {
+                self.cut_bytes += lost;
+                self.parse(detect.first_ns, direction, &[], Meta { gap: lost, ..now }, fed);
+            }
+        }
+    }
+
+    fn parse(
+        &mut self,
+        now_ns: u64,
+        direction: Direction,
+        data: &[u8],
+        meta: Meta<'_>,
+        fed: &mut Fed,
+    ) {
+        let step = match &mut self.state {
+            State::Unknown(_) | State::Failed | State::Known(_) => Step::Go,
+            State::Http(http) => http.feed(now_ns, direction, data, &meta, fed),
+            State::Http2(http) => http.feed(now_ns, direction, data, &meta, fed),
+            State::Dns(dns) => dns.feed(now_ns, direction, data, &meta, fed),
+            State::Tls(tls) => tls.feed(now_ns, direction, data, &meta, fed),
+            State::Ssh(ssh) => ssh.feed(now_ns, direction, data, &meta, fed),
+            State::Smtp(smtp) => smtp.feed(now_ns, direction, data, &meta, fed),
+            State::Quic(quic) => quic.feed(now_ns, direction, data, &meta, fed),
+            State::Dhcp(dhcp) => dhcp.feed(now_ns, direction, data, &meta, fed),
+            State::Socks(socks) => socks.feed(direction, data),
+        };
+        match step {
+            Step::Go => {}
+            Step::Done | Step::Fail => self.is_over = true,
+            Step::Change(expected) => {
+                self.pending = Some(Change { expected, is_certain: false });
+            }
+            Step::Become(proto) => {
+                self.pending = Some(Change { expected: Some(proto), is_certain: true });
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A bounded window on a body.
+
+use std::ops::Range;
+
+/// A body after transfer and content decoding: the bytes `start..start + window().len()` of it.
+///
+/// Inspect before every `App::prune`: once `inspect_bytes_min` came, it drops all but the last
+/// `window_bytes`.
+#[derive(Debug, Default)]
+pub struct Body {
+    data: Vec<u8>,
+    start: u64,
+    /// Decoded bytes so far, those beyond the limit included.
+    pub total: u64,
+    /// Bytes of the message on the wire (with chunk lines).
+    pub wire: u64,
+    /// Decoded bytes beyond the limit: counted, not kept.
+    pub is_limited: bool,
+    /// No more will come.
+    pub is_finished: bool,
+    /// Bytes were lost inside.
+    pub has_gap: bool,
+}
+
+/// How a body is kept; see `Config`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    pub bytes_max: u64,
+    pub inspect_bytes_min: u32,
+    pub window_bytes: u32,
+}
+
+impl Body {
+    /// Offset in the body of the first byte kept, and the bytes kept.
+    #[must_use]
+    pub fn window(&self) -> (u64, &[u8]) {
+        (self.start, &self.data)
+    }
+
+    /// Offset behind the last byte kept: `start + len`.
+    #[must_use]
+    pub fn kept_end(&self) -> u64 {
+        self.start + self.data.len() as u64
+    }
+
+    /// The bytes that are kept of `range`.
+    #[must_use]
+    pub fn slice(&self, range: Range<u64>) -> &[u8] {
+        let from = usize::try_from(range.start.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        let to = usize::try_from(range.end.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        let to = to.min(self.data.len());
+        self.data.get(from.min(to)..to).unwrap_or_default()
+    }
+
+    /// Drops what was inspected but the window. Nothing is moved for less than a window.
+    pub(crate) fn roll(&mut self, keep: Keep) {
+        let window = usize::try_from(keep.window_bytes).unwrap_or(usize::MAX).max(1);
+        if self.total < u64::from(keep.inspect_bytes_min) || self.data.len() < 2 * window {
+            return;
+        }
+        let gone = self.data.len() - window;
+        self.data.drain(..gone);
+        self.start += gone as u64;
+    }
+
+    /// Adds decoded bytes; returns how many the limit cut.
+    pub(crate) fn append(&mut self, bytes: &[u8], keep: Keep) -> u64 {
+        let room = if keep.bytes_max == 0 {
+            u64::MAX
+        } else {
+            keep.bytes_max.saturating_sub(self.kept_end())
+        };
+        let taken = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        self.data.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        self.total += bytes.len() as u64;
+        let cut = (bytes.len() - taken) as u64;
+        self.is_limited |= cut > 0;
+        cut
+    }
+}

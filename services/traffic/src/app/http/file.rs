@@ -1,0 +1,129 @@
+//! Files in bodies: name, size, digests.
+
+use md5::{Digest as _, Md5};
+use sha1::Sha1;
+use sha2::Sha256;
+
+/// First bytes of a file that are kept, for its type.
+const HEAD_BYTES_MAX: usize = 1_024;
+/// Longest name that is kept.
+const NAME_BYTES_MAX: usize = 1_024;
+
+/// How far a file is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileState {
+    /// Still coming.
+    #[default]
+    Open,
+    /// All of it came: `CLOSED`.
+    Closed,
+    /// The flow ended first, or bytes were lost: `TRUNCATED`.
+    Truncated,
+    /// A parser gave up: `ERROR`.
+    Error,
+}
+
+/// A file that was transferred.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    /// Name, from Content-Disposition or the last part of the path.
+    pub name: Vec<u8>,
+    /// Bytes so far.
+    pub size: u64,
+    /// How far it is.
+    pub state: FileState,
+    /// Bytes were lost inside.
+    pub has_gap: bool,
+    /// First bytes, for `filemagic` and Zeek's MIME types (at most 1024).
+    pub head: Vec<u8>,
+    /// Digests, when the file is closed and the configuration asks for them.
+    pub digests: Option<Box<Digests>>,
+    hashers: Option<Box<Hashers>>,
+}
+
+#[derive(Clone, Default)]
+struct Hashers {
+    md5: Md5,
+    sha1: Sha1,
+    sha256: Sha256,
+}
+
+impl std::fmt::Debug for Hashers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hashers")
+    }
+}
+
+impl File {
+    pub(crate) fn new(name: &[u8], are_hashed: bool) -> Self {
+        Self {
+            name: name.get(..NAME_BYTES_MAX.min(name.len())).unwrap_or_default().to_vec(),
+            hashers: are_hashed.then(Box::default),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        let room = HEAD_BYTES_MAX.saturating_sub(self.head.len());
+        self.head.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        if let Some(hashers) = &mut self.hashers {
+            hashers.md5.update(bytes);
+            hashers.sha1.update(bytes);
+            hashers.sha256.update(bytes);
+        }
+    }
+
+    pub(crate) fn finish(&mut self, state: FileState) {
+        if self.state != FileState::Open {
+            return;
+        }
+        self.state = state;
+        if let Some(hashers) = self.hashers.take()
+            && !self.has_gap
+        {
+            self.digests = Some(Box::new(Digests {
+                md5: hashers.md5.finalize().into(),
+                sha1: hashers.sha1.finalize().into(),
+                sha256: hashers.sha256.finalize().into(),
+            }));
+        }
+    }
+}
+
+/// `filename` of a Content-Disposition value.
+pub(crate) fn disposition_name(value: &[u8]) -> Option<Vec<u8>> {
+    parameter(value, b"filename")
+}
+
+/// A parameter of a field value, quoted or not.
+pub(crate) fn parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = value;
+    loop {
+        let at = memchr::memchr(b';', rest)?;
+        rest = rest.get(at + 1..)?.trim_ascii_start();
+        let Some((head, tail)) = rest.split_at_checked(name.len()) else { continue };
+        if !head.eq_ignore_ascii_case(name) {
+            continue;
+        }
+        let Some(tail) = tail.trim_ascii_start().strip_prefix(b"=") else { continue };
+        let text = tail.trim_ascii_start();
+        if let Some(quoted) = text.strip_prefix(b"\"") {
+            let end = memchr::memchr(b'"', quoted).unwrap_or(quoted.len());
+            return quoted.get(..end).map(<[u8]>::to_vec);
+        }
+        let end = memchr::memchr2(b';', b' ', text).unwrap_or(text.len());
+        return text.get(..end).map(<[u8]>::to_vec);
+    }
+}
+
+/// Digests of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// MD5, because feeds still use it.
+    pub md5: [u8; 16],
+    /// SHA-1.
+    pub sha1: [u8; 20],
+    /// SHA-256.
+    pub sha256: [u8; 32],
+}

@@ -1,0 +1,197 @@
+//! Header fields: one raw block, ranges into it, and the buffers that rules look at.
+
+use super::grammar::is_odd_name;
+use super::line::{content_length, is_space, trim};
+use crate::Direction;
+use crate::app::Events;
+use std::cell::OnceCell;
+
+/// Most fields of a side (Suricata's limit).
+const FIELDS_MAX: usize = 1_024;
+/// Most repetitions of fields that are joined (libhtp's limit).
+const REPETITIONS_MAX: u16 = 64;
+
+/// A field. Name and value are trimmed; folded and repeated ones are joined as libhtp joins them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name as sent.
+    pub name: Vec<u8>,
+    /// Value: folded lines joined by one space, repetitions by `, `.
+    pub value: Vec<u8>,
+    /// Occurred more than once.
+    pub is_repeated: bool,
+    /// It came in the trailer of a chunked body.
+    pub is_trailer: bool,
+}
+
+/// The header block of one side.
+#[derive(Debug, Default)]
+pub struct Headers {
+    /// `http.header.raw`: as sent, the empty line included.
+    pub raw: Vec<u8>,
+    /// In order of first occurrence.
+    pub fields: Vec<Field>,
+    repetitions: u16,
+    normalized: OnceCell<Box<[u8]>>,
+    names: OnceCell<Box<[u8]>>,
+}
+
+impl Headers {
+    /// Value of the first field called `name` (any case).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.field(name).map(|field| field.value.as_slice())
+    }
+
+    /// Value of the field called `name` (any case) with zero bytes left out of both: browsers pass
+    /// over them, so what delimits a body must be read without them.
+    #[must_use]
+    pub fn get_lenient(&self, name: &str) -> Option<Vec<u8>> {
+        let is_name = |known: &[u8]| {
+            let mut bytes = known.iter().filter(|byte| **byte != 0);
+            let is_same = name
+                .bytes()
+                .all(|want| bytes.next().is_some_and(|byte| byte.eq_ignore_ascii_case(&want)));
+            is_same && bytes.next().is_none()
+        };
+        let field = self.fields.iter().find(|field| is_name(&field.name))?;
+        Some(field.value.iter().copied().filter(|byte| *byte != 0).collect())
+    }
+
+    /// The field called `name` (any case).
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// `http.header`: `Name: value\r\n` of each field, without Cookie and Set-Cookie. Made once.
+    #[must_use]
+    pub fn normalized(&self) -> &[u8] {
+        self.normalized.get_or_init(|| {
+            let mut buffer = Vec::with_capacity(self.raw.len());
+            for field in self.fields.iter().filter(|field| !is_cookie(&field.name)) {
+                buffer.extend_from_slice(&field.name);
+                buffer.extend_from_slice(b": ");
+                buffer.extend_from_slice(&field.value);
+                buffer.extend_from_slice(b"\r\n");
+            }
+            buffer.into_boxed_slice()
+        })
+    }
+
+    /// `http.header_names`: `\r\nName\r\nName\r\n\r\n`. Made once.
+    #[must_use]
+    pub fn names(&self) -> &[u8] {
+        self.names.get_or_init(|| {
+            let mut buffer = b"\r\n".to_vec();
+            for field in &self.fields {
+                buffer.extend_from_slice(&field.name);
+                buffer.extend_from_slice(b"\r\n");
+            }
+            buffer.extend_from_slice(b"\r\n");
+            buffer.into_boxed_slice()
+        })
+    }
+
+    /// One item of `http.request_header` and `http.response_header`: `Name: value`.
+    #[must_use]
+    pub fn item(&self, index: usize) -> Option<Vec<u8>> {
+        self.fields.get(index).map(|field| {
+            let mut item = Vec::with_capacity(field.name.len() + field.value.len() + 2);
+            item.extend_from_slice(&field.name);
+            item.extend_from_slice(b": ");
+            item.extend_from_slice(&field.value);
+            item
+        })
+    }
+
+    /// Adds a field. Returns false when there are too many.
+    pub(crate) fn push(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        direction: Direction,
+        is_trailer: bool,
+        events: &mut Events,
+    ) -> bool {
+        self.normalized.take();
+        self.names.take();
+        let (name, value) = (trim(name).to_vec(), trim(value).to_vec());
+        let known = self.fields.iter_mut().find(|field| field.name.eq_ignore_ascii_case(&name));
+        let Some(known) = known else {
+            if self.fields.len() >= FIELDS_MAX {
+                events.add(by_side(
+                    direction,
+                    "request_too_many_headers",
+                    "response_too_many_headers",
+                ));
+                return false;
+            }
+            self.fields.push(Field { name, value, is_repeated: false, is_trailer });
+            return true;
+        };
+        if known.is_repeated {
+            if self.repetitions >= REPETITIONS_MAX {
+                return true;
+            }
+            self.repetitions += 1;
+        }
+        known.is_repeated = true;
+        events.add(by_side(direction, "request_header_repetition", "response_header_repetition"));
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if content_length(&known.value) != content_length(&value) {
+                events.add(by_side(
+                    direction,
+                    "duplicate_content_length_field_in_request",
+                    "duplicate_content_length_field_in_response",
+                ));
+            }
+        } else {
+            known.value.extend_from_slice(b", ");
+            known.value.extend_from_slice(&value);
+        }
+        true
+    }
+
+    /// An interim response's fields don't count.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+pub(super) const fn by_side(
+    direction: Direction,
+    request: &'static str,
+    response: &'static str,
+) -> &'static str {
+    match direction {
+        Direction::ToServer => request,
+        Direction::ToClient => response,
+    }
+}
+
+/// Notes what is wrong with a field.
+pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Events) {
+    let Some(name) = name else {
+        events.add(by_side(
+            direction,
+            "request_field_missing_colon",
+            "response_field_missing_colon",
+        ));
+        return;
+    };
+    if is_odd_name(name) {
+        events.add(by_side(direction, "request_header_invalid", "response_header_invalid"));
+    }
+    if name.first().is_some_and(|first| is_space(*first)) {
+        events.add(by_side(
+            direction,
+            "invalid_request_field_folding",
+            "invalid_response_field_folding",
+        ));
+    }
+}
+
+fn is_cookie(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"set-cookie")
+}

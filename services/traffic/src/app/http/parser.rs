@@ -1,0 +1,367 @@
+//! The connection: a reader for each direction and the queue of transactions that they share.
+
+use super::body::Keep;
+use super::file::{File, FileState};
+use super::inflate::{Inflate, Trouble};
+use super::{Tx, progress};
+use crate::Direction;
+use crate::app::{Config, Events, Fed, Meta, Step};
+use std::collections::VecDeque;
+
+/// State of a flow.
+#[derive(Debug, Default)]
+pub struct Http {
+    /// Transactions not yet pruned, oldest first.
+    pub txs: VecDeque<Tx>,
+    /// Transactions given up because too many were open.
+    pub dropped_txs: u64,
+    /// Bytes of bodies beyond the limits.
+    pub cut_bytes: u64,
+    pub(super) next_id: u64,
+    pub(super) now_ns: u64,
+    pub(super) request: Reader,
+    pub(super) response: Reader,
+    pub(super) keeps: [Option<Keep>; 2],
+}
+
+/// Where a reader is in its message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum At {
+    /// Between messages.
+    #[default]
+    Idle,
+    Line,
+    Headers,
+    /// So many bytes of a body are to come.
+    Known(u64),
+    /// A body that ends with the connection.
+    Close,
+    ChunkLine,
+    ChunkData(u64),
+    ChunkEnd,
+    Trailer,
+    /// All of the message was read; what follows tells whether it was.
+    Finalize,
+    /// CONNECT: the response says what comes.
+    WaitResponse,
+    /// What follows is not HTTP, or nothing that can be read.
+    Ignore,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    pub at: At,
+    pub held: Vec<u8>,
+    /// Id of the transaction that is being read.
+    pub tx: u64,
+    /// Content-Length of the message.
+    pub length: Option<u64>,
+    pub is_closed: bool,
+}
+
+/// What a reader says after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Go on.
+    On,
+    /// More bytes are needed, or the other direction first.
+    Wait,
+    /// Not HTTP any more.
+    Stop(Step),
+}
+
+impl Http {
+    pub(crate) fn feed(
+        &mut self,
+        now_ns: u64,
+        direction: Direction,
+        data: &[u8],
+        meta: &Meta<'_>,
+        fed: &mut Fed,
+    ) -> Step {
+        self.now_ns = now_ns;
+        let config = meta.config;
+        self.keeps = keeps(config).map(Some);
+        fed.is_changed |= !data.is_empty() || meta.eof || meta.gap > 0;
+        if meta.gap > 0 && !self.gap(direction, meta.gap) {
+            self.end(direction);
+            return Step::Fail;
+        }
+        let mut rest = data;
+        let mut step = self.run(direction, &mut rest, config);
+        if step == Step::Go
+            && direction == Direction::ToClient
+            && self.request.at == At::WaitResponse
+        {
+            self.connect_answered();
+            let held = std::mem::take(&mut self.request.held);
+            step = self.run(Direction::ToServer, &mut held.as_slice(), config);
+        }
+        if direction == Direction::ToServer
+            && self.request.at == At::WaitResponse
+            && !rest.is_empty()
+        {
+            let room =
+                (config.http_field_bytes_max as usize).saturating_sub(self.request.held.len());
+            self.request
+                .held
+                .extend_from_slice(rest.get(..room.min(rest.len())).unwrap_or_default());
+        }
+        if meta.eof {
+            self.close(direction, config);
+        }
+        if matches!(step, Step::Fail) {
+            self.end(direction);
+        }
+        step
+    }
+
+    fn run(&mut self, direction: Direction, rest: &mut &[u8], config: &Config) -> Step {
+        loop {
+            let turn = match direction {
+                Direction::ToServer => self.request_step(rest, config),
+                Direction::ToClient => self.response_step(rest, config),
+            };
+            match turn {
+                Turn::On => {}
+                Turn::Wait => return Step::Go,
+                Turn::Stop(step) => return step,
+            }
+        }
+    }
+
+    /// The transaction with this id, if it is still kept. Ids grow along the queue.
+    pub(super) fn tx(&mut self, id: u64) -> Option<&mut Tx> {
+        let index = self.txs.binary_search_by_key(&id, |tx| tx.id).ok()?;
+        self.txs.get_mut(index)
+    }
+
+    /// Adds a transaction; the oldest goes when there are too many.
+    pub(super) fn open_tx(&mut self, config: &Config) -> u64 {
+        if self.txs.len() >= config.txs_max.max(1) as usize {
+            self.txs.pop_front();
+            self.dropped_txs += 1;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.txs.push_back(Tx { id, at_ns: self.now_ns, ..Tx::default() });
+        id
+    }
+
+    pub(super) fn event(&mut self, direction: Direction, event: &'static str) {
+        let id = self.reader(direction).tx;
+        if let Some(tx) = self.tx(id) {
+            tx.events.add(event);
+        }
+    }
+
+    pub(super) fn reader(&mut self, direction: Direction) -> &mut Reader {
+        match direction {
+            Direction::ToServer => &mut self.request,
+            Direction::ToClient => &mut self.response,
+        }
+    }
+
+    /// Lost bytes are tolerated inside bodies; returns false elsewhere.
+    fn gap(&mut self, direction: Direction, gap: u64) -> bool {
+        let reader = self.reader(direction);
+        let id = reader.tx;
+        match reader.at {
+            At::Known(left) if gap <= left => {
+                reader.at = if gap == left { At::Finalize } else { At::Known(left - gap) };
+            }
+            At::Close => {}
+            At::Ignore => return true,
+            _ => return false,
+        }
+        if let Some(tx) = self.tx(id) {
+            // A compressed body can't be followed across a hole.
+            tx.stop_inflate(direction);
+            let (body, files) = tx.body_mut(direction);
+            body.has_gap = true;
+            body.wire += gap;
+            body.total += gap;
+            for file in files {
+                file.has_gap = true;
+                file.size += gap;
+            }
+        }
+        true
+    }
+
+    /// Takes bytes of a body: decodes, keeps.
+    pub(super) fn body(&mut self, direction: Direction, bytes: &[u8]) {
+        let Some(keep) = self.keeps.get(direction.index()).copied().flatten() else { return };
+        let id = self.reader(direction).tx;
+        let cut = self.tx(id).map_or(0, |tx| tx.push_body(direction, bytes, keep));
+        self.cut_bytes += cut;
+    }
+
+    /// The message of `direction` is complete.
+    pub(super) fn complete(&mut self, direction: Direction) {
+        let id = self.reader(direction).tx;
+        if let Some(tx) = self.tx(id) {
+            tx.finish(direction, FileState::Closed);
+        }
+    }
+
+    /// Bytes ended: what is open is complete as far as it came.
+    fn close(&mut self, direction: Direction, config: &Config) {
+        let reader = self.reader(direction);
+        reader.is_closed = true;
+        if reader.at == At::Line && !reader.held.is_empty() {
+            // A line without its end counts at the end of the connection.
+            let line = std::mem::take(&mut reader.held);
+            match direction {
+                Direction::ToServer => self.whole_request_line(&line, &[], config),
+                Direction::ToClient => self.status_line(&line, &[], config),
+            };
+        }
+        let reader = self.reader(direction);
+        let is_whole = matches!(reader.at, At::Close | At::Finalize | At::Idle | At::Ignore);
+        let id = reader.tx;
+        let state = if is_whole { FileState::Closed } else { FileState::Truncated };
+        reader.at = At::Ignore;
+        if let Some(tx) = self.tx(id) {
+            tx.finish(direction, state);
+        }
+        self.end(direction);
+    }
+
+    /// Every transaction ends in this direction.
+    fn end(&mut self, direction: Direction) {
+        self.reader(direction).at = At::Ignore;
+        for tx in &mut self.txs {
+            tx.finish(direction, FileState::Truncated);
+        }
+    }
+
+    /// After the inspectors: their bytes may go.
+    pub(crate) fn prune(&mut self) {
+        if let [Some(request), Some(response)] = self.keeps {
+            self.txs.iter_mut().for_each(|tx| tx.roll([request, response]));
+        }
+        self.txs.retain(|tx| {
+            tx.request.progress < progress::COMPLETE || tx.response.progress < progress::COMPLETE
+        });
+    }
+}
+
+fn note_trouble(trouble: Option<Trouble>, events: &mut Events) {
+    match trouble {
+        Some(Trouble::Corrupt) => events.add("gzip_decompression_failed"),
+        Some(Trouble::Bomb) => events.add("compression_bomb"),
+        None => {}
+    }
+}
+
+/// How bodies of requests and of responses are kept.
+pub(crate) const fn keeps(config: &Config) -> [Keep; 2] {
+    [
+        Keep {
+            bytes_max: config.request_body_bytes_max,
+            inspect_bytes_min: config.request_inspect_bytes_min,
+            window_bytes: config.request_inspect_window_bytes,
+        },
+        Keep {
+            bytes_max: config.response_body_bytes_max,
+            inspect_bytes_min: config.response_inspect_bytes_min,
+            window_bytes: config.response_inspect_window_bytes,
+        },
+    ]
+}
+
+impl Tx {
+    /// Decodes from here on as a Content-Encoding field says.
+    fn start_inflate(&mut self, direction: Direction, layers_max: u32) {
+        let Some(encoding) = self.headers(direction).get_lenient("content-encoding") else {
+            return;
+        };
+        let (inflate, event) = Inflate::new(&encoding, layers_max);
+        event.into_iter().for_each(|event| self.events.add(event));
+        if let Some(slot) = self.inflates.get_mut(direction.index()) {
+            *slot = inflate.map(Box::new);
+        }
+    }
+
+    fn stop_inflate(&mut self, direction: Direction) {
+        if let Some(slot) = self.inflates.get_mut(direction.index()) {
+            *slot = None;
+        }
+    }
+
+    /// Takes bytes of a body; returns how many the limit cut.
+    pub(crate) fn push_body(&mut self, direction: Direction, bytes: &[u8], keep: Keep) -> u64 {
+        let mut inflate = self.inflates.get_mut(direction.index()).and_then(Option::take);
+        let (body, files) = self.body_mut(direction);
+        body.wire += bytes.len() as u64;
+        let mut cut = 0;
+        let mut add = |piece: &[u8]| {
+            cut += body.append(piece, keep);
+            if let Some(file) = files.first_mut() {
+                file.push(piece);
+            }
+        };
+        let trouble = match &mut inflate {
+            Some(inflate) => inflate.push(bytes, &mut add),
+            None => {
+                add(bytes);
+                None
+            }
+        };
+        note_trouble(trouble, &mut self.events);
+        if let Some(slot) = self.inflates.get_mut(direction.index()) {
+            *slot = inflate;
+        }
+        cut
+    }
+
+    /// The body of `direction` begins: it may be a file, and it may be encoded.
+    pub(crate) fn begin_body(&mut self, direction: Direction, config: &Config) {
+        match direction {
+            Direction::ToServer => super::request::open_file(self, config),
+            Direction::ToClient => super::response::open_file(self, config),
+        }
+        self.start_inflate(direction, config.http_layers_max);
+    }
+
+    /// After the inspectors.
+    pub(crate) fn roll(&mut self, keeps: [Keep; 2]) {
+        let [request, response] = keeps;
+        self.request.body.roll(request);
+        self.response.body.roll(response);
+    }
+    pub(super) fn body_mut(&mut self, direction: Direction) -> (&mut super::Body, &mut Vec<File>) {
+        match direction {
+            Direction::ToServer => (&mut self.request.body, &mut self.request.files),
+            Direction::ToClient => (&mut self.response.body, &mut self.response.files),
+        }
+    }
+
+    /// Marks `direction` complete, once.
+    pub(crate) fn finish(&mut self, direction: Direction, state: FileState) {
+        let at = match direction {
+            Direction::ToServer => &mut self.request.progress,
+            Direction::ToClient => &mut self.response.progress,
+        };
+        if *at == progress::COMPLETE {
+            return;
+        }
+        *at = progress::COMPLETE;
+        self.stop_inflate(direction);
+        let (body, files) = self.body_mut(direction);
+        body.is_finished = true;
+        for file in files {
+            file.finish(if file.has_gap { FileState::Truncated } else { state });
+        }
+    }
+
+    pub(crate) fn raise(&mut self, direction: Direction, to: u8) {
+        let at = match direction {
+            Direction::ToServer => &mut self.request.progress,
+            Direction::ToClient => &mut self.response.progress,
+        };
+        *at = (*at).max(to);
+    }
+}

@@ -1,0 +1,524 @@
+//! The client's side.
+
+use super::file::disposition_name;
+use super::grammar::{self, Next};
+use super::headers::{by_side, note};
+use super::line::{
+    Chunk, Gathered, chomp, chunk, contains, content_length, gather, is_space, split_at_first,
+    trim, version,
+};
+use super::parser::{At, Turn};
+use super::uri::{host_port, normalize};
+use super::{File, Http, Request, Tx, UriParts, Version, progress};
+use crate::Direction;
+use crate::app::{Config, Events, Personality, Step};
+use std::borrow::Cow;
+
+const METHODS: [&[u8]; 28] = [
+    b"HEAD",
+    b"GET",
+    b"PUT",
+    b"POST",
+    b"DELETE",
+    b"CONNECT",
+    b"OPTIONS",
+    b"TRACE",
+    b"PATCH",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"VERSION-CONTROL",
+    b"CHECKOUT",
+    b"UNCHECKOUT",
+    b"CHECKIN",
+    b"UPDATE",
+    b"LABEL",
+    b"REPORT",
+    b"MKWORKSPACE",
+    b"MKACTIVITY",
+    b"BASELINE-CONTROL",
+    b"MERGE",
+    b"INVALID",
+];
+/// White space behind a line without protocol that still is HTTP/0.9 (libhtp's limit).
+const JUNK_BYTES_MAX: usize = 16;
+const SIDE: Direction = Direction::ToServer;
+
+impl Http {
+    pub(super) fn request_step(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
+        match self.request.at {
+            At::Idle if rest.is_empty() => Turn::Wait,
+            At::Idle => {
+                self.request.tx = self.open_tx(config);
+                self.request.length = None;
+                self.raise(SIDE, progress::LINE);
+                self.request.at = At::Line;
+                Turn::On
+            }
+            At::Line => self.request_line(rest, config),
+            At::Headers | At::Trailer => self.header_block(SIDE, rest, config),
+            At::Known(_) | At::ChunkLine | At::ChunkData(_) | At::ChunkEnd => {
+                self.body_step(SIDE, rest, config)
+            }
+            At::Close | At::WaitResponse => Turn::Wait,
+            At::Finalize => self.request_finalize(rest),
+            At::Ignore => {
+                *rest = &[];
+                Turn::Wait
+            }
+        }
+    }
+
+    pub(super) fn raise(&mut self, direction: Direction, to: u8) {
+        let id = self.reader(direction).tx;
+        if let Some(tx) = self.tx(id) {
+            tx.raise(direction, to);
+        }
+    }
+
+    fn request_line(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
+        let line = match gather(&mut self.request.held, rest, config) {
+            Gathered::Line(line) => line,
+            Gathered::More => return Turn::Wait,
+            Gathered::TooLong => return self.too_long(SIDE),
+        };
+        if matches!(line.as_slice(), b"\r\n" | b"\n") {
+            return Turn::On;
+        }
+        self.whole_request_line(&line, rest, config)
+    }
+
+    /// A whole line where a request is expected; `rest` is what is behind it.
+    pub(super) fn whole_request_line(&mut self, line: &[u8], rest: &[u8], config: &Config) -> Turn {
+        let junk = rest.len() > JUNK_BYTES_MAX || rest.iter().any(|byte| !is_space(*byte));
+        let id = self.request.tx;
+        let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
+        read_line(chomp(line), tx, config);
+        if tx.request.version == Version::V0_9 && tx.request.protocol.is_empty() {
+            if !junk {
+                self.request.at = At::Ignore;
+                self.complete(SIDE);
+                return Turn::On;
+            }
+            tx.request.version = Version::Unknown;
+            tx.events.add("request_line_missing_protocol");
+        }
+        self.raise(SIDE, progress::HEADERS);
+        self.request.at = At::Headers;
+        Turn::On
+    }
+
+    /// Fields of a header block or a trailer, of either side.
+    pub(super) fn header_block(
+        &mut self,
+        direction: Direction,
+        rest: &mut &[u8],
+        config: &Config,
+    ) -> Turn {
+        if rest.is_empty() {
+            return Turn::Wait;
+        }
+        let reader = self.reader(direction);
+        let (id, is_trailer) = (reader.tx, reader.at == At::Trailer);
+        let held = std::mem::take(&mut reader.held);
+        let input = if held.is_empty() {
+            Cow::Borrowed(*rest)
+        } else {
+            Cow::Owned([&held, *rest].concat())
+        };
+        let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
+        let Some((used, is_end)) = fields(&input, direction, is_trailer, tx) else {
+            return Turn::Stop(Step::Fail);
+        };
+        let behind = input.get(used..).unwrap_or_default();
+        if !is_end {
+            *rest = &[];
+            if behind.len() > config.http_field_bytes_max as usize {
+                return self.too_long(direction);
+            }
+            self.reader(direction).held = behind.to_vec();
+            return Turn::Wait;
+        }
+        // The end needs no look-ahead: what is behind it came with this call.
+        *rest = rest.get(rest.len().saturating_sub(behind.len())..).unwrap_or_default();
+        if is_trailer {
+            self.reader(direction).at = At::Finalize;
+            return Turn::On;
+        }
+        match direction {
+            Direction::ToServer => self.request_headers_done(config),
+            Direction::ToClient => self.response_headers_done(config),
+        }
+    }
+
+    pub(super) fn too_long(&mut self, direction: Direction) -> Turn {
+        self.event(
+            direction,
+            by_side(direction, "request_field_too_long", "response_field_too_long"),
+        );
+        Turn::Stop(Step::Fail)
+    }
+
+    fn request_headers_done(&mut self, config: &Config) -> Turn {
+        let id = self.request.tx;
+        let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
+        host(&mut tx.request, &mut tx.events);
+        credentials(&mut tx.request);
+        let is_connect = tx.request.method == b"CONNECT";
+        let (at, length) = request_body(tx);
+        if matches!(at, At::Known(_) | At::ChunkLine) {
+            tx.begin_body(SIDE, config);
+        }
+        self.request.length = length;
+        self.request.at = at;
+        if is_connect {
+            self.request.at = At::WaitResponse;
+            self.complete(SIDE);
+        } else if at != At::Finalize {
+            self.raise(SIDE, progress::BODY);
+        }
+        Turn::On
+    }
+
+    /// Bytes of a body of known length or in chunks, of either side.
+    pub(super) fn body_step(
+        &mut self,
+        direction: Direction,
+        rest: &mut &[u8],
+        config: &Config,
+    ) -> Turn {
+        if rest.is_empty() {
+            return Turn::Wait;
+        }
+        match self.reader(direction).at {
+            At::Known(left) => {
+                let left = self.some_body(direction, rest, left);
+                self.reader(direction).at = if left == 0 { At::Finalize } else { At::Known(left) };
+                Turn::On
+            }
+            At::ChunkData(left) => {
+                let left = self.some_body(direction, rest, left);
+                self.reader(direction).at =
+                    if left == 0 { At::ChunkEnd } else { At::ChunkData(left) };
+                Turn::On
+            }
+            At::ChunkEnd => {
+                let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+                let (now, later) = rest.split_at(end);
+                if now.ends_with(b"\n") {
+                    self.reader(direction).at = At::ChunkLine;
+                }
+                *rest = later;
+                self.count_wire(direction, now.len());
+                Turn::On
+            }
+            _ => self.chunk_line(direction, rest, config),
+        }
+    }
+
+    fn some_body(&mut self, direction: Direction, rest: &mut &[u8], left: u64) -> u64 {
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+        let (now, later) = rest.split_at(length);
+        *rest = later;
+        self.body(direction, now);
+        left - length as u64
+    }
+
+    fn count_wire(&mut self, direction: Direction, bytes: usize) {
+        let id = self.reader(direction).tx;
+        if let Some(tx) = self.tx(id) {
+            tx.body_mut(direction).0.wire += bytes as u64;
+        }
+    }
+
+    fn chunk_line(&mut self, direction: Direction, rest: &mut &[u8], config: &Config) -> Turn {
+        // What can't become a number is no chunk line, however long it takes to end.
+        let is_number = |bytes: &[u8]| trim(bytes).first().is_none_or(u8::is_ascii_hexdigit);
+        let reader = self.reader(direction);
+        if reader.held.is_empty() && !is_number(rest) {
+            return self.chunk_invalid(direction, rest, Vec::new());
+        }
+        let line = match gather(&mut reader.held, rest, config) {
+            Gathered::Line(line) => line,
+            Gathered::More => return Turn::Wait,
+            Gathered::TooLong => return self.too_long(direction),
+        };
+        self.count_wire(direction, line.len());
+        match chunk(&line) {
+            Chunk::Empty => {}
+            Chunk::Invalid => return self.chunk_invalid(direction, rest, line),
+            Chunk::Size(size, has_extension) => {
+                if has_extension {
+                    let event =
+                        by_side(direction, "request_chunk_extension", "response_chunk_extension");
+                    self.event(direction, event);
+                }
+                self.reader(direction).at =
+                    if size == 0 { At::Trailer } else { At::ChunkData(size) };
+                if size == 0 {
+                    self.raise(direction, progress::TRAILER);
+                }
+            }
+        }
+        Turn::On
+    }
+
+    /// A request can't go on; a response is read as a body to the end of the connection.
+    fn chunk_invalid(&mut self, direction: Direction, rest: &mut &[u8], line: Vec<u8>) -> Turn {
+        match direction {
+            Direction::ToServer => {
+                self.event(direction, "invalid_request_chunk_len");
+                *rest = &[];
+                Turn::Stop(Step::Fail)
+            }
+            Direction::ToClient => {
+                self.event(direction, "invalid_response_chunk_len");
+                self.response.at = At::Close;
+                self.body(direction, &line);
+                Turn::On
+            }
+        }
+    }
+
+    /// After a request: the next one, or bytes that belong to its body though nothing said so.
+    fn request_finalize(&mut self, rest: &mut &[u8]) -> Turn {
+        let (_, text) = split_at_first(rest, |byte| !is_space(byte));
+        let (word, behind) = split_at_first(text, is_space);
+        let is_method = METHODS.contains(&word)
+            || behind.is_empty() && METHODS.iter().any(|method| method.starts_with(word));
+        if rest.is_empty() || text.is_empty() || is_method {
+            if text.is_empty() {
+                *rest = &[];
+            }
+            self.complete(SIDE);
+            self.request.at = At::Idle;
+            return Turn::On;
+        }
+        self.event(SIDE, "request_body_unexpected");
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (now, later) = rest.split_at(end);
+        *rest = later;
+        self.body(SIDE, now);
+        Turn::On
+    }
+
+    /// The response to a CONNECT is known: without a tunnel the next request may follow.
+    pub(super) fn connect_answered(&mut self) {
+        let id = self.request.tx;
+        let status = self.tx(id).map_or(0, |tx| tx.response.status_number);
+        if status != 0 && !(200..300).contains(&status) {
+            self.request.at = At::Idle;
+        }
+    }
+}
+
+/// Takes the fields at the start of `input`: how many bytes, and whether the block ended. `None`:
+/// too many fields.
+fn fields(
+    input: &[u8],
+    direction: Direction,
+    is_trailer: bool,
+    tx: &mut Tx,
+) -> Option<(usize, bool)> {
+    let (headers, events) = match direction {
+        Direction::ToServer => (&mut tx.request.headers, &mut tx.events),
+        Direction::ToClient => (&mut tx.response.headers, &mut tx.events),
+    };
+    let mut used = 0;
+    loop {
+        let rest = input.get(used..).unwrap_or_default();
+        let (length, is_end) = match grammar::next(rest, direction) {
+            Next::More => return Some((used, false)),
+            Next::End(length) => (length, true),
+            Next::Field(length, name, value) => {
+                note(name.as_deref(), direction, events);
+                let name = name.unwrap_or_default();
+                if !headers.push(&name, &value, direction, is_trailer, events) {
+                    return None;
+                }
+                (length, false)
+            }
+        };
+        headers.raw.extend_from_slice(rest.get(..length).unwrap_or_default());
+        used += length;
+        if is_end {
+            return Some((used, true));
+        }
+    }
+}
+
+/// Method, URI, protocol.
+fn read_line(line: &[u8], tx: &mut Tx, config: &Config) {
+    let request = &mut tx.request;
+    request.line = line.to_vec();
+    let line = match memchr::memchr(0, line) {
+        Some(end) if config.http_personality == Personality::Apache2 => {
+            line.get(..end).unwrap_or_default()
+        }
+        _ => line,
+    };
+    let (lead, text) = split_at_first(line, |byte| !is_space(byte));
+    if !lead.is_empty() {
+        tx.events.add("request_line_leading_whitespace");
+    }
+    let (method, text) = split_at_first(text, is_space);
+    let (gap, text) = split_at_first(text, |byte| !is_space(byte));
+    if gap.iter().any(|byte| *byte != b' ') {
+        tx.events.add("method_delim_non_compliant");
+    }
+    request.method = method.to_vec();
+    let text = trim(text);
+    let (mut uri, mut protocol) = rsplit(text, |byte| byte == b' ');
+    if uri.iter().any(|byte| is_space(*byte) && *byte != b' ') {
+        tx.events.add("uri_delim_non_compliant");
+        if uri.len() == text.len() {
+            (uri, protocol) = rsplit(text, is_space);
+        }
+    }
+    request.uri_raw = uri.to_vec();
+    request.protocol = protocol.to_vec();
+    request.version = if protocol.is_empty() { Version::V0_9 } else { version(protocol) };
+    request.uri_parts = UriParts::parse(uri, method == b"CONNECT");
+    let (normalized, is_double) = normalize(uri, &request.uri_parts, config);
+    request.uri = normalized;
+    if is_double {
+        tx.events.add("double_encoded_uri");
+    }
+}
+
+/// URI and protocol: libhtp takes the first blank, unless white space in URIs is allowed.
+fn rsplit(text: &[u8], is_blank: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let (uri, protocol) = split_at_first(text, is_blank);
+    (trim(uri), trim(protocol))
+}
+
+fn host(request: &mut Request, events: &mut Events) {
+    let part = |range: &Option<std::ops::Range<usize>>| {
+        range.clone().and_then(|range| request.uri_raw.get(range))
+    };
+    let mut from_uri = None;
+    if let Some(host) = part(&request.uri_parts.host) {
+        let (name, _, is_valid) = host_port(host);
+        if !is_valid {
+            events.add("uri_host_invalid");
+        }
+        let port = part(&request.uri_parts.port).map(|digits| host_port(&[b"h:", digits].concat()));
+        from_uri = Some((name, port.and_then(|(_, port, _)| port), host.to_vec()));
+    }
+    let Some(field) = request.headers.get("host") else {
+        if request.version == Version::V1_1 {
+            events.add("missing_host_header");
+        }
+        if let Some((name, port, raw)) = from_uri {
+            (request.host, request.port, request.host_raw) = (Some(name), port, Some(raw));
+        }
+        return;
+    };
+    let (name, port, is_valid) = host_port(field);
+    if !is_valid {
+        events.add("header_host_invalid");
+    }
+    match from_uri {
+        Some((uri_name, uri_port, raw)) => {
+            let is_port_other = uri_port.is_some() && port.is_some() && uri_port != port;
+            if uri_name != name || is_port_other {
+                events.add("host_header_ambiguous");
+            }
+            (request.host, request.port, request.host_raw) = (Some(uri_name), uri_port, Some(raw));
+        }
+        None => {
+            request.host_raw = Some(field.to_vec());
+            (request.host, request.port) = (Some(name), port);
+        }
+    }
+}
+
+/// User and password of basic authorization, user of digest.
+fn credentials(request: &mut Request) {
+    let Some(value) = request.headers.get("authorization") else { return };
+    let (scheme, rest) = split_at_first(trim(value), is_space);
+    if scheme.eq_ignore_ascii_case(b"basic") {
+        let plain = base64(trim(rest));
+        let (user, password) = split_at_first(&plain, |byte| byte == b':');
+        let password = password.get(1..).unwrap_or_default().to_vec();
+        request.credentials = Some((user.to_vec(), password));
+    } else if scheme.eq_ignore_ascii_case(b"digest") {
+        let named = [b";", rest].concat();
+        let commas: Vec<u8> =
+            named.iter().map(|byte| if *byte == b',' { b';' } else { *byte }).collect();
+        request.credentials = super::parameter(&commas, b"username").map(|user| (user, Vec::new()));
+    }
+}
+
+/// Base64 as far as it goes (RFC 4648); what is no digit is passed over.
+pub(crate) fn base64(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    let (mut bits, mut count) = (0_u32, 0_u32);
+    for byte in text {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' => break,
+            _ => continue,
+        };
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count).to_le_bytes()[0]);
+        }
+    }
+    out
+}
+
+/// Where a request's body starts and its length.
+fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
+    let request = &tx.request;
+    let length = request.headers.get_lenient("content-length");
+    if let Some(coding) = request.headers.get_lenient("transfer-encoding") {
+        if contains(&coding, b"chunked") {
+            return (At::ChunkLine, None);
+        }
+        tx.events.add("invalid_transfer_encoding_value_in_request");
+        return (At::Finalize, None);
+    }
+    let Some(value) = length else { return (At::Finalize, None) };
+    match content_length(&value) {
+        None => {
+            tx.events.add("invalid_content_length_field_in_request");
+            (At::Finalize, None)
+        }
+        Some(0) => (At::Finalize, Some(0)),
+        Some(length) => (At::Known(length), Some(length)),
+    }
+}
+
+/// PUT and POST carry a file unless they are forms.
+pub(super) fn open_file(tx: &mut Tx, config: &Config) {
+    let request = &mut tx.request;
+    let kind = request.headers.get("content-type").unwrap_or_default();
+    let is_form = contains(kind, b"multipart/form-data")
+        || contains(kind, b"application/x-www-form-urlencoded");
+    if !matches!(&request.method[..], b"PUT" | b"POST") || is_form {
+        return;
+    }
+    let name = request
+        .headers
+        .get("content-disposition")
+        .and_then(disposition_name)
+        .unwrap_or_else(|| path_name(request).to_vec());
+    request.files.push(File::new(&name, config.are_files_hashed));
+}
+
+/// The name of a file without a name of its own: the path, as Suricata does.
+pub(super) fn path_name(request: &Request) -> &[u8] {
+    let end = memchr::memchr2(b'?', b'#', &request.uri).unwrap_or(request.uri.len());
+    request.uri.get(..end).unwrap_or_default()
+}

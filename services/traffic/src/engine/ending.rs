@@ -1,0 +1,94 @@
+//! The end of flows: what is left is fed and shown, then everybody is told.
+
+use super::{Engine, Inspector, packet::Place, tcp::feed};
+use crate::{
+    Direction, decode,
+    flow::Reason,
+    packet::{Origin, Packet},
+};
+
+impl Engine {
+    /// Ends the flow in `slot`. For a timeout it lingers while Zeek's connection is still open.
+    pub(super) fn end<I: Inspector>(&mut self, slot: u32, reason: Reason, inspector: &mut I) {
+        let Some(entry) = self.table.get(slot) else { return };
+        if !entry.is_ended {
+            self.finish_flow(slot, reason, inspector);
+        }
+        let now_ns = self.now_ns;
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let is_lingering = reason == Reason::Timeout
+            && !entry.is_ended
+            && entry.flow.zeek.is_live()
+            && !entry.flow.zeek.is_over(now_ns);
+        if is_lingering {
+            entry.is_ended = true;
+            entry.flow.app = crate::app::App::default();
+            self.table.touch(slot);
+            return;
+        }
+        if entry.flow.zeek.is_live() {
+            let connection = std::mem::take(&mut entry.flow.zeek);
+            self.counters.history_cut += u64::from(connection.history_cut);
+            inspector.connection_end(&entry.flow, &connection);
+        }
+        self.table.remove(slot);
+    }
+
+    /// Shows what is left of a flow and says that it is over; its slot stays.
+    pub(super) fn finish_flow<I: Inspector>(
+        &mut self,
+        slot: u32,
+        reason: Reason,
+        inspector: &mut I,
+    ) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        if flow.tcp.is_some() {
+            let now_ns = flow.last_ns;
+            let mut packet = decode::empty(now_ns, self.number, &[]);
+            packet.origin = Origin::FlowEnd;
+            for direction in Direction::BOTH {
+                self.show_end(slot, direction, &packet, inspector);
+            }
+        }
+        self.take_losses();
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        inspector.flow_end(flow, reason);
+        if let Some(mut session) = flow.tcp.take() {
+            for half in &mut session.halves {
+                half.stop(&mut self.memory);
+            }
+        }
+    }
+
+    fn show_end<I: Inspector>(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        packet: &Packet<'_>,
+        inspector: &mut I,
+    ) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        let mut place = Place {
+            direction,
+            is_first: false,
+            is_established: flow.is_established(),
+            is_in_stream: false,
+            is_stream_end: true,
+            is_app_changed: false,
+        };
+        if let Some(session) = &mut flow.tcp {
+            session.half_mut(direction).finish();
+        }
+        feed(flow, direction, packet.time_ns, true, &self.config, &mut self.memory, &mut place);
+        let has_raw = flow.raw(direction).is_some() && inspector.reads_raw_streams();
+        let is_waiting = *direction.of(&flow.is_changed) || flow.app.txs_len() > 0;
+        if has_raw || is_waiting || place.is_app_changed {
+            place.direction = direction;
+            inspector.packet(&mut place.view(packet, Some(flow)));
+        }
+        self.after(slot, direction, inspector.reads_raw_streams());
+    }
+}

@@ -1,0 +1,172 @@
+//! The engine: frames in, inspectors called.
+//!
+//! For each packet (the wire's, those in tunnels, those rebuilt from fragments): decode, defragment,
+//! find the flow, follow TCP, feed the application layer, then call [`Inspector::packet`]. Inner
+//! packets come before the outer one, as in Suricata. Time is that of the frames; it may be pushed
+//! on with [`Engine::tick`].
+//!
+//! What must never happen here: a clock, a wait, memory without a cap, a loss that is not counted.
+//! Callers: the sensor's live and replay loops, tests.
+
+mod ending;
+mod inspector;
+mod packet;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+pub use inspector::{Inspector, View};
+
+use crate::{
+    config::{Config, SECOND_NS},
+    counters::Counters,
+    decode::{self, Inner},
+    defrag::Defragmenter,
+    flow::Table,
+    packet::{Frame, Ip, Packet},
+    stream::Memory,
+};
+
+/// How often flows are looked through for those whose time has come.
+const SWEEP_EVERY_NS: u64 = SECOND_NS / 4;
+
+/// The whole pipeline.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    counters: Counters,
+    table: Table,
+    defrag: Defragmenter,
+    memory: Memory,
+    /// Frames so far.
+    number: u64,
+    /// Flows so far.
+    last_id: u64,
+    /// Time: never goes back.
+    now_ns: u64,
+    sweep_ns: u64,
+}
+
+impl Engine {
+    /// An engine without flows.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            table: Table::new(config.seed),
+            defrag: Defragmenter::new(config.seed.rotate_left(32)),
+            config,
+            counters: Counters::default(),
+            memory: Memory::default(),
+            number: 0,
+            last_id: 0,
+            now_ns: 0,
+            sweep_ns: 0,
+        }
+    }
+
+    /// Takes one frame.
+    pub fn handle<I: Inspector>(&mut self, frame: Frame<'_>, inspector: &mut I) {
+        self.number += 1;
+        self.counters.frames += 1;
+        self.counters.frame_bytes += frame.bytes.len() as u64;
+        self.advance(frame.time_ns, inspector);
+        let (packet, inner) = decode::decode(&frame, self.number, &self.config.decode);
+        self.layer(packet, inner, inspector);
+    }
+
+    /// Lets time pass without a frame: flows end, fragments are given up. Once a second is enough.
+    pub fn tick<I: Inspector>(&mut self, now_ns: u64, inspector: &mut I) {
+        self.advance(now_ns, inspector);
+    }
+
+    /// Ends every flow, the oldest first.
+    pub fn finish<I: Inspector>(&mut self, inspector: &mut I) {
+        for slot in self.table.by_age() {
+            self.end(slot, crate::flow::Reason::Shutdown, inspector);
+        }
+    }
+
+    /// What was seen and lost.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// New settings, for packets from now on; flows and their streams stay as they are.
+    pub fn set_config(&mut self, config: Config) {
+        let seed = self.config.seed;
+        self.config = Config { seed, ..config };
+    }
+
+    /// Flows in the table now, those that only wait for Zeek's timers included.
+    #[must_use]
+    pub fn flows(&self) -> u32 {
+        u32::try_from(self.table.len()).unwrap_or(u32::MAX)
+    }
+
+    /// An upper bound of every [`crate::flow::Flow::slot`].
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.table.slots()
+    }
+
+    /// Bytes that streams and fragments hold now.
+    #[must_use]
+    pub const fn buffered_bytes(&self) -> usize {
+        self.memory.used + self.defrag.bytes()
+    }
+
+    fn advance<I: Inspector>(&mut self, now_ns: u64, inspector: &mut I) {
+        self.now_ns = self.now_ns.max(now_ns);
+        if self.now_ns < self.sweep_ns {
+            return;
+        }
+        self.sweep_ns = self.now_ns.saturating_add(SWEEP_EVERY_NS);
+        self.defrag.expire(self.now_ns, &self.config.defrag, &mut self.counters);
+        while let Some(slot) = self.table.expired(self.now_ns, &self.config.flow) {
+            self.end(slot, crate::flow::Reason::Timeout, inspector);
+        }
+    }
+
+    /// A packet and what is in it, the innermost first.
+    fn layer<I: Inspector>(
+        &mut self,
+        mut packet: Packet<'_>,
+        inner: Option<Inner<'_>>,
+        inspector: &mut I,
+    ) {
+        self.counters.packets += 1;
+        self.counters.packets_invalid += u64::from(packet.is_invalid);
+        if let Some(inner) = inner {
+            if packet.tunnel_depth >= self.config.decode.tunnel_depth_max {
+                self.counters.packets_too_deep += 1;
+            } else {
+                self.counters.packets_tunnelled += 1;
+                let (packet, inner) = decode::decode_inner(&packet, &inner, &self.config.decode);
+                self.layer(packet, inner, inspector);
+            }
+        }
+        if packet.ip.as_ref().is_some_and(Ip::is_fragment) && !packet.is_invalid {
+            self.fragment(&mut packet, inspector);
+        }
+        self.inspect(packet, inspector);
+    }
+
+    fn fragment<I: Inspector>(&mut self, packet: &mut Packet<'_>, inspector: &mut I) {
+        let Some(ip) = packet.ip else { return };
+        let policy = self.config.policy_of(ip.destination);
+        let settings = &self.config.defrag;
+        let Some(whole) = self.defrag.take(packet, policy, settings, &mut self.counters) else {
+            return;
+        };
+        let (rebuilt, inner) = decode::decode_rebuilt(packet, &whole, &self.config.decode);
+        // A packet that was put together is no fragment: this does not come here again for it.
+        self.layer(rebuilt, inner, inspector);
+    }
+}

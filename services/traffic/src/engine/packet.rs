@@ -1,0 +1,312 @@
+//! One packet: its flow, its connection, its stream, its inspectors.
+
+use super::{Engine, Inspector, View};
+use crate::{
+    Direction,
+    app::{Meta, Transport as Carrier},
+    flow::{Flow, Key, Reason, State, is_timed_out},
+    packet::{Packet, Transport},
+    stream::TcpState,
+    zeek::{Connection, Kind, Seen},
+};
+
+/// What is known of a packet's place before inspectors see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) direction: Direction,
+    pub(super) is_first: bool,
+    pub(super) is_established: bool,
+    pub(super) is_in_stream: bool,
+    pub(super) is_stream_end: bool,
+    pub(super) is_app_changed: bool,
+}
+
+impl Place {
+    const NONE: Self = Self {
+        direction: Direction::ToServer,
+        is_first: false,
+        is_established: false,
+        is_in_stream: false,
+        is_stream_end: false,
+        is_app_changed: false,
+    };
+
+    pub(super) const fn view<'v, 'a>(
+        self,
+        packet: &'v Packet<'a>,
+        flow: Option<&'v mut Flow>,
+    ) -> View<'v, 'a> {
+        View {
+            packet,
+            flow,
+            direction: self.direction,
+            is_first: self.is_first,
+            is_established: self.is_established,
+            is_in_stream: self.is_in_stream,
+            is_stream_end: self.is_stream_end,
+            is_app_changed: self.is_app_changed,
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn inspect<I: Inspector>(&mut self, mut packet: Packet<'_>, inspector: &mut I) {
+        let is_vlan_used = self.config.flow.is_vlan_used;
+        let key = Key::of(&packet, is_vlan_used)
+            .filter(|_| !packet.is_invalid && self.config.flow.flows_max > 0);
+        let Some(key) = key else {
+            return inspector.packet(&mut Place::NONE.view(&packet, None));
+        };
+        if let Some(error) = error_key(&packet, is_vlan_used) {
+            return self.error(&packet, &key, error.as_ref(), inspector);
+        }
+        if key.is_zeeks_alone() {
+            self.connection_alone(&packet, &key, inspector);
+            return inspector.packet(&mut Place::NONE.view(&packet, None));
+        }
+        let (slot, direction, is_new) = self.find_or_make(&packet, &key, inspector);
+        self.connection(slot, &packet, direction, inspector);
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        let is_first = is_new || direction.of(&flow.sides).packets == 0;
+        flow.count(&packet, direction);
+        let mut place = Place { direction, is_first, ..Place::NONE };
+        match packet.transport {
+            Transport::Tcp(tcp) => self.tcp(slot, &mut packet, &tcp, &mut place),
+            Transport::Udp { .. } => self.udp(slot, &packet, &mut place),
+            _ => self.other(slot, &mut place),
+        }
+        self.table.touch(slot);
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        inspector.packet(&mut place.view(&packet, Some(&mut entry.flow)));
+        self.after(slot, place.direction, inspector.reads_raw_streams());
+    }
+
+    /// A connection to Zeek that is no flow to Suricata.
+    fn connection_alone<I: Inspector>(
+        &mut self,
+        packet: &Packet<'_>,
+        own: &Key,
+        inspector: &mut I,
+    ) {
+        let hash = self.table.hash(own);
+        let (slot, direction) = self.table.find(own, hash).unwrap_or_else(|| {
+            let slot = self.make(own, hash, packet.time_ns, inspector);
+            if let Some(entry) = self.table.get_mut(slot) {
+                entry.is_ended = true;
+            }
+            (slot, Direction::ToServer)
+        });
+        self.connection(slot, packet, direction, inspector);
+        self.table.touch(slot);
+    }
+
+    /// An ICMP error: part of the flow that it is about, but a connection of its own to Zeek.
+    fn error<I: Inspector>(
+        &mut self,
+        packet: &Packet<'_>,
+        own: &Key,
+        about: Option<&Key>,
+        inspector: &mut I,
+    ) {
+        self.connection_alone(packet, own, inspector);
+        let found = about.and_then(|key| self.table.find(key, self.table.hash(key)));
+        let Some((slot, quoted)) = found else {
+            return inspector.packet(&mut Place::NONE.view(packet, None));
+        };
+        let Some(entry) = self.table.get_mut(slot).filter(|entry| !entry.is_ended) else {
+            return inspector.packet(&mut Place::NONE.view(packet, None));
+        };
+        // The error goes back to who sent what it quotes.
+        let direction = quoted.reverse();
+        entry.flow.count(packet, direction);
+        let is_established = entry.flow.is_established();
+        let place = Place { direction, is_established, ..Place::NONE };
+        inspector.packet(&mut place.view(packet, Some(&mut entry.flow)));
+    }
+
+    /// The flow of `packet`, its direction in it, and whether it begins it.
+    fn find_or_make<I: Inspector>(
+        &mut self,
+        packet: &Packet<'_>,
+        key: &Key,
+        inspector: &mut I,
+    ) -> (u32, Direction, bool) {
+        let hash = self.table.hash(key);
+        let Some((slot, direction)) = self.table.find(key, hash) else {
+            return (self.make(key, hash, packet.time_ns, inspector), Direction::ToServer, true);
+        };
+        let Some(entry) = self.table.get(slot) else { return (slot, direction, false) };
+        let reason = if entry.is_ended {
+            None
+        } else if is_timed_out(&entry.flow, packet.time_ns, &self.config.flow) {
+            Some(Reason::Timeout)
+        } else if is_reused(&entry.flow, packet, direction) {
+            Some(Reason::Reused)
+        } else {
+            return (slot, direction, false);
+        };
+        if let Some(reason) = reason {
+            self.finish_flow(slot, reason, inspector);
+        }
+        // In the same place, because Zeek's connection may go on.
+        self.last_id += 1;
+        self.counters.flows += 1;
+        let (id, now_ns) = (self.last_id, packet.time_ns);
+        if let Some(entry) = self.table.get_mut(slot) {
+            entry.is_ended = false;
+            let old = std::mem::replace(&mut entry.flow, Flow::new(id, *key, now_ns));
+            entry.flow.slot = slot;
+            entry.flow.zeek = old.zeek;
+            if old.key != *key {
+                entry.flow.zeek.flow_swapped();
+            }
+        }
+        (slot, Direction::ToServer, true)
+    }
+
+    fn make<I: Inspector>(&mut self, key: &Key, hash: u32, now_ns: u64, inspector: &mut I) -> u32 {
+        while self.table.len() >= self.config.flow.flows_max as usize {
+            let Some(oldest) = self.table.oldest() else { break };
+            let is_ended = self.table.get(oldest).is_some_and(|entry| entry.is_ended);
+            self.counters.flows_evicted += u64::from(!is_ended);
+            self.end(oldest, Reason::Evicted, inspector);
+        }
+        self.last_id += 1;
+        self.counters.flows += 1;
+        self.table.insert(Flow::new(self.last_id, *key, now_ns), hash)
+    }
+
+    /// Zeek's view of the packet.
+    fn connection<I: Inspector>(
+        &mut self,
+        slot: u32,
+        packet: &Packet<'_>,
+        direction: Direction,
+        inspector: &mut I,
+    ) {
+        let is_checked = self.config.stream.is_checksum_validated;
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        let is_from_client = direction == Direction::ToServer;
+        let ip_bytes = packet.ip.map_or(0, |ip| u64::from(ip.total_bytes));
+        let kind = match packet.transport {
+            Transport::Tcp(_) => Kind::Tcp,
+            Transport::Udp { .. } => Kind::Udp,
+            Transport::Icmp(_) | Transport::Icmp6(_) => Kind::Icmp,
+            _ => Kind::Other,
+        };
+        let payload = match packet.transport {
+            // Zeek counts behind eight bytes whatever the type.
+            Transport::Icmp(_) | Transport::Icmp6(_) => {
+                packet.ip.map_or(0, |ip| ip.payload.len().saturating_sub(8))
+            }
+            _ => packet.payload.len(),
+        };
+        let seen = Seen {
+            time_ns: packet.time_ns,
+            is_from_client,
+            ip_bytes,
+            payload_bytes: payload as u64,
+            is_checksum_wrong: is_checked && packet.is_transport_checksum_right() == Some(false),
+            ports: packet.ports().unwrap_or((0, 0)),
+        };
+        let is_reused = match &packet.transport {
+            Transport::Tcp(tcp) => flow.zeek.is_reused_by(tcp),
+            _ => false,
+        };
+        let is_over = flow.zeek.is_live() && (flow.zeek.is_over(packet.time_ns) || is_reused);
+        if is_over {
+            let connection = std::mem::take(&mut flow.zeek);
+            self.counters.history_cut += u64::from(connection.history_cut);
+            inspector.connection_end(flow, &connection);
+        }
+        let is_new = !flow.zeek.is_live();
+        if is_new {
+            flow.zeek = Connection::begin(kind, packet.time_ns, is_from_client, seen.ports);
+        }
+        match &packet.transport {
+            Transport::Tcp(tcp) => flow.zeek.segment(&seen, tcp, is_new),
+            _ => flow.zeek.packet(&seen),
+        }
+    }
+
+    fn udp(&mut self, slot: u32, packet: &Packet<'_>, place: &mut Place) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        place.is_established = flow.sides.iter().all(|side| side.packets > 0);
+        if place.is_established {
+            flow.state = State::Established;
+        }
+        if flow.is_app_done || packet.payload.is_empty() {
+            return;
+        }
+        let meta = Meta {
+            config: &self.config.app,
+            transport: Carrier::Udp,
+            ports: (flow.key.client_port, flow.key.server_port),
+            gap: 0,
+            eof: false,
+            is_midstream: false,
+        };
+        let fed = flow.app.feed(packet.time_ns, place.direction, packet.payload, meta);
+        flow.is_app_done = fed.is_done;
+        *place.direction.of_mut(&mut flow.is_changed) |= fed.is_changed;
+        place.is_app_changed = fed.is_changed || fed.is_detected;
+        if fed.is_reversed {
+            flow.swap();
+            place.direction = place.direction.reverse();
+        }
+    }
+
+    fn other(&mut self, slot: u32, place: &mut Place) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        place.is_established = entry.flow.sides.iter().all(|side| side.packets > 0);
+        if place.is_established {
+            entry.flow.state = State::Established;
+        }
+    }
+
+    /// After inspectors saw a packet: frees what all of them have seen.
+    pub(super) fn after(&mut self, slot: u32, direction: Direction, is_raw_read: bool) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        *direction.of_mut(&mut flow.is_changed) = false;
+        if flow.is_changed == [false; 2] {
+            flow.app.prune();
+        }
+        let cut = std::mem::take(&mut flow.app.cut_bytes);
+        self.counters.app_cut_bytes += cut;
+        let Some(session) = &mut flow.tcp else { return };
+        for half in &mut session.halves {
+            half.slide(flow.is_app_done, is_raw_read, &self.config.stream, &mut self.memory);
+        }
+    }
+}
+
+/// For ICMP errors: whose flow they are about, if they tell.
+fn error_key(packet: &Packet<'_>, is_vlan_used: bool) -> Option<Option<Key>> {
+    let is_error = match packet.transport {
+        Transport::Icmp(icmp) => matches!(icmp.kind, 3 | 4 | 5 | 11 | 12),
+        Transport::Icmp6(icmp) => icmp.kind < 128,
+        _ => false,
+    };
+    is_error.then(|| Key::of_error(packet, is_vlan_used))
+}
+
+/// A SYN begins a new flow where the old one has ended or never had a session.
+fn is_reused(flow: &Flow, packet: &Packet<'_>, direction: Direction) -> bool {
+    let Transport::Tcp(tcp) = packet.transport else { return false };
+    use crate::packet::TcpFlags;
+    if !tcp.flags.has(TcpFlags::SYN) || !tcp.flags.lacks(TcpFlags::ACK) {
+        return false;
+    }
+    match &flow.tcp {
+        None => true,
+        Some(session) => {
+            let is_done = session.state >= TcpState::TimeWait
+                && !matches!(session.state, TcpState::CloseWait | TcpState::Closing);
+            is_done && !(direction == Direction::ToServer && session.is_syn_of(tcp.seq))
+        }
+    }
+}

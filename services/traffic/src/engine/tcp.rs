@@ -1,0 +1,179 @@
+//! TCP packets: the session, then its bytes to the application layer.
+
+use super::{Engine, packet::Place};
+use crate::{
+    Direction,
+    app::{Meta, Transport as Carrier},
+    config::Config,
+    event::Event,
+    flow::{Flow, State},
+    packet::{Packet, Tcp},
+    stream::{Context, Memory, Next, Segment, Session, Start, TcpState},
+};
+
+impl Engine {
+    pub(super) fn tcp(
+        &mut self,
+        slot: u32,
+        packet: &mut Packet<'_>,
+        tcp: &Tcp<'_>,
+        place: &mut Place,
+    ) {
+        let settings = &self.config.stream;
+        let is_wrong =
+            settings.is_checksum_validated && packet.is_transport_checksum_right() == Some(false);
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        place.is_established = flow.tcp.as_ref().is_some_and(|session| session.is_established());
+        if is_wrong {
+            self.counters.checksum_wrong += 1;
+            return;
+        }
+        let mut context = Context {
+            settings,
+            memory: &mut self.memory,
+            events: &mut packet.events,
+            update: [false; 2],
+            is_in_stream: false,
+        };
+        let policies =
+            [flow.key.client, flow.key.server].map(|address| self.config.policy_of(address));
+        let segment = Segment {
+            time_ns: packet.time_ns,
+            direction: place.direction,
+            tcp,
+            payload: packet.payload,
+            policies,
+        };
+        if let Some(session) = &mut flow.tcp {
+            if session.handle(&segment, &mut context).is_err() {
+                self.counters.stream_refused += 1;
+            }
+        } else {
+            match Session::start(&segment, &mut context) {
+                Start::Session(session, is_swapped) => {
+                    self.counters.stream_midstream += u64::from(session.is_midstream);
+                    if is_swapped {
+                        flow.swap();
+                        place.direction = place.direction.reverse();
+                    }
+                    flow.tcp = Some(session);
+                }
+                Start::Nothing => self.counters.stream_no_session += 1,
+            }
+        }
+        place.is_in_stream = context.is_in_stream;
+        let update = context.update;
+        set_state(flow, place, !packet.payload.is_empty());
+        let is_closed = flow.tcp.as_ref().is_some_and(|session| session.state == TcpState::Closed);
+        place.is_stream_end = is_closed;
+        // The acknowledged direction first, as its bytes came first.
+        for direction in [place.direction.reverse(), place.direction] {
+            if *direction.of(&update) {
+                feed(
+                    flow,
+                    direction,
+                    packet.time_ns,
+                    is_closed,
+                    &self.config,
+                    &mut self.memory,
+                    place,
+                );
+            }
+        }
+        if self.memory.counters.gaps > 0 {
+            packet.events.set(Event::StreamReassemblySeqGap);
+        }
+        self.take_losses();
+    }
+
+    pub(super) fn take_losses(&mut self) {
+        let losses = std::mem::take(&mut self.memory.counters);
+        self.counters.reassembly_memory += losses.memory;
+        self.counters.reassembly_limit += losses.limit;
+        self.counters.reassembly_depth += losses.depth;
+        self.counters.gaps += losses.gaps;
+        self.counters.gap_bytes += losses.gap_bytes;
+    }
+}
+
+fn set_state(flow: &mut Flow, place: &mut Place, has_payload: bool) {
+    let Some(session) = &flow.tcp else { return };
+    flow.state = match session.state {
+        TcpState::None | TcpState::SynSent | TcpState::SynReceived => State::New,
+        TcpState::Established
+        | TcpState::FinWait1
+        | TcpState::FinWait2
+        | TcpState::CloseWait
+        | TcpState::Closing => State::Established,
+        TcpState::TimeWait | TcpState::LastAck | TcpState::Closed => State::Closed,
+    };
+    // The packet that ends the handshake counts only if it has data.
+    if session.is_established() && has_payload {
+        place.is_established = true;
+    }
+}
+
+/// Gives the application layer what it may have of `direction`.
+pub(super) fn feed(
+    flow: &mut Flow,
+    direction: Direction,
+    now_ns: u64,
+    is_end: bool,
+    config: &Config,
+    memory: &mut Memory,
+    place: &mut Place,
+) {
+    let mut direction = direction;
+    loop {
+        if flow.is_app_done {
+            return;
+        }
+        let Some(session) = &mut flow.tcp else { return };
+        let is_midstream = session.is_midstream;
+        let half = direction.of_mut(&mut session.halves);
+        let ports = (flow.key.client_port, flow.key.server_port);
+        let meta = Meta {
+            config: &config.app,
+            transport: Carrier::Tcp,
+            ports,
+            gap: 0,
+            eof: false,
+            is_midstream,
+        };
+        let next = if config.stream.is_inline && !is_end {
+            half.app_next_inline()
+        } else {
+            half.app_next(is_end)
+        };
+        let (fed, count, is_gap) = match next {
+            Some(Next::Data(bytes)) => {
+                let count = bytes.len() as u64;
+                (flow.app.feed(now_ns, direction, bytes, meta), count, false)
+            }
+            Some(Next::Gap(gap)) => {
+                (flow.app.feed(now_ns, direction, &[], Meta { gap, ..meta }), gap, true)
+            }
+            None if is_end && !*direction.of(&flow.is_eof) => {
+                *direction.of_mut(&mut flow.is_eof) = true;
+                (flow.app.feed(now_ns, direction, &[], Meta { eof: true, ..meta }), 0, false)
+            }
+            None => return,
+        };
+        half.app_advance(count, is_gap, memory);
+        if is_gap {
+            session.note_loss();
+        }
+        if fed.is_changed || fed.is_detected {
+            place.is_app_changed = true;
+            session.half_mut(direction).trigger_raw();
+        }
+        *direction.of_mut(&mut flow.is_changed) |= fed.is_changed;
+        flow.is_app_done = fed.is_done;
+        if fed.is_reversed {
+            flow.swap();
+            direction = direction.reverse();
+            place.direction = place.direction.reverse();
+        }
+    }
+}

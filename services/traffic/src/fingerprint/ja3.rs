@@ -1,0 +1,36 @@
+//! JA3 and JA3S (BSD-3, Salesforce): MD5 over version, suites, extensions, groups, formats.
+
+use super::{is_grease, md5_hex};
+use crate::app::tls::{ClientHello, ServerHello};
+use std::fmt::Write as _;
+
+/// Text and MD5 in hex of a client.
+#[must_use]
+pub fn ja3(hello: &ClientHello) -> (String, String) {
+    let mut text = format!("{},", hello.version);
+    join(&mut text, hello.ciphers.iter().copied().filter(|value| !is_grease(*value)));
+    text.push(',');
+    let kinds = hello.extensions.iter().map(|extension| extension.kind);
+    join(&mut text, kinds.filter(|value| !is_grease(*value)));
+    text.push(',');
+    join(&mut text, hello.groups.iter().copied().filter(|value| !is_grease(*value)));
+    text.push(',');
+    join(&mut text, hello.point_formats.iter().copied().map(u16::from));
+    let md5 = md5_hex(text.as_bytes());
+    (text, md5)
+}
+
+/// Text and MD5 in hex of a server.
+#[must_use]
+pub fn ja3s(hello: &ServerHello) -> (String, String) {
+    let mut text = format!("{},{},", hello.version, hello.cipher);
+    join(&mut text, hello.extensions.iter().map(|extension| extension.kind));
+    let md5 = md5_hex(text.as_bytes());
+    (text, md5)
+}
+
+fn join(text: &mut String, values: impl Iterator<Item = u16>) {
+    for (index, value) in values.enumerate() {
+        let _ = write!(text, "{}{value}", if index == 0 { "" } else { "-" });
+    }
+}

@@ -1,0 +1,190 @@
+//! Flows: who talks to whom, since when, how much, and the state of what is parsed within.
+//!
+//! A flow has a `slot`, a dense index that is free again after `Inspector::flow_end`: inspectors keep
+//! their own state in a `Vec` by slot. `id` is never reused. Client and server are told apart as
+//! Suricata does (first packet, SYN/ACK of midstream, content).
+//!
+//! What must never happen here: more flows than the cap, a search that grows with their number.
+
+mod key;
+mod table;
+
+pub use key::Key;
+pub(crate) use table::{Table, is_timed_out};
+
+use std::net::IpAddr;
+
+use crate::{
+    Direction,
+    app::App,
+    packet::Packet,
+    stream::{Raw, Session},
+    zeek,
+};
+
+/// Suricata's flow states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// One direction only.
+    #[default]
+    New,
+    /// Both directions (TCP: after the handshake).
+    Established,
+    /// TCP: ended.
+    Closed,
+}
+
+/// Why a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing came for the time of its state.
+    Timeout,
+    /// The table was full.
+    Evicted,
+    /// A new flow began with the same key.
+    Reused,
+    /// The input has ended.
+    Shutdown,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of these packets on the wire (frames; as Suricata counts).
+    pub bytes: u64,
+    /// Bytes from the IP header on, as the header states them.
+    pub ip_bytes: u64,
+    /// Bytes that the transport carried, repetitions included.
+    pub payload_bytes: u64,
+    /// TTL of the last packet; the least and the greatest.
+    pub ttl: u8,
+    /// See `ttl`.
+    pub ttl_min: u8,
+    /// See `ttl`.
+    pub ttl_max: u8,
+}
+
+/// One flow.
+#[derive(Debug)]
+pub struct Flow {
+    /// Dense index.
+    pub slot: u32,
+    /// Number, from 1, never reused.
+    pub id: u64,
+    /// Client and server.
+    pub key: Key,
+    /// To the server, to the client.
+    pub sides: [Side; 2],
+    /// Time of the first packet.
+    pub first_ns: u64,
+    /// Time of the last packet.
+    pub last_ns: u64,
+    /// New, established, closed.
+    pub state: State,
+    /// As Zeek sees it.
+    pub zeek: zeek::Connection,
+    /// The application layer.
+    pub app: App,
+    /// TCP: the session, when there is one.
+    pub tcp: Option<Box<Session>>,
+    /// The application layer wants no more bytes.
+    pub is_app_done: bool,
+    /// Directions whose transactions changed since an inspector last saw that direction.
+    pub(crate) is_changed: [bool; 2],
+    /// Directions of which the application layer knows that they ended.
+    pub(crate) is_eof: [bool; 2],
+}
+
+impl Flow {
+    /// A flow that begins with a packet of `key`.
+    pub(crate) fn new(id: u64, key: Key, now_ns: u64) -> Self {
+        Self {
+            slot: u32::MAX,
+            id,
+            key,
+            sides: [Side::default(); 2],
+            first_ns: now_ns,
+            last_ns: now_ns,
+            state: State::New,
+            zeek: zeek::Connection::default(),
+            app: App::default(),
+            tcp: None,
+            is_app_done: false,
+            is_changed: [false; 2],
+            is_eof: [false; 2],
+        }
+    }
+
+    /// Counts a packet.
+    pub(crate) fn count(&mut self, packet: &Packet<'_>, direction: Direction) {
+        self.last_ns = self.last_ns.max(packet.time_ns);
+        let side = direction.of_mut(&mut self.sides);
+        if let Some(ip) = &packet.ip {
+            side.ip_bytes += u64::from(ip.total_bytes);
+            side.ttl = ip.ttl;
+            side.ttl_min = if side.packets == 0 { ip.ttl } else { side.ttl_min.min(ip.ttl) };
+            side.ttl_max = side.ttl_max.max(ip.ttl);
+        }
+        side.packets += 1;
+        side.bytes += u64::from(packet.wire_bytes);
+        side.payload_bytes += packet.payload.len() as u64;
+    }
+
+    /// Client and server were taken for each other.
+    pub(crate) fn swap(&mut self) {
+        self.key = self.key.reversed();
+        self.sides.reverse();
+        self.is_changed.reverse();
+        self.is_eof.reverse();
+        self.zeek.flow_swapped();
+        if let Some(session) = &mut self.tcp {
+            session.swap();
+        }
+    }
+
+    /// Client's address.
+    #[must_use]
+    pub fn client(&self) -> IpAddr {
+        self.key.client
+    }
+
+    /// Server's address.
+    #[must_use]
+    pub fn server(&self) -> IpAddr {
+        self.key.server
+    }
+
+    /// One direction.
+    #[must_use]
+    pub const fn side(&self, direction: Direction) -> &Side {
+        let [to_server, to_client] = &self.sides;
+        match direction {
+            Direction::ToServer => to_server,
+            Direction::ToClient => to_client,
+        }
+    }
+
+    /// Packets were seen in both directions; TCP: the handshake is over (Suricata's `established`).
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        match &self.tcp {
+            Some(session) => session.is_established(),
+            None => self.sides.iter().all(|side| side.packets > 0),
+        }
+    }
+
+    /// Bytes of the stream of `direction` that are due for raw inspection now, see [`Session::raw`].
+    #[must_use]
+    pub fn raw(&self, direction: Direction) -> Option<Raw<'_>> {
+        self.tcp.as_ref()?.raw(direction)
+    }
+
+    /// Raw inspection of `direction` has read up to the stream offset `progress`.
+    pub fn raw_done(&mut self, direction: Direction, progress: u64) {
+        if let Some(session) = &mut self.tcp {
+            session.raw_done(direction, progress);
+        }
+    }
+}

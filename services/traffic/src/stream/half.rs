@@ -1,0 +1,496 @@
+//! One direction of a session: sequence numbers, and bytes in order as far as they came.
+//!
+//! Bytes from `base` on lie in one buffer, holes included; `segments` tells which of them came and in
+//! which pieces (overlap policies need the borders). The buffer slides on when the application layer
+//! and raw inspection have read, and goes back to the pool when it is empty: an idle stream holds
+//! nothing.
+
+use std::ops::Range;
+
+use super::{
+    Raw,
+    memory::{self, Memory},
+    overlap,
+};
+use crate::{
+    config::{self, Policy},
+    event::{Event, Events},
+};
+
+/// A piece of the stream as it came: borders in stream offsets.
+type Piece = Range<u64>;
+
+/// One direction: what one end has sent.
+#[derive(Debug, Default)]
+pub struct Half {
+    /// All flags this end has sent.
+    pub flags_seen: u8,
+    /// Initial sequence number.
+    pub(super) isn: u32,
+    /// What this end sends next.
+    pub(super) next_seq: u32,
+    /// What the other end has acknowledged.
+    pub(super) last_ack: u32,
+    /// Window that the other end offers to this one.
+    pub(super) window: u32,
+    /// The last sequence number that fits into it.
+    pub(super) next_win: u32,
+    pub(super) window_scale: u8,
+    /// Who receives this: decides overlaps.
+    pub(super) policy: Policy,
+    pub(super) has_policy: bool,
+    /// PAWS: last time stamp, and the second it came in.
+    pub(super) last_ts: u32,
+    pub(super) last_ts_s: u32,
+    pub(super) has_timestamps: bool,
+    pub(super) is_keep_alive: bool,
+    /// More than the depth came: nothing is stored any more.
+    is_depth_reached: bool,
+    is_off: bool,
+    has_gap: bool,
+    /// Raw inspection shall happen now, however little there is.
+    is_raw_triggered: bool,
+    /// Session closed or ended: raw inspection sees everything.
+    is_ended: bool,
+    raw_min: u32,
+    /// Bytes count when they come, not when they are acknowledged.
+    is_inline: bool,
+    base: u64,
+    app: u64,
+    raw: u64,
+    /// Bytes from `base` to here are without a hole.
+    run: u64,
+    /// Behind the last byte that came.
+    end: u64,
+    /// The byte of `base` is `bytes[head]`.
+    head: u32,
+    bytes: Vec<u8>,
+    pub(super) segments: Vec<Piece>,
+}
+
+/// What the application layer gets next.
+pub(crate) enum Next<'a> {
+    Data(&'a [u8]),
+    Gap(u64),
+}
+
+impl Half {
+    /// Stream offset up to which the other end has acknowledged.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.offset(self.last_ack)
+    }
+
+    /// Stream offset behind the last byte that came.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Stream offset of the first byte that is held.
+    #[must_use]
+    pub const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// A gap was skipped somewhere in this direction.
+    #[must_use]
+    pub const fn has_gap(&self) -> bool {
+        self.has_gap
+    }
+
+    /// Nothing more of this direction is stored: its depth is reached.
+    #[must_use]
+    pub const fn is_depth_reached(&self) -> bool {
+        self.is_depth_reached
+    }
+
+    /// The first bytes without a hole at or after `offset`, and where they begin.
+    #[must_use]
+    pub fn chunk(&self, offset: u64) -> Option<(u64, &[u8])> {
+        let offset = offset.max(self.base);
+        let run = if offset < self.run {
+            offset..self.run
+        } else {
+            let at = self.segments.partition_point(|piece| piece.start < offset);
+            // A longer piece that began before may reach over `offset`.
+            let before = self.segments.get(..at).unwrap_or_default();
+            let reach = before.iter().map(|piece| piece.end).max().unwrap_or(0);
+            let first = self.segments.get(at).map(|piece| piece.start);
+            let start = if reach > offset { offset } else { first? };
+            start..self.run_from(start, reach.max(start))
+        };
+        let bytes = self.bytes.get(self.place(&run))?;
+        Some((run.start, bytes))
+    }
+
+    /// How far bytes reach without a hole, if those before `end` do.
+    fn run_from(&self, start: u64, mut end: u64) -> u64 {
+        let at = self.segments.partition_point(|piece| piece.start < start);
+        for piece in self.segments.get(at..).unwrap_or_default() {
+            if piece.start > end {
+                break;
+            }
+            end = end.max(piece.end);
+        }
+        end
+    }
+
+    /// Where in `bytes` a range of the stream lies; it must not begin before `base`.
+    fn place(&self, range: &Range<u64>) -> Range<usize> {
+        let at = |offset: u64| {
+            let ahead = usize::try_from(offset.saturating_sub(self.base)).unwrap_or(usize::MAX);
+            (self.head as usize).saturating_add(ahead)
+        };
+        at(range.start)..at(range.end)
+    }
+
+    /// Stream offset of a sequence number; 0 for those before the stream.
+    pub(super) fn offset(&self, seq: u32) -> u64 {
+        self.base.saturating_add_signed(self.distance(seq))
+    }
+
+    /// How far `seq` lies behind `base`.
+    fn distance(&self, seq: u32) -> i64 {
+        // The sequence number of `base`: the lower half of the offset is what wraps.
+        let base_seq = self.isn.wrapping_add(1).wrapping_add(self.base as u32);
+        i64::from(super::seq::delta(seq, base_seq))
+    }
+
+    /// Whether all before `seq` is read and freed.
+    pub(super) fn is_before_base(&self, seq: u32) -> bool {
+        self.distance(seq) <= 0
+    }
+
+    pub(super) const fn set_isn(&mut self, isn: u32) {
+        self.isn = isn;
+    }
+
+    /// Nothing of this direction is wanted any more.
+    pub(crate) fn stop(&mut self, memory: &mut Memory) {
+        self.is_off = true;
+        self.clear(memory);
+    }
+
+    pub(crate) const fn is_off(&self) -> bool {
+        self.is_off
+    }
+
+    fn clear(&mut self, memory: &mut Memory) {
+        self.release(memory);
+        memory.give_pieces(std::mem::take(&mut self.segments));
+        self.base = self.end;
+        self.run = self.end;
+    }
+
+    /// Stores a segment that begins at `seq`.
+    pub(super) fn insert(
+        &mut self,
+        seq: u32,
+        data: &[u8],
+        settings: &config::Stream,
+        memory: &mut Memory,
+        events: &mut Events,
+    ) {
+        let (start, data) = match self.distance(seq) {
+            ahead @ 0.. => (self.base.saturating_add_signed(ahead), data),
+            behind => {
+                let skip = usize::try_from(behind.unsigned_abs()).unwrap_or(usize::MAX);
+                (self.base, data.get(skip..).unwrap_or_default())
+            }
+        };
+        if data.is_empty() {
+            return;
+        }
+        let new = start..start + data.len() as u64;
+        if !self.is_storable(&new, settings, memory, events) {
+            return;
+        }
+        let place = self.place(&new);
+        self.make_room(place.end, memory);
+        let overlaps = self.overlapping(&new);
+        if overlaps.is_empty() && place.start == self.bytes.len() {
+            self.bytes.extend_from_slice(data);
+        } else {
+            if self.bytes.len() < place.end {
+                self.bytes.resize(place.end, 0);
+            }
+            self.write(&new, data, overlaps, &mut memory.scratch, events);
+        }
+        self.note(new);
+    }
+
+    /// Room for `needed` bytes in the buffer.
+    fn make_room(&mut self, needed: usize, memory: &mut Memory) {
+        if self.segments.capacity() == 0 {
+            self.segments = memory.take_pieces();
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes = memory.take();
+            memory.used += self.bytes.capacity();
+        }
+        let capacity = self.bytes.capacity();
+        if needed > capacity {
+            let target = needed.max(capacity * 2);
+            self.bytes.reserve_exact(target - self.bytes.len());
+            memory.used += self.bytes.capacity() - capacity;
+        }
+    }
+
+    /// The buffer goes back to the pool.
+    fn release(&mut self, memory: &mut Memory) {
+        memory.used = memory.used.saturating_sub(self.bytes.capacity());
+        memory.give(std::mem::take(&mut self.bytes));
+        self.head = 0;
+    }
+
+    fn is_storable(
+        &mut self,
+        new: &Piece,
+        settings: &config::Stream,
+        memory: &mut Memory,
+        events: &mut Events,
+    ) -> bool {
+        if self.is_off {
+            return false;
+        }
+        let depth = u64::from(settings.depth_bytes);
+        if self.is_depth_reached || (depth != 0 && new.end > depth) {
+            self.is_depth_reached = true;
+            events.set(Event::StreamReassemblyDepthReached);
+            memory.counters.depth += 1;
+            return false;
+        }
+        let is_too_far = new.end - self.base > u64::from(settings.half_bytes_max);
+        if is_too_far || self.segments.len() >= settings.segments_max as usize {
+            events.set(Event::StreamReassemblyInsertLimit);
+            memory.counters.limit += 1;
+            return false;
+        }
+        let (needed, capacity) = (self.place(new).end, self.bytes.capacity());
+        let growth = match capacity {
+            _ if needed <= capacity => 0,
+            // A spare buffer may be larger than what is needed.
+            0 => needed.max(memory::SPARE_BYTES_MAX),
+            _ => needed.max(capacity * 2) - capacity,
+        };
+        if memory.used.saturating_add(growth) > settings.bytes_max {
+            events.set(Event::StreamReassemblyInsertMemcap);
+            memory.counters.memory += 1;
+            return false;
+        }
+        true
+    }
+
+    /// Indexes of pieces that may overlap `new`.
+    fn overlapping(&self, new: &Piece) -> Range<usize> {
+        let end = self.segments.partition_point(|piece| piece.start < new.end);
+        // No piece is longer than a packet.
+        let reach = new.start.saturating_sub(u64::from(u16::MAX));
+        let mut start = self.segments.partition_point(|piece| piece.start < reach);
+        while start < end && self.segments.get(start).is_some_and(|old| old.end <= new.start) {
+            start += 1;
+        }
+        start..end
+    }
+
+    /// Writes `data` but for what overlap policies keep.
+    fn write(
+        &mut self,
+        new: &Piece,
+        data: &[u8],
+        overlaps: Range<usize>,
+        scratch: &mut Vec<u8>,
+        events: &mut Events,
+    ) {
+        scratch.clear();
+        scratch.extend_from_slice(data);
+        for old in self.segments.get(overlaps).unwrap_or_default() {
+            let shared = new.start.max(old.start).max(self.base)..new.end.min(old.end);
+            if shared.is_empty() {
+                continue;
+            }
+            let Some(held) = self.bytes.get(self.place(&shared)) else { continue };
+            let at = usize::try_from(shared.start - new.start).unwrap_or(usize::MAX);
+            let Some(ours) = data.get(at..).and_then(|ours| ours.get(..held.len())) else {
+                continue;
+            };
+            if ours == held {
+                continue;
+            }
+            events.set(Event::StreamReassemblyOverlapDifferentData);
+            if !overlap::is_new_used(self.policy, new, old)
+                && let Some(kept) = scratch.get_mut(at..at + held.len())
+            {
+                kept.copy_from_slice(held);
+            }
+        }
+        let place = self.place(new);
+        if let Some(to) = self.bytes.get_mut(place) {
+            to.copy_from_slice(scratch);
+        }
+    }
+
+    /// Remembers a piece, in order of start and then end.
+    fn note(&mut self, new: Piece) {
+        let key = |piece: &Piece| (piece.start, piece.end);
+        let at = self.segments.partition_point(|piece| key(piece) < key(&new));
+        if self.segments.get(at) != Some(&new) {
+            self.segments.insert(at, new.clone());
+        }
+        self.end = self.end.max(new.end);
+        if new.start <= self.run {
+            self.run = self.run_from(new.start, self.run.max(new.end));
+        }
+    }
+
+    /// What the application layer gets next when bytes count as they come.
+    pub(crate) fn app_next_inline(&self) -> Option<Next<'_>> {
+        match self.chunk(self.app) {
+            Some((start, bytes)) if start == self.app && !bytes.is_empty() && !self.is_off => {
+                Some(Next::Data(bytes))
+            }
+            Some(_) | None => self.app_next(false),
+        }
+    }
+
+    /// What the application layer gets next: acknowledged bytes (`is_all`: all bytes), or the length
+    /// of a gap that will not be filled any more.
+    pub(crate) fn app_next(&self, is_all: bool) -> Option<Next<'_>> {
+        let limit = if is_all { u64::MAX } else { self.acked() };
+        if self.app >= limit || self.is_off {
+            return None;
+        }
+        match self.chunk(self.app) {
+            Some((start, bytes)) if start == self.app => {
+                let most = usize::try_from(limit - start).unwrap_or(usize::MAX);
+                Some(Next::Data(bytes.get(..most).unwrap_or(bytes)))
+            }
+            // Acknowledged though it never came, and something behind it was acknowledged, too (or
+            // all that is sent is acknowledged): it is lost to us.
+            Some((start, _)) => Some(Next::Gap(start.min(limit) - self.app)),
+            None if is_all || self.is_ack_ahead() => None,
+            // The acknowledgement of a FIN covers one number more than there are bytes.
+            None if limit == self.end + 1 && self.app == self.end && self.has_sent_fin() => None,
+            None => Some(Next::Gap(limit - self.app)),
+        }
+    }
+
+    /// This end has said that it sends no more.
+    const fn has_sent_fin(&self) -> bool {
+        self.flags_seen & crate::packet::TcpFlags::FIN != 0
+    }
+
+    /// An acknowledgement of more than was ever sent proves no gap.
+    fn is_ack_ahead(&self) -> bool {
+        super::seq::gt(self.last_ack, self.next_seq)
+    }
+
+    /// The application layer took `count` bytes, or skipped them.
+    pub(crate) fn app_advance(&mut self, count: u64, is_gap: bool, memory: &mut Memory) {
+        self.app += count;
+        if is_gap {
+            self.has_gap = true;
+            memory.counters.gaps += 1;
+            memory.counters.gap_bytes += count;
+        }
+    }
+
+    /// Raw inspection shall happen with what there is.
+    pub(crate) const fn trigger_raw(&mut self) {
+        self.is_raw_triggered = true;
+    }
+
+    /// Nothing more will come.
+    pub(crate) const fn finish(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// How many bytes raw inspection waits for.
+    pub(super) const fn set_raw_min(&mut self, bytes: u32, is_inline: bool) {
+        self.raw_min = bytes;
+        self.is_inline = is_inline;
+    }
+
+    pub(super) fn raw(&self) -> Option<Raw<'_>> {
+        let limit = if self.is_ended || self.is_inline { u64::MAX } else { self.acked() };
+        let waiting = limit.min(self.end()).saturating_sub(self.raw);
+        let is_due = self.is_raw_triggered
+            || self.is_inline
+            || self.is_ended
+            || self.is_depth_reached
+            || waiting >= u64::from(self.raw_min);
+        if waiting == 0 || !is_due || self.is_off {
+            return None;
+        }
+        let (offset, bytes) = self.chunk(self.raw)?;
+        let most = usize::try_from(limit.checked_sub(offset)?).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..most).unwrap_or(bytes);
+        (!bytes.is_empty()).then(|| Raw { offset, bytes, progress: offset + bytes.len() as u64 })
+    }
+
+    pub(super) fn raw_done(&mut self, progress: u64) {
+        self.raw = self.raw.max(progress.min(self.end()));
+        if self.raw >= self.acked().min(self.end()) {
+            self.is_raw_triggered = false;
+        }
+    }
+
+    /// Frees what nobody needs: called after every packet.
+    pub(crate) fn slide(
+        &mut self,
+        is_app_done: bool,
+        is_raw_read: bool,
+        settings: &config::Stream,
+        memory: &mut Memory,
+    ) {
+        if self.bytes.is_empty() {
+            return;
+        }
+        let mut edge = if is_app_done { u64::MAX } else { self.app };
+        if is_raw_read {
+            edge = edge.min(self.raw);
+        }
+        if !self.is_ended {
+            edge = edge.min(self.acked());
+        }
+        if settings.is_overlap_checked {
+            edge = edge.saturating_sub(u64::from(self.window.max(4096)));
+        }
+        let edge = edge.min(self.end());
+        if edge > self.base {
+            self.slide_to(edge, memory);
+        }
+    }
+
+    fn slide_to(&mut self, edge: u64, memory: &mut Memory) {
+        let count = usize::try_from(edge - self.base).unwrap_or(usize::MAX);
+        let head = (self.head as usize).saturating_add(count).min(self.bytes.len());
+        self.base = edge;
+        self.app = self.app.max(edge);
+        self.raw = self.raw.max(edge);
+        if head == self.bytes.len() {
+            self.release(memory);
+        } else if head > self.bytes.len() / 2 {
+            // Half of it is read: moving the rest costs no more than reading it did.
+            self.bytes.drain(..head);
+            self.head = 0;
+        } else {
+            // A half holds less than 4 GB: its limit has 32 bits, and half of it is dead at most.
+            self.head = u32::try_from(head).unwrap_or(u32::MAX);
+        }
+        self.segments.retain(|piece| piece.end > edge);
+        if self.run < edge {
+            self.run = self.run_from(0, edge);
+        }
+        if self.segments.is_empty() {
+            memory.give_pieces(std::mem::take(&mut self.segments));
+        }
+    }
+
+    /// Bytes that are held.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.bytes.len().saturating_sub(self.head as usize)
+    }
+}

@@ -1,0 +1,1 @@
+//! Histories and states, packet by packet.
