@@ -3,7 +3,7 @@
 //! Headers at the places where nearly every packet has them are read in place; everything else
 //! goes through a helper that checks the bounds in the kernel. Nothing here reads past `data_end`.
 
-use core::mem::MaybeUninit;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -12,6 +12,8 @@ use aya_ebpf::{
 };
 use hookprobe_abi::parse::{ETHERNET, Packet};
 
+/// Four bytes of which the last two are the EtherType.
+const BEFORE_ETHERTYPE: usize = ETHERNET - 4;
 /// Where TCP starts when there is neither VLAN tag nor IPv4 option.
 const AFTER_IPV4: usize = ETHERNET + 20;
 /// Where TCP starts when there is neither VLAN tag nor IPv6 extension header.
@@ -28,47 +30,74 @@ pub trait Frame: Packet {
     /// Interface index.
     fn interface(&self) -> u32;
 
-    /// `N` bytes at the constant `OFFSET` of the linear part.
+    /// Copies `bytes` bytes, not 0, at `offset` to `to`; `false` when the packet ends before.
+    ///
+    /// # Safety
+    /// `to` has room for them.
+    unsafe fn load_into(&self, offset: usize, to: *mut c_void, bytes: u32) -> bool;
+
+    /// `W` words at the constant `OFFSET` of the linear part.
     #[inline(always)]
-    fn direct<const OFFSET: usize, const N: usize>(&self) -> Option<[u8; N]> {
+    fn direct<const OFFSET: usize, const W: usize>(&self) -> Option<[u32; W]> {
         let start = self.data();
-        if start + OFFSET + N > self.data_end() {
+        if start + OFFSET + W * 4 > self.data_end() {
             return None;
         }
-        // SAFETY: the comparison above is the one that the verifier demands of this very pointer;
-        // an array of bytes has no alignment.
-        Some(unsafe { *((start + OFFSET) as *const [u8; N]) })
+        // Trap: LLVM reads what has no alignment byte by byte, which made parsing twice as slow.
+        // This machine has no alignment: the kernel's JIT emits plain loads of the host, and both
+        // architectures have those for any address.
+        // SAFETY: the comparison above is the one that the verifier demands of this very pointer.
+        Some(unsafe { *((start + OFFSET) as *const [u32; W]) })
     }
 }
 
-/// A packet that comes in.
-pub struct Ingress(pub XdpContext);
+/// A packet of an XDP program; its length is asked for once.
+pub struct Xdp {
+    ctx: XdpContext,
+    bytes: u32,
+}
 
-/// A packet that goes out.
-pub struct Egress(pub TcContext);
+impl Xdp {
+    #[inline(always)]
+    pub fn new(ctx: XdpContext) -> Self {
+        // SAFETY: the context is the one that the kernel gave to this run.
+        let bytes = unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 };
+        Self { ctx, bytes }
+    }
+}
 
-/// `N` bytes at `offset`: in place where most packets have them, else by the kernel's helper.
+/// A packet of a TC program.
+pub struct Tc(pub TcContext);
+
+/// `W` words at `offset`: in place where most packets have them, else by the kernel's helper.
 #[inline(always)]
-fn direct_or_load<F: Frame, const N: usize>(frame: &F, offset: usize) -> Option<[u8; N]> {
+fn direct_or_load<F: Frame, const W: usize>(frame: &F, offset: usize) -> Option<[u32; W]> {
     // Trap: `data + variable` loses the bound in the verifier, so only constants are added.
     let direct = match offset {
-        0 => frame.direct::<0, N>(),
-        ETHERNET => frame.direct::<ETHERNET, N>(),
-        AFTER_IPV4 => frame.direct::<AFTER_IPV4, N>(),
-        AFTER_IPV6 => frame.direct::<AFTER_IPV6, N>(),
+        BEFORE_ETHERTYPE => frame.direct::<BEFORE_ETHERTYPE, W>(),
+        ETHERNET => frame.direct::<ETHERNET, W>(),
+        AFTER_IPV4 => frame.direct::<AFTER_IPV4, W>(),
+        AFTER_IPV6 => frame.direct::<AFTER_IPV6, W>(),
         _ => None,
     };
-    match direct {
-        Some(bytes) => Some(bytes),
-        None => frame.load(offset),
+    if direct.is_some() {
+        return direct;
     }
+    // Trap: filling it with zeros is a call of a function to LLVM, and Linux 6.1 counts its stack
+    // in addition to ours.
+    let mut words = MaybeUninit::<[u32; W]>::uninit();
+    // SAFETY: there is room for as many bytes.
+    if !unsafe { frame.load_into(offset, words.as_mut_ptr().cast(), W as u32 * 4) } {
+        return None;
+    }
+    // SAFETY: the helper wrote all of it.
+    Some(unsafe { words.assume_init() })
 }
 
-impl Packet for Ingress {
+impl Packet for Xdp {
     #[inline(always)]
     fn bytes(&self) -> u32 {
-        // SAFETY: the context is the one that the kernel gave to this run.
-        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as u32 }
+        self.bytes
     }
 
     #[inline(always)]
@@ -76,7 +105,7 @@ impl Packet for Ingress {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes exactly N bytes into a buffer of N bytes, or fails.
         let failed = unsafe {
-            bpf_xdp_load_bytes(self.0.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32)
+            bpf_xdp_load_bytes(self.ctx.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32)
         };
         if failed != 0 {
             return None;
@@ -86,20 +115,20 @@ impl Packet for Ingress {
     }
 
     #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+    fn words<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
         direct_or_load(self, offset)
     }
 }
 
-impl Frame for Ingress {
+impl Frame for Xdp {
     #[inline(always)]
     fn data(&self) -> usize {
-        self.0.data()
+        self.ctx.data()
     }
 
     #[inline(always)]
     fn data_end(&self) -> usize {
-        self.0.data_end()
+        self.ctx.data_end()
     }
 
     #[inline(always)]
@@ -109,11 +138,17 @@ impl Frame for Ingress {
 
     #[inline(always)]
     fn interface(&self) -> u32 {
-        self.0.ingress_ifindex() as u32
+        self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    unsafe fn load_into(&self, offset: usize, to: *mut c_void, bytes: u32) -> bool {
+        // SAFETY: promised by the caller.
+        unsafe { bpf_xdp_load_bytes(self.ctx.ctx, offset as u32, to, bytes) == 0 }
     }
 }
 
-impl Packet for Egress {
+impl Packet for Tc {
     #[inline(always)]
     fn bytes(&self) -> u32 {
         self.0.len()
@@ -134,12 +169,12 @@ impl Packet for Egress {
     }
 
     #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+    fn words<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
         direct_or_load(self, offset)
     }
 }
 
-impl Frame for Egress {
+impl Frame for Tc {
     #[inline(always)]
     fn data(&self) -> usize {
         self.0.data()
@@ -161,5 +196,11 @@ impl Frame for Egress {
     fn interface(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    unsafe fn load_into(&self, offset: usize, to: *mut c_void, bytes: u32) -> bool {
+        // SAFETY: promised by the caller.
+        unsafe { bpf_skb_load_bytes(self.0.as_ptr(), offset as u32, to, bytes) == 0 }
     }
 }

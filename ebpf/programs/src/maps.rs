@@ -1,140 +1,154 @@
-//! The maps and everything that is done with them.
+//! The maps, and what is counted in them.
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    macros::map,
-    maps::{HashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
+    btf_maps::{ArrayOfMaps, HashMap as InnerHash, LpmTrie as InnerTrie, lpm_trie::Key},
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
 };
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use hookprobe_abi::{
-    Address, BLOCK_ENTRIES_MAX, BlockEntry, COUNTERS as COUNTER_COUNT, Counter, FLOW_ENTRIES_MAX,
-    FlowKey, FlowStat, PROTECTED_ENTRIES_MAX, RECORDS_BYTES, Record,
-    parse::{Ip, Transport},
+    Address, BLOCK_ENTRIES_MAX, BlockEntry, Counter, CounterValues, FLOW_ENTRIES_MAX,
+    FLOW6_ENTRIES_MAX, FlowKey, FlowKey4, FlowStat, HOST_BYTES, PROTECTED_ENTRIES_MAX,
+    RATE_ENTRIES_MAX, RECORDS_BYTES, Record, SAMPLES_BYTES,
+    config::{Config, Guard, SLOTS},
+    host::{EXEC_DEVICES_MAX, Inode, WATCHED_MAX},
+    parse::{Ip, Transport, Words},
+    rules::{LIST_EXACT_MAX, LIST_LPM_MAX, LIST_PREFIX_MAX, PrefixKey},
 };
 
-use crate::frame::Frame;
+/// BPF_F_NO_PREALLOC: a list takes the memory of its entries, not of its limit.
+const NO_PREALLOC: usize = 1;
 
 #[map]
-static BLOCK: HashMap<Address, BlockEntry> = HashMap::with_max_entries(BLOCK_ENTRIES_MAX, 0);
+pub static BLOCK: HashMap<Address, BlockEntry> = HashMap::with_max_entries(BLOCK_ENTRIES_MAX, 0);
 #[map]
-static PROTECTED: HashMap<Address, u8> = HashMap::with_max_entries(PROTECTED_ENTRIES_MAX, 0);
+pub static PROTECTED: HashMap<Address, u8> = HashMap::with_max_entries(PROTECTED_ENTRIES_MAX, 0);
 #[map]
-static FLOWS: LruPerCpuHashMap<FlowKey, FlowStat> =
+pub static FLOWS4: LruPerCpuHashMap<FlowKey4, FlowStat> =
     LruPerCpuHashMap::with_max_entries(FLOW_ENTRIES_MAX, 0);
 #[map]
-static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+pub static FLOWS6: LruPerCpuHashMap<FlowKey, FlowStat> =
+    LruPerCpuHashMap::with_max_entries(FLOW6_ENTRIES_MAX, 0);
+#[map]
+static COUNTERS: PerCpuArray<CounterValues> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
+#[map]
+pub static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
+#[map]
+pub static HOST: RingBuf = RingBuf::with_byte_size(HOST_BYTES, 0);
+#[map]
+static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+static GUARD: Array<Guard> = Array::with_max_entries(1, 0);
+#[map]
+pub static RATE_SOURCE: LruHashMap<Address, u64> =
+    LruHashMap::with_max_entries(RATE_ENTRIES_MAX, 0);
+#[map]
+pub static RATE_PREFIX: LruHashMap<Address, u64> =
+    LruHashMap::with_max_entries(RATE_ENTRIES_MAX, 0);
+#[map]
+pub static EXEC_DEVICES: HashMap<u64, u8> = HashMap::with_max_entries(EXEC_DEVICES_MAX, 0);
+#[map]
+pub static WATCHED: HashMap<Inode, u8> = HashMap::with_max_entries(WATCHED_MAX, 0);
 
-/// What happens to a packet because of its source.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing.
-    Pass,
-    /// Dropped.
-    Drop,
-    /// Dropped, the first one of this entry.
-    FirstDrop,
+type Exact = InnerHash<Address, BlockEntry, { LIST_EXACT_MAX as usize }, NO_PREALLOC>;
+type Prefix = InnerHash<PrefixKey, BlockEntry, { LIST_PREFIX_MAX as usize }, NO_PREALLOC>;
+type Lpm = InnerTrie<Address, BlockEntry, { LIST_LPM_MAX as usize }, NO_PREALLOC>;
+
+#[btf_map]
+static LIST_EXACT: ArrayOfMaps<Exact, SLOTS> = ArrayOfMaps::new();
+#[btf_map]
+static LIST_PREFIX: ArrayOfMaps<Prefix, SLOTS> = ArrayOfMaps::new();
+#[btf_map]
+static LIST_LPM: ArrayOfMaps<Lpm, SLOTS> = ArrayOfMaps::new();
+
+/// A packet as it was parsed. It is kept in a map rather than on the stack, because of the verifier:
+/// it follows every number on the stack along each way through the parser, and would walk all that
+/// comes after once for each of the ways, a million instructions and more. What it finds in a map it
+/// takes for any number, and one walk is enough.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub struct Parsed {
+    pub ip: Ip<Words>,
+    pub transport: Transport,
+    /// The transport header is cut short or lies.
+    pub is_cut: bool,
 }
 
-/// Adds one.
+#[map]
+static PARSED: PerCpuArray<Parsed> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's room for a packet; `None` never happens.
 #[inline(always)]
-pub fn count(counter: Counter) {
-    count_by(counter, 1);
+pub fn room() -> Option<*mut Parsed> {
+    PARSED.get_ptr_mut(0)
 }
 
-/// Adds `by`.
-#[inline(always)]
-pub fn count_by(counter: Counter, by: u64) {
-    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the slot is this CPU's own and programs are not preempted by each other on it.
-        unsafe { *slot += by };
+/// This CPU's counters.
+#[derive(Clone, Copy)]
+pub struct Counters(*mut u64);
+
+impl Counters {
+    /// `None` never happens: the map has its one entry.
+    #[inline(always)]
+    pub fn get() -> Option<Self> {
+        COUNTERS.get_ptr_mut(0).map(|values| Self(values.cast()))
+    }
+
+    /// Adds one.
+    #[inline(always)]
+    pub fn count(self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `by`.
+    #[inline(always)]
+    pub fn add(self, counter: Counter, by: u64) {
+        // SAFETY: a counter is an index below COUNTERS, the length of the entry; it is this CPU's
+        // own and programs for packets are not preempted by each other on it.
+        unsafe { *self.0.add(counter as usize) += by };
     }
 }
 
-/// Whether packets of `source` are dropped.
+/// What user space wants; `None` never happens.
 #[inline(always)]
-pub fn verdict(source: &Address, now_ns: u64, bytes: u32) -> Verdict {
-    let Some(entry) = BLOCK.get_ptr_mut(source) else {
-        return Verdict::Pass;
-    };
-    // Protection stands above the block. It is looked up second, because no entry in BLOCK is by
-    // far the most common case and the outcome is the same.
-    if PROTECTED.get_ptr(source).is_some() {
-        count(Counter::Protected);
-        return Verdict::Pass;
-    }
-    // SAFETY: map values live as long as this run (RCU); expires_ns is only written whole.
-    let expires_ns = unsafe { (&raw const (*entry).expires_ns).read_volatile() };
-    if expires_ns != 0 && now_ns >= expires_ns {
-        count(Counter::BlockExpired);
-        return Verdict::Pass;
-    }
-    // SAFETY: aligned fields of a live map value, shared between CPUs, hence atomic. Trap: without
-    // target-cpu v3 the old value can't be had and the object does not build.
-    let before = unsafe {
-        add(&raw mut (*entry).bytes, u64::from(bytes));
-        add(&raw mut (*entry).packets, 1)
-    };
-    if before == 0 { Verdict::FirstDrop } else { Verdict::Drop }
+pub fn config() -> Option<&'static Config> {
+    CONFIG.get(0)
 }
 
-/// Adds to a shared number, returns what it was.
-///
-/// # Safety
-/// `slot` is valid and aligned.
+/// What user space wants of the guard; `None` never happens.
 #[inline(always)]
-unsafe fn add(slot: *mut u64, by: u64) -> u64 {
-    // SAFETY: promised by the caller.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(slot, by) }
+pub fn guard() -> Option<&'static Guard> {
+    GUARD.get(0)
 }
 
-/// Counts a packet in its flow; `true` when it is the first one of it.
+/// The rule for exactly `address` in a slot.
 #[inline(always)]
-pub fn observe_flow<F: Frame>(frame: &F, ip: &Ip, transport: &Transport, now_ns: u64) -> bool {
-    let key = FlowKey {
-        source: ip.source,
-        destination: ip.destination,
-        source_port: transport.source_port,
-        destination_port: transport.destination_port,
-        protocol: ip.protocol,
-        reserved: [0; 3],
-    };
-    let packets = u64::from(frame.segments());
-    let bytes = u64::from(frame.bytes());
-    if let Some(stat) = FLOWS.get_ptr_mut(&key) {
-        // SAFETY: this CPU's own copy of a live map value.
-        let stat = unsafe { &mut *stat };
-        if stat.packets == 0 {
-            // Another CPU made the entry; ours starts here.
-            stat.first_ns = now_ns;
-        }
-        stat.packets += packets;
-        stat.bytes += bytes;
-        stat.last_ns = now_ns;
-        stat.interface = frame.interface();
-        stat.tcp_flags |= transport.tcp_flags;
-        return false;
-    }
-    let stat = FlowStat {
-        packets,
-        bytes,
-        first_ns: now_ns,
-        last_ns: now_ns,
-        interface: frame.interface(),
-        tcp_flags: transport.tcp_flags,
-        reserved: [0; 3],
-    };
-    if FLOWS.insert(&key, &stat, u64::from(BPF_NOEXIST)).is_err() {
-        count(Counter::FlowsLost);
-    }
-    true
+pub fn exact_rule(slot: u32, address: &Address) -> Option<*mut BlockEntry> {
+    LIST_EXACT.get_value_ptr_mut(slot, address)
+}
+
+/// The rule for a prefix in a slot.
+#[inline(always)]
+pub fn prefix_rule(slot: u32, key: &PrefixKey) -> Option<*mut BlockEntry> {
+    LIST_PREFIX.get_value_ptr_mut(slot, key)
+}
+
+/// The rule of the longest prefix in a slot's trie.
+#[inline(always)]
+pub fn lpm_rule(slot: u32, address: Words) -> Option<*mut BlockEntry> {
+    let [a, b, c, d] = address.0;
+    let key: [u32; 5] = [128, a, b, c, d];
+    const _: () = assert!(size_of::<[u32; 5]>() == size_of::<Key<Address>>());
+    // SAFETY: of the same size, less strictly aligned, and valid for every bit pattern.
+    let key: &Key<Address> = unsafe { &*(&raw const key).cast() };
+    LIST_LPM.get_value_ptr_mut(slot, key)
 }
 
 /// Tells user space, or counts that it could not be told.
 #[inline(always)]
-pub fn send(record: &Record) {
+pub fn send(counters: Counters, record: &Record) {
     if RECORDS.output::<Record>(record, 0).is_err() {
-        count(Counter::RecordsLost);
+        counters.count(Counter::RecordsLost);
     }
 }

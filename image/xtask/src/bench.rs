@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: how far the box is from what limits it. Ratios within one run count;
 //! absolute times on a shared machine mean little.
 
+mod detect;
+mod mix;
+mod rules;
 mod trust;
 
 use std::{
@@ -58,11 +61,20 @@ pub fn bench(tree: &Tree, image: &Image, runs: u32) -> Result<()> {
             .args(["bench-xdp", "--object"])
             .arg(programs::object_path(tree)),
     )?;
+    detect::detect(tree)?;
     println!("\nledger, beside a plain 512-byte write and fdatasync on the same disk");
     let dir = tree.target("bench/ledger");
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).map_err(at(&dir))?;
     shell::show(Command::new(binary("hookprobe-ledger")).args(["bench", "--dir"]).arg(&dir))
+}
+
+/// The detection part alone.
+///
+/// # Errors
+/// Any [`Error`].
+pub fn detect(tree: &Tree) -> Result<()> {
+    detect::detect(tree)
 }
 
 fn boots(tree: &Tree, image: &Image, runs: u32) -> Result<()> {

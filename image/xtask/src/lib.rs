@@ -10,6 +10,7 @@ pub mod attack;
 pub mod base;
 pub mod bench;
 pub mod compose;
+pub mod conformance;
 pub mod doctor;
 pub mod drill;
 pub mod error;

@@ -6,7 +6,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use hookprobe_xtask::{
-    attack, bench, compose, doctor, drill, error::Result, picture, programs, run, suite, tree::Tree,
+    attack, bench, compose, conformance, doctor, drill, error::Result, picture, programs, run,
+    suite, tree::Tree,
 };
 
 #[derive(Parser)]
@@ -87,7 +88,12 @@ enum Command {
         /// Boots to take the median of.
         #[arg(long, default_value_t = 3)]
         runs: u32,
+        /// This part alone.
+        #[arg(long, value_parser = ["detect"])]
+        only: Option<String>,
     },
+    /// Compare detection with what other engines assert, and write the rates to ARCHITECTURE.md.
+    Conformance,
     /// Take README's picture from the booted box.
     Picture(Install),
     /// Say what is missing on this machine, and for what.
@@ -134,10 +140,12 @@ fn act(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Bench { install, runs } => {
+        Command::Bench { install: _, runs: _, only: Some(_) } => bench::detect(&tree)?,
+        Command::Bench { install, runs, only: None } => {
             let image = compose::image(&tree, !install.no_install)?;
             bench::bench(&tree, &image, runs)?;
         }
+        Command::Conformance => conformance::conformance(&tree)?,
         Command::Picture(install) => {
             let image = compose::image(&tree, !install.no_install)?;
             print!("{}", picture::picture(&tree, &image)?);

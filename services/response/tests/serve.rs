@@ -125,6 +125,7 @@ fn alert(ledger: &Mutex<Ledger>, source: &str) {
         first_ns: real_ns,
         decided_ns: real_ns,
         drill: false,
+        reference: None,
     };
     ledger.lock().unwrap().append(&Event::Alert(alert), real_ns);
 }
@@ -193,7 +194,7 @@ fn prepare(directory: &Path, pins: &Path) {
     std::fs::write(directory.join("resolvers"), "10.77.0.53\n").unwrap();
     std::fs::create_dir(pins).unwrap();
     mount_bpffs(pins);
-    pin_hash_map(&pins.join(MAP_BLOCK), 24, BLOCK_ENTRIES_MAX);
+    pin_hash_map(&pins.join(MAP_BLOCK), 32, BLOCK_ENTRIES_MAX);
     pin_hash_map(&pins.join(MAP_PROTECTED), 1, PROTECTED_ENTRIES_MAX);
     for map in [MAP_BLOCK, MAP_PROTECTED] {
         chown(pins.join(map), None, Some(810)).unwrap();

@@ -19,7 +19,7 @@ use kernel::{in_namespace, mount_bpffs, pin_hash_map};
 const S: u64 = 1_000_000_000;
 
 fn pin(directory: &Path) {
-    pin_hash_map(&directory.join(MAP_BLOCK), 24, BLOCK_ENTRIES_MAX);
+    pin_hash_map(&directory.join(MAP_BLOCK), 32, BLOCK_ENTRIES_MAX);
     pin_hash_map(&directory.join(MAP_PROTECTED), 1, PROTECTED_ENTRIES_MAX);
 }
 
@@ -66,7 +66,7 @@ fn entries_are_made_kept_counted_and_taken_back() {
         let mut xdp = Xdp::new(directory.path().to_owned());
         let subject: IpAddr = "10.0.0.66".parse().unwrap();
         xdp.block(subject, 50 * S, 0).unwrap();
-        let entry = BlockEntry { expires_ns: 50 * S, packets: 0, bytes: 0 };
+        let entry = BlockEntry { expires_ns: 50 * S, ..BlockEntry::default() };
         let mut map = block_map(directory.path());
         assert_eq!(map.get(&key("10.0.0.66"), 0).unwrap(), entry);
 
@@ -119,7 +119,7 @@ fn a_full_map_is_an_error_that_names_the_map() {
     in_namespace(|| {
         let directory = tempfile::tempdir().unwrap();
         mount_bpffs(directory.path());
-        pin_hash_map(&directory.path().join(MAP_BLOCK), 24, 1);
+        pin_hash_map(&directory.path().join(MAP_BLOCK), 32, 1);
         pin_hash_map(&directory.path().join(MAP_PROTECTED), 1, 1);
         let mut xdp = Xdp::new(directory.path().to_owned());
         xdp.block("10.0.0.66".parse().unwrap(), S, 0).unwrap();

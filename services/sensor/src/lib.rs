@@ -11,9 +11,12 @@
 pub mod bench;
 pub mod core;
 pub mod live;
-pub mod log;
 pub mod object;
+pub mod outputs;
 pub mod replay;
+pub mod syslog;
+pub mod testrules;
+pub mod verify;
 
 /// An error and everything that it is made of, on one line.
 #[must_use]

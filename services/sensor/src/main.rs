@@ -2,12 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use hookprobe_sensor::{
     bench, causes,
     live::{self, Options},
-    log, object,
-    replay::{self, Summary, eve},
+    object, replay, testrules, verify,
 };
 
 /// Packets to events.
@@ -40,16 +39,29 @@ enum Mode {
         interface: Vec<String>,
     },
     /// Look for the same things in captures (pcap, pcapng).
-    Replay {
-        /// Captures, in order of time.
-        #[arg(required = true, value_name = "FILE")]
+    Replay(Replay),
+    /// Say which rules load, which do not and why.
+    TestRules {
+        /// Rules in Suricata's language.
+        #[arg(required_unless_present = "keywords", value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Where EVE JSON lines go; - is standard output.
-        #[arg(long, value_name = "OUT")]
-        eve: PathBuf,
-        /// Say at the end what was seen.
+        /// Variables, as in suricata.yaml.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// List the keywords that are supported.
         #[arg(long)]
-        summary: bool,
+        keywords: bool,
+    },
+    /// Run a tree of tests in the layout of suricata-verify and print the pass rate of each tier.
+    Verify {
+        /// Root of the tree: the folder that holds `tests`.
+        tree: PathBuf,
+        /// Only tests whose name contains this.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        filter: String,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
     },
     /// Measure the XDP program.
     #[command(hide = true)]
@@ -60,20 +72,82 @@ enum Mode {
     },
 }
 
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+struct Replay {
+    /// Captures, in order of time.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Rules in Suricata's language.
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+    /// Variables, host policies and limits, as in suricata.yaml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where EVE JSON lines go; - is standard output.
+    #[arg(long, value_name = "OUT")]
+    eve: Option<PathBuf>,
+    /// Only these types of EVE events [default: all].
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    eve_types: Vec<String>,
+    /// Folder for logs as Zeek writes them.
+    #[arg(long, value_name = "DIR")]
+    zeek: Option<PathBuf>,
+    /// Zeek's logs as JSON.
+    #[arg(long, requires = "zeek")]
+    zeek_json: bool,
+    /// Take packets with a wrong checksum, too.
+    #[arg(long)]
+    no_checksums: bool,
+    /// Say at the end what was seen and what was lost.
+    #[arg(long)]
+    summary: bool,
+}
+
+impl From<Replay> for replay::Options {
+    fn from(arguments: Replay) -> Self {
+        Self {
+            files: arguments.files,
+            rules: arguments.rules,
+            config: arguments.config,
+            eve: arguments.eve,
+            eve_types: arguments.eve_types,
+            zeek: arguments.zeek,
+            is_zeek_json: arguments.zeek_json,
+            ignores_checksums: arguments.no_checksums,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().mode {
         Mode::Live { object, site, ledger, pin_dir, interface } => {
-            log::init();
+            hookprobe_daemon::log::init();
             let options = Options { object, site, ledger, pins: pin_dir, interfaces: interface };
             live::run(&options).map_err(|error| causes(&error))
         }
-        Mode::Replay { files, eve, summary } => replay::run(&files, &eve)
-            .map(|seen| {
-                if summary {
-                    print_summary(&seen);
-                }
-            })
-            .map_err(|error| causes(&error)),
+        Mode::Replay(arguments) => {
+            let wants_summary = arguments.summary;
+            replay::run(&arguments.into())
+                .map(|seen| {
+                    if wants_summary {
+                        // To standard error, so that EVE lines on standard output stay clean.
+                        eprint!("{seen}");
+                    }
+                })
+                .map_err(|error| causes(&error))
+        }
+        Mode::TestRules { files, config, keywords } => {
+            let result = if keywords {
+                testrules::print_keywords().map(|()| true)
+            } else {
+                testrules::run(&files, config.as_deref())
+            };
+            return finish(result.map_err(|error| causes(&error)));
+        }
+        Mode::Verify { tree, filter, json } => {
+            return finish(verify::run(&tree, &filter, json).map_err(|error| causes(&error)));
+        }
         Mode::BenchXdp { object } => bench::run(&object)
             .map(|lines| {
                 for line in lines {
@@ -83,22 +157,17 @@ fn main() -> ExitCode {
             })
             .map_err(|error| causes(&error)),
     };
+    finish(result.map(|()| true))
+}
+
+/// The exit code: success only if all was well.
+fn finish(result: Result<bool, String>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("ERROR {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// To standard error, so that EVE lines on standard output stay clean.
-fn print_summary(seen: &Summary) {
-    eprintln!(
-        "{} packets ({} not IP, {} malformed), {} records, {} flows, {} alerts",
-        seen.packets, seen.other, seen.malformed, seen.records, seen.flows, seen.alerts
-    );
-    if let Some(first_ns) = seen.first_ns {
-        eprintln!("{} to {}", eve::timestamp(first_ns), eve::timestamp(seen.last_ns));
     }
 }

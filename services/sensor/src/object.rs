@@ -4,6 +4,11 @@
 //! again when it has the right shape; every other pin of an earlier instance is removed. Called by
 //! the live shell, the bench and the tests; detectors never see any of it.
 
+pub mod btf;
+pub mod host;
+pub mod lists;
+pub mod read;
+
 use std::{
     fs, io,
     os::unix::fs::{PermissionsExt as _, chown},
@@ -12,17 +17,26 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuHashMap, RingBuf},
+    Btf, Ebpf, EbpfLoader, Endianness,
+    maps::{
+        Array, ArrayOfMaps, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuHashMap,
+        RingBuf,
+    },
     programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use hookprobe_abi as abi;
 use thiserror::Error;
 
+pub use self::read::{event_from, record_from, sample_from};
+
 /// Where the image keeps the object.
 pub const OBJECT_FILE: &str = "/usr/lib/hookprobe/hookprobe.bpf.o";
 /// An XDP program that only passes, for comparison.
 pub const PROGRAM_PASS: &str = "hookprobe_pass";
+/// An XDP program that only parses, for comparison.
+pub const PROGRAM_PARSE: &str = "hookprobe_parse";
+/// The kernel's own types.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Largest object that is read; ours has about 70 KiB without, 350 KiB with debug sections.
 const OBJECT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Group that may write BLOCK and PROTECTED: `response` is in it.
@@ -101,21 +115,45 @@ pub enum ObjectError {
 pub struct Maps {
     /// Blocked sources.
     pub block: HashMap<MapData, abi::Address, abi::BlockEntry>,
-    /// Sources that are never dropped.
+    /// Never dropped.
     pub protected: HashMap<MapData, abi::Address, u8>,
-    /// Flows, one copy per CPU.
-    pub flows: PerCpuHashMap<MapData, abi::FlowKey, abi::FlowStat>,
+    /// IPv4 flows, one copy per CPU.
+    pub flows4: PerCpuHashMap<MapData, abi::FlowKey4, abi::FlowStat>,
+    /// IPv6 flows, one copy per CPU.
+    pub flows6: PerCpuHashMap<MapData, abi::FlowKey, abi::FlowStat>,
     /// Counters, one copy per CPU.
-    pub counters: PerCpuArray<MapData, u64>,
+    pub counters: PerCpuArray<MapData, abi::CounterValues>,
+    /// What the guard of executions does.
+    pub guard: Array<MapData, abi::config::Guard>,
+    /// From where may be executed.
+    pub exec_devices: HashMap<MapData, u64, u8>,
+    /// Files whose opening is told.
+    pub watched: HashMap<MapData, abi::host::Inode, u8>,
+    config: Array<MapData, abi::config::Config>,
+    exact: ArrayOfMaps<MapData, lists::ExactMap>,
+    prefix: ArrayOfMaps<MapData, lists::PrefixMap>,
+    lpm: ArrayOfMaps<MapData, lists::LpmMap>,
 }
 
-/// The records as they come.
+/// A ring buffer as it comes.
 pub type Records = RingBuf<MapData>;
 
-/// A loaded object; its programs are loaded, none is attached.
+/// What the programs send.
+pub struct Rings {
+    /// [`abi::Record`]s.
+    pub records: Records,
+    /// [`abi::sample::Header`]s and bytes.
+    pub samples: Records,
+    /// [`abi::host::Event`]s.
+    pub host: Records,
+}
+
+/// A loaded object; its programs for packets are loaded, none is attached.
 #[derive(Debug)]
 pub struct Object {
     ebpf: Ebpf,
+    /// The kernel's types and whether all fields were found in them.
+    kernel: Result<Btf, String>,
 }
 
 impl Object {
@@ -123,12 +161,23 @@ impl Object {
     ///
     /// # Errors
     /// Any [`ObjectError`].
-    pub fn load(path: &Path, pins: Option<&Path>) -> Result<(Self, Maps, Records), ObjectError> {
+    pub fn load(path: &Path, pins: Option<&Path>) -> Result<(Self, Maps, Rings), ObjectError> {
         let bytes = read(path)?;
+        let kernel;
+        let offsets;
         let mut loader = EbpfLoader::new();
+        // It has read the kernel's types by itself; two of them at once would double the peak of
+        // this process's memory.
+        loader.btf(None);
+        (kernel, offsets) = match kernel_types() {
+            Ok((btf, offsets)) => (Ok(btf), offsets),
+            Err(error) => (Err(error), abi::host::Offsets::default()),
+        };
+        loader.btf(kernel.as_ref().ok());
+        loader.override_global(abi::host::GLOBAL_OFFSETS, &offsets, true);
         if let Some(directory) = pins {
             prepare_pins(directory)?;
-            for name in MAPS {
+            for name in PINNED {
                 loader.map_pin_path(name, directory.join(name));
             }
         }
@@ -138,18 +187,33 @@ impl Object {
         if let Some(directory) = pins {
             share_pins(directory)?;
         }
-        for program in [abi::PROGRAM_XDP, PROGRAM_PASS] {
-            xdp(&mut ebpf, program)?.load().map_err(refused(program))?;
-        }
-        classifier(&mut ebpf)?.load().map_err(refused(abi::PROGRAM_EGRESS))?;
-        let maps = Maps {
-            block: typed(abi::MAP_BLOCK, take(&mut ebpf, abi::MAP_BLOCK)?)?,
-            protected: typed(abi::MAP_PROTECTED, take(&mut ebpf, abi::MAP_PROTECTED)?)?,
-            flows: typed(abi::MAP_FLOWS, take(&mut ebpf, abi::MAP_FLOWS)?)?,
-            counters: typed(abi::MAP_COUNTERS, take(&mut ebpf, abi::MAP_COUNTERS)?)?,
+        let program = abi::PROGRAM_XDP;
+        xdp(&mut ebpf, program)?.load().map_err(refused(program))?;
+        let program = abi::PROGRAM_EGRESS;
+        classifier(&mut ebpf, program)?.load().map_err(refused(program))?;
+        let mut maps = Maps::take(&mut ebpf)?;
+        maps.configure(&abi::config::Config {
+            flags: abi::config::flag::SAMPLE,
+            generation: 1,
+            ..abi::config::Config::default()
+        })?;
+        let rings = Rings {
+            records: take(&mut ebpf, abi::MAP_RECORDS)?,
+            samples: take(&mut ebpf, abi::MAP_SAMPLES)?,
+            host: take(&mut ebpf, abi::MAP_HOST)?,
         };
-        let records = typed(abi::MAP_RECORDS, take(&mut ebpf, abi::MAP_RECORDS)?)?;
-        Ok((Self { ebpf }, maps, records))
+        Ok((Self { ebpf, kernel }, maps, rings))
+    }
+
+    /// Instructions of the loaded programs as the kernel has them, in bytes, and how many the
+    /// verifier walked.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(String, u32, u32)> {
+        let size = |(name, program): (&str, &aya::programs::Program)| {
+            let info = program.info().ok()?;
+            Some((name.into(), info.size_translated()?, info.verified_instruction_count()?))
+        };
+        self.ebpf.programs().filter_map(size).collect()
     }
 
     /// The ingress program.
@@ -165,10 +229,41 @@ impl Object {
     /// # Errors
     /// As [`Self::ingress`].
     pub fn egress(&mut self) -> Result<&mut SchedClassifier, ObjectError> {
-        classifier(&mut self.ebpf)
+        classifier(&mut self.ebpf, abi::PROGRAM_EGRESS)
     }
 
-    /// Runs an XDP program on `packet` inside the kernel, without an interface; the verdict and
+    /// The ingress program for TC, loaded when it is wanted for the first time: hardly any box
+    /// needs it, and the verifier takes a while.
+    ///
+    /// # Errors
+    /// As [`Self::ingress`], and when the kernel refuses it.
+    pub fn ingress_tc(&mut self) -> Result<&mut SchedClassifier, ObjectError> {
+        let name = abi::PROGRAM_INGRESS_TC;
+        let program = classifier(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load().map_err(refused(name))?;
+        }
+        Ok(program)
+    }
+
+    /// A program to compare with, loaded when it is wanted.
+    fn compared(&mut self, name: &'static str) -> Result<&mut Xdp, ObjectError> {
+        let program = xdp(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load().map_err(refused(name))?;
+        }
+        Ok(program)
+    }
+
+    /// Gives back the memory of the kernel's types, once no more programs about the host are
+    /// started.
+    pub fn release_types(&mut self) {
+        if self.kernel.is_ok() {
+            self.kernel = Err("started already".into());
+        }
+    }
+
+    /// Runs a program on `packet` inside the kernel, without an interface; the verdict and
     /// the mean time of one run.
     ///
     /// # Errors
@@ -180,10 +275,11 @@ impl Object {
         repeat: u32,
     ) -> Result<(u32, Duration), ObjectError> {
         let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::new() };
-        let result = if program == abi::PROGRAM_EGRESS {
-            classifier(&mut self.ebpf)?.test_run(options)
-        } else {
-            xdp(&mut self.ebpf, program)?.test_run(options)
+        let result = match program {
+            abi::PROGRAM_INGRESS_TC => self.ingress_tc()?.test_run(options),
+            abi::PROGRAM_EGRESS => self.egress()?.test_run(options),
+            abi::PROGRAM_XDP => self.ingress()?.test_run(options),
+            _ => self.compared(program)?.test_run(options),
         };
         let result = result.map_err(refused(program))?;
         Ok((result.return_value, result.duration))
@@ -191,6 +287,39 @@ impl Object {
 }
 
 impl Maps {
+    fn take(ebpf: &mut Ebpf) -> Result<Self, ObjectError> {
+        Ok(Self {
+            block: take(ebpf, abi::MAP_BLOCK)?,
+            protected: take(ebpf, abi::MAP_PROTECTED)?,
+            flows4: take(ebpf, abi::MAP_FLOWS4)?,
+            flows6: take(ebpf, abi::MAP_FLOWS6)?,
+            counters: take(ebpf, abi::MAP_COUNTERS)?,
+            guard: take(ebpf, abi::MAP_GUARD)?,
+            exec_devices: take(ebpf, abi::MAP_EXEC_DEVICES)?,
+            watched: take(ebpf, abi::MAP_WATCHED)?,
+            config: take(ebpf, abi::MAP_CONFIG)?,
+            exact: take(ebpf, abi::MAP_LIST_EXACT)?,
+            prefix: take(ebpf, abi::MAP_LIST_PREFIX)?,
+            lpm: take(ebpf, abi::MAP_LIST_LPM)?,
+        })
+    }
+
+    /// What the programs are told.
+    ///
+    /// # Errors
+    /// [`ObjectError::Map`].
+    pub fn config(&self) -> Result<abi::config::Config, ObjectError> {
+        self.config.get(&0, 0).map_err(unusable(abi::MAP_CONFIG))
+    }
+
+    /// Tells the programs; lists are changed by [`Self::swap_list`] only.
+    ///
+    /// # Errors
+    /// [`ObjectError::Map`].
+    pub fn configure(&mut self, config: &abi::config::Config) -> Result<(), ObjectError> {
+        self.config.set(0, config, 0).map_err(unusable(abi::MAP_CONFIG))
+    }
+
     /// Blocks a source.
     ///
     /// # Errors
@@ -208,19 +337,39 @@ impl Maps {
     /// # Errors
     /// [`ObjectError::Map`].
     pub fn counter(&self, counter: abi::Counter) -> Result<u64, ObjectError> {
-        let values =
-            self.counters.get(&(counter as u32), 0).map_err(unusable(abi::MAP_COUNTERS))?;
-        Ok(values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
+        let totals = self.counters()?;
+        Ok(totals.get(counter as usize).copied().unwrap_or(0))
+    }
+
+    /// All counters, all CPUs together.
+    ///
+    /// # Errors
+    /// [`ObjectError::Map`].
+    pub fn counters(&self) -> Result<abi::CounterValues, ObjectError> {
+        let copies = self.counters.get(&0, 0).map_err(unusable(abi::MAP_COUNTERS))?;
+        let mut totals = [0_u64; abi::COUNTERS];
+        for copy in copies.iter() {
+            for (total, value) in totals.iter_mut().zip(copy) {
+                *total = total.wrapping_add(*value);
+            }
+        }
+        Ok(totals)
     }
 }
 
-/// Every map, in the order of the ABI.
-const MAPS: [&str; 5] =
-    [abi::MAP_BLOCK, abi::MAP_PROTECTED, abi::MAP_FLOWS, abi::MAP_COUNTERS, abi::MAP_RECORDS];
+/// The maps that are pinned.
+const PINNED: [&str; 6] = [
+    abi::MAP_BLOCK,
+    abi::MAP_PROTECTED,
+    abi::MAP_FLOWS4,
+    abi::MAP_FLOWS6,
+    abi::MAP_COUNTERS,
+    abi::MAP_RECORDS,
+];
 
 /// Shape of the maps that outlive the sensor: name, key bytes, value bytes, entries.
 const SHARED: [(&str, u32, u32, u32); 2] = [
-    (abi::MAP_BLOCK, 16, 24, abi::BLOCK_ENTRIES_MAX),
+    (abi::MAP_BLOCK, 16, 32, abi::BLOCK_ENTRIES_MAX),
     (abi::MAP_PROTECTED, 16, 1, abi::PROTECTED_ENTRIES_MAX),
 ];
 
@@ -240,7 +389,7 @@ fn prepare_pins(directory: &Path) -> Result<(), ObjectError> {
         move |source| ObjectError::Pin { path, source }
     };
     fs::create_dir_all(directory).map_err(failed(directory))?;
-    for name in MAPS {
+    for name in PINNED {
         let path = directory.join(name);
         let keep = SHARED.iter().any(|shape| shape.0 == name && has_shape(&path, shape));
         if keep {
@@ -281,22 +430,30 @@ fn xdp<'e>(ebpf: &'e mut Ebpf, program: &'static str) -> Result<&'e mut Xdp, Obj
         .ok_or(ObjectError::NoProgram { program })
 }
 
-fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, ObjectError> {
-    let program = abi::PROGRAM_EGRESS;
+fn classifier<'e>(
+    ebpf: &'e mut Ebpf,
+    program: &'static str,
+) -> Result<&'e mut SchedClassifier, ObjectError> {
     ebpf.program_mut(program)
         .and_then(|program| program.try_into().ok())
         .ok_or(ObjectError::NoProgram { program })
 }
 
-fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<Map, ObjectError> {
-    ebpf.take_map(map).ok_or(ObjectError::NoMap { map })
+fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+) -> Result<M, ObjectError> {
+    M::try_from(ebpf.take_map(map).ok_or(ObjectError::NoMap { map })?).map_err(unusable(map))
 }
 
-fn typed<M: TryFrom<Map, Error = MapError>>(
-    name: &'static str,
-    map: Map,
-) -> Result<M, ObjectError> {
-    M::try_from(map).map_err(unusable(name))
+/// The kernel's types, and where the fields stand that the programs read.
+fn kernel_types() -> Result<(Btf, abi::host::Offsets), String> {
+    let bytes = fs::read(KERNEL_BTF).map_err(|error| format!("{KERNEL_BTF}: {error}"))?;
+    let offsets = btf::offsets(&bytes).map_err(|error| format!("{KERNEL_BTF}: {error}"))?;
+    let endianness =
+        if cfg!(target_endian = "little") { Endianness::Little } else { Endianness::Big };
+    let btf = Btf::parse(&bytes, endianness).map_err(|error| format!("{KERNEL_BTF}: {error}"))?;
+    Ok((btf, offsets))
 }
 
 fn unusable(map: &'static str) -> impl FnOnce(MapError) -> ObjectError {
@@ -305,39 +462,4 @@ fn unusable(map: &'static str) -> impl FnOnce(MapError) -> ObjectError {
 
 fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> ObjectError {
     move |source| ObjectError::Program { program, source: Box::new(source) }
-}
-
-/// A record as the eBPF programs wrote it.
-#[must_use]
-pub fn record_from(bytes: &[u8; size_of::<abi::Record>()]) -> abi::Record {
-    let (numbers, rest) = split::<8>(bytes);
-    let time_ns = u64::from_ne_bytes(numbers);
-    let (source, rest) = split::<16>(rest);
-    let (destination, rest) = split::<16>(rest);
-    let (source_port, rest) = split::<2>(rest);
-    let (destination_port, rest) = split::<2>(rest);
-    let (length, rest) = split::<4>(rest);
-    let (interface, rest) = split::<4>(rest);
-    let ([protocol, kind, flags, tcp_flags], _) = split::<4>(rest);
-    abi::Record {
-        time_ns,
-        source,
-        destination,
-        source_port: u16::from_ne_bytes(source_port),
-        destination_port: u16::from_ne_bytes(destination_port),
-        bytes: u32::from_ne_bytes(length),
-        interface: u32::from_ne_bytes(interface),
-        protocol,
-        kind,
-        flags,
-        tcp_flags,
-    }
-}
-
-/// The first `N` bytes and the rest; zeros where there are none.
-fn split<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
-    match bytes.split_first_chunk::<N>() {
-        Some((head, rest)) => (*head, rest),
-        None => ([0; N], &[]),
-    }
 }

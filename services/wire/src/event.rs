@@ -241,6 +241,48 @@ pub struct Alert {
     /// Made by the built-in drill: handled like any other, shown as a drill.
     #[n(8)]
     pub drill: bool,
+    /// Where what led to it is found again.
+    #[n(9)]
+    pub reference: Option<Box<Reference>>,
+}
+
+/// Where the packets behind an alert are found again: in a capture, in EVE, in Zeek's logs. Bytes
+/// that a peer chose never stand here.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Reference {
+    /// Community ID version 1 of the flow, `1:` and base64: the same in every tool. None when it is
+    /// about no single flow.
+    #[n(0)]
+    pub community_id: Option<String>,
+    /// The other side, when it is one.
+    #[n(1)]
+    pub destination: Option<IpAddr>,
+    /// Ports of source and destination; 0 where there are none.
+    #[n(2)]
+    pub ports: (u16, u16),
+    /// IP protocol; 0 when it is about several.
+    #[n(3)]
+    pub protocol: u8,
+    /// The rule, when one decided.
+    #[n(4)]
+    pub rule: Option<Rule>,
+    /// SHA-256 of the record that was written to EVE, so that the ledger vouches for it.
+    #[n(5)]
+    pub record: Option<Hash>,
+}
+
+/// Which rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Rule {
+    /// Its generator; 1 is the text rules.
+    #[n(0)]
+    pub gid: u32,
+    /// Its number.
+    #[n(1)]
+    pub sid: u32,
+    /// Its revision.
+    #[n(2)]
+    pub rev: u32,
 }
 
 /// A named number.

@@ -5,10 +5,15 @@
 //! files, no randomness of its own: the same bytes always do the same. Called by the loop in
 //! `main.rs`; a coverage-guided fuzzer can call [`Target::run`] as it is.
 
+mod app;
+mod behaviour;
 pub mod mutate;
 pub mod mutations;
+mod reputation;
+mod rules;
 mod seeds;
 mod targets;
+mod traffic;
 mod trust;
 mod trust_seeds;
 

@@ -73,6 +73,7 @@ fn events() -> Vec<Event> {
             first_ns: 1,
             decided_ns: u64::MAX,
             drill: true,
+            reference: None,
         }),
         Event::Mitigation(event::Mitigation {
             cause: hash(1),

@@ -25,7 +25,9 @@ use hookprobe_wire::{
 };
 use minicbor::{Decode, Encode};
 
-use crate::{Outcome, Target, seeds, trust, trust_seeds};
+use crate::{
+    Outcome, Target, app, behaviour, reputation, rules, seeds, traffic, trust, trust_seeds,
+};
 
 /// All of them, in the order in which the loop takes them.
 pub const TARGETS: &[Target] = &[
@@ -122,6 +124,29 @@ pub const TARGETS: &[Target] = &[
         trust_seeds::disks,
         &[b"EFI PART", &[0x55, 0xaa], &[0xff, 0x0f], b"BOOT       \x10"],
     ),
+    traffic::TARGETS[0],
+    traffic::TARGETS[1],
+    traffic::TARGETS[2],
+    traffic::TARGETS[3],
+    app::TARGETS[0],
+    app::TARGETS[1],
+    app::TARGETS[2],
+    app::TARGETS[3],
+    app::TARGETS[4],
+    app::TARGETS[5],
+    app::TARGETS[6],
+    app::TARGETS[7],
+    app::TARGETS[8],
+    behaviour::TARGETS[0],
+    behaviour::TARGETS[1],
+    reputation::TARGETS[0],
+    reputation::TARGETS[1],
+    reputation::TARGETS[2],
+    reputation::TARGETS[3],
+    reputation::TARGETS[4],
+    rules::TARGETS[0],
+    rules::TARGETS[1],
+    rules::TARGETS[2],
 ];
 
 /// Heads of CBOR items.

@@ -83,6 +83,7 @@ pub fn alert(source: u8, severity: Severity, drill: bool) -> Alert {
         first_ns: (UNIX_S - 60) * 1_000_000_000,
         decided_ns: (UNIX_S - 29) * 1_000_000_000,
         drill,
+        reference: None,
     }
 }
 

@@ -33,6 +33,7 @@ fn alert(summary: &str) -> Event {
         first_ns: 1,
         decided_ns: 2,
         drill: false,
+        reference: None,
     })
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn alert(summary: &str) -> Event {
         first_ns: 1_700_000_000_000_000_000,
         decided_ns: 1_700_000_000_900_000_000,
         drill: false,
+        reference: None,
     })
 }
 

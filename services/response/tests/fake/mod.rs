@@ -285,6 +285,7 @@ impl World {
             first_ns: now,
             decided_ns: now,
             drill: false,
+            reference: None,
         };
         let (_, hash) = self.ledger.append(&Event::Alert(alert), now);
         self.stream();

@@ -7,7 +7,8 @@
 pub mod address;
 pub mod scan;
 pub mod table;
-pub mod walk;
+// The walk itself is the behaviour crate's, which judges flows by it.
+pub use hookprobe_behaviour::scan::walk;
 
 use hookprobe_abi::{Address, Record};
 

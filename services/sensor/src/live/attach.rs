@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::programs::{
-    ProgramError, TcAttachType, XdpMode,
+    ProgramError, SchedClassifier, TcAttachType, XdpMode,
     tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions},
     xdp::XdpLinkId,
 };
@@ -18,23 +18,29 @@ use crate::object::{Object, ObjectError};
 struct Watched {
     /// Its index while it is there.
     index: Option<u32>,
-    ingress: Option<(XdpLinkId, Mode)>,
+    ingress: Option<Ingress>,
     egress: Option<SchedClassifierLinkId>,
     /// Why nothing or not everything is attached; told once.
     trouble: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Native,
-    Generic,
+/// How packets that come in are seen, best first.
+#[derive(Debug)]
+enum Ingress {
+    /// In the driver.
+    Native(XdpLinkId),
+    /// XDP in the network stack.
+    Generic(XdpLinkId),
+    /// TC: after the stack has made a buffer of it, so a drop costs more.
+    Tc(SchedClassifierLinkId),
 }
 
-impl Mode {
-    fn word(self) -> &'static str {
+impl Ingress {
+    fn word(&self) -> &'static str {
         match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
+            Self::Native(_) => "native",
+            Self::Generic(_) => "generic",
+            Self::Tc(_) => "tc",
         }
     }
 }
@@ -112,7 +118,7 @@ impl Attachments {
             .iter()
             .map(|(name, watched)| Interface {
                 name: name.clone(),
-                xdp_mode: watched.ingress.as_ref().map_or("none", |(_, mode)| mode.word()).into(),
+                xdp_mode: watched.ingress.as_ref().map_or("none", Ingress::word).into(),
             })
             .collect()
     }
@@ -147,6 +153,14 @@ impl Attachments {
                     cause: cause.clone(),
                     remedy: "remove other XDP or TC programs from it, or report this line".into(),
                 });
+            } else if let Some(Ingress::Tc(_)) = &watched.ingress {
+                diagnostics.push(Diagnostic {
+                    code: "HP-SN-013".into(),
+                    severity: Severity::Info,
+                    object: name.clone(),
+                    cause: "watched by TC: no XDP program can be attached".into(),
+                    remedy: "none needed; drops cost more there".into(),
+                });
             }
         }
         diagnostics
@@ -162,10 +176,10 @@ impl Watched {
         }
         let mut trouble = None;
         if self.ingress.is_none() {
-            match attach_ingress(object, index) {
-                Ok((link, mode)) => {
-                    info!(interface = %name, mode = %mode.word(), "attached");
-                    self.ingress = Some((link, mode));
+            match attach_ingress(object, name, index) {
+                Ok(ingress) => {
+                    info!(interface = %name, mode = %ingress.word(), "attached");
+                    self.ingress = Some(ingress);
                 }
                 Err(cause) => trouble = Some(format!("ingress can't be attached: {cause}")),
             }
@@ -194,8 +208,18 @@ impl Watched {
 
     /// Forgets links of an interface that is gone; the kernel has undone them already.
     fn let_go(&mut self, object: &mut Object) {
-        if let (Some((link, _)), Ok(program)) = (self.ingress.take(), object.ingress()) {
-            let _ = program.detach(link);
+        match self.ingress.take() {
+            Some(Ingress::Native(link) | Ingress::Generic(link)) => {
+                if let Ok(program) = object.ingress() {
+                    let _ = program.detach(link);
+                }
+            }
+            Some(Ingress::Tc(link)) => {
+                if let Ok(program) = object.ingress_tc() {
+                    let _ = program.detach(link);
+                }
+            }
+            None => {}
         }
         if let (Some(link), Ok(program)) = (self.egress.take(), object.egress()) {
             let _ = program.detach(link);
@@ -205,28 +229,40 @@ impl Watched {
     }
 }
 
-/// In the driver where it can, else in the network stack.
-fn attach_ingress(object: &mut Object, index: u32) -> Result<(XdpLinkId, Mode), String> {
+/// In the driver where it can, else in the network stack, else as TC.
+fn attach_ingress(object: &mut Object, name: &str, index: u32) -> Result<Ingress, String> {
     let program = object.ingress().map_err(|error| error.to_string())?;
     if let Ok(link) = program.attach_to_if_index(index, XdpMode::Driver) {
-        return Ok((link, Mode::Native));
+        return Ok(Ingress::Native(link));
     }
-    match program.attach_to_if_index(index, XdpMode::Skb) {
-        Ok(link) => Ok((link, Mode::Generic)),
-        Err(error) => Err(causes(&error)),
-    }
+    let refused = match program.attach_to_if_index(index, XdpMode::Skb) {
+        Ok(link) => return Ok(Ingress::Generic(link)),
+        Err(error) => causes(&error),
+    };
+    let program = object.ingress_tc().map_err(|error| error.to_string())?;
+    attach_tc(program, name, TcAttachType::Ingress)
+        .map(Ingress::Tc)
+        .map_err(|error| format!("XDP: {refused}; TC: {error}"))
+}
+
+fn attach_egress(object: &mut Object, name: &str) -> Result<SchedClassifierLinkId, String> {
+    let program = object.egress().map_err(|error: ObjectError| error.to_string())?;
+    attach_tc(program, name, TcAttachType::Egress)
 }
 
 /// With TCX (Linux 6.6), else with the clsact queueing discipline.
-fn attach_egress(object: &mut Object, name: &str) -> Result<SchedClassifierLinkId, String> {
-    let program = object.egress().map_err(|error: ObjectError| error.to_string())?;
-    if let Ok(link) = program.attach(name, TcAttachType::Egress) {
+fn attach_tc(
+    program: &mut SchedClassifier,
+    name: &str,
+    hook: TcAttachType,
+) -> Result<SchedClassifierLinkId, String> {
+    if let Ok(link) = program.attach(name, hook) {
         return Ok(link);
     }
     // It may be there already; whether it is shows in the next call.
     let _ = tc::qdisc_add_clsact(name);
     let options = TcAttachOptions::Netlink(NlOptions::default());
-    program.attach_with_options(name, TcAttachType::Egress, options).map_err(|error| causes(&error))
+    program.attach_with_options(name, hook, options).map_err(|error| causes(&error))
 }
 
 /// The error and what it is made of, on one line.

@@ -13,6 +13,14 @@ pub fn boot_ns() -> TimeNs {
     nanoseconds(clock_gettime(ClockId::Boottime))
 }
 
+/// Nanoseconds since the kernel started, suspend left out: the clock of [`FlowStat`]'s last packet.
+///
+/// [`FlowStat`]: hookprobe_abi::FlowStat
+#[must_use]
+pub fn monotonic_ns() -> TimeNs {
+    nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
 /// Nanoseconds since 1970.
 #[must_use]
 pub fn real_ns() -> u64 {

@@ -210,6 +210,7 @@ mod tests {
             first_ns: 1,
             decided_ns: 2,
             drill: false,
+            reference: None,
         }
     }
 

@@ -9,10 +9,11 @@ pub mod attach;
 pub mod clock;
 pub mod drill;
 pub mod drops;
+pub mod host;
 pub mod interfaces;
 pub mod ledger;
-pub mod notify;
 pub mod ring;
+pub mod samples;
 pub mod sensor;
 pub mod socket;
 pub mod status;
@@ -24,6 +25,10 @@ use std::{
     time::Duration,
 };
 
+use hookprobe_daemon::{
+    Notify,
+    socket::{self as passed, SocketError},
+};
 use hookprobe_wire::{Diagnostic, Severity};
 use thiserror::Error;
 use tokio::{
@@ -34,8 +39,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::{interfaces::Wanted, notify::Notifier, sensor::Sensor};
-use crate::object::{Maps, Object, ObjectError, Records};
+use self::{interfaces::Wanted, sensor::Sensor};
+use crate::object::{Maps, Object, ObjectError, Rings};
 
 /// Period of the beat. 200 ms: the pause between two frames of a drill, and how late the end of a
 /// detector's wait is noticed at most.
@@ -66,6 +71,9 @@ pub enum LiveError {
     /// The object can't be used.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// The socket that PID 1 passed is none.
+    #[error("HP-SN-072 socket: {0}")]
+    Socket(SocketError),
     /// The runtime, a signal or a socket can't be set up.
     #[error("HP-SN-070 sensor: {what} can't be set up; restart the box")]
     Setup {
@@ -85,8 +93,13 @@ fn setup(what: &'static str) -> impl FnOnce(io::Error) -> LiveError {
 /// # Errors
 /// Any [`LiveError`].
 pub fn run(options: &Options) -> Result<(), LiveError> {
-    let notifier = Notifier::from_env();
-    let listener = notify::listener("sensor");
+    let notifier = Notify::from_environment();
+    let listener = match passed::listener("sensor", None) {
+        Ok(listener) => Some(listener),
+        // Started by hand: nobody asks.
+        Err(SocketError::Missing(_)) => None,
+        Err(error) => return Err(LiveError::Socket(error)),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -96,12 +109,13 @@ pub fn run(options: &Options) -> Result<(), LiveError> {
 
 async fn serve(
     options: &Options,
-    notifier: &Notifier,
+    notifier: &Notify,
     listener: Option<StdListener>,
 ) -> Result<(), LiveError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(setup("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(setup("SIGINT"))?;
-    let (object, maps, records, trouble) = load(&options.object, &options.pins)?;
+    let (object, maps, rings, trouble) = load(&options.object, &options.pins)?;
+    let Rings { records, samples, host } = rings;
     let mut ring = ring::register(records).map_err(setup("the ring buffer"))?;
 
     let (alerts, queue) = mpsc::channel(ledger::QUEUE_MAX);
@@ -112,7 +126,7 @@ async fn serve(
     tokio::pin!(to_ledger, to_clients);
 
     let wanted = Wanted::new(&options.interfaces, &options.site);
-    let mut sensor = Sensor::new(object, maps, wanted, alerts, trouble);
+    let mut sensor = Sensor::new(object, maps, (samples, host), wanted, alerts, trouble);
     sensor.second();
     let state = sensor.state();
     info!("ready: {state}");
@@ -170,13 +184,13 @@ async fn clients(listener: Option<StdListener>, calls: mpsc::Sender<socket::Call
 fn load(
     object: &Path,
     pins: &Path,
-) -> Result<(Object, Maps, Records, Option<Diagnostic>), ObjectError> {
+) -> Result<(Object, Maps, Rings, Option<Diagnostic>), ObjectError> {
     let error = match Object::load(object, Some(pins)) {
-        Ok((object, maps, records)) => return Ok((object, maps, records, None)),
+        Ok((object, maps, rings)) => return Ok((object, maps, rings, None)),
         Err(error @ (ObjectError::Pin { .. } | ObjectError::Load { .. })) => error,
         Err(error) => return Err(error),
     };
-    let (object, maps, records) = Object::load(object, None)?;
+    let (object, maps, rings) = Object::load(object, None)?;
     let cause = crate::causes(&error);
     warn!("{cause}; going on without pins, response can't block in XDP");
     let trouble = Diagnostic {
@@ -186,5 +200,5 @@ fn load(
         cause: hookprobe_wire::text::escape(&cause, 200),
         remedy: "mount bpffs on /sys/fs/bpf and restart the sensor".into(),
     };
-    Ok((object, maps, records, Some(trouble)))
+    Ok((object, maps, rings, Some(trouble)))
 }

@@ -16,8 +16,10 @@ use super::{
     clock::{boot_ns, real_ns, to_real_ns},
     drill::Drill,
     drops::Drops,
+    host::Host,
     interfaces::Wanted,
     ledger::{QUEUE_MAX, Told},
+    samples::Samples,
     socket::Call,
     status::{TopFlows, kernel_counters, named},
 };
@@ -48,6 +50,10 @@ struct Counts {
 pub struct Sensor {
     object: Object,
     maps: Maps,
+    /// Ring buffers that the beat looks after: samples, events of the host.
+    rings: (Records, Records),
+    samples: Samples,
+    host: Host,
     attachments: Attachments,
     core: Core,
     effects: Vec<Effect>,
@@ -67,15 +73,20 @@ pub struct Sensor {
 
 impl Sensor {
     pub fn new(
-        object: Object,
-        maps: Maps,
+        mut object: Object,
+        mut maps: Maps,
+        rings: (Records, Records),
         wanted: Wanted,
         alerts: mpsc::Sender<Alert>,
         trouble: Option<Diagnostic>,
     ) -> Self {
+        let host = Host::start(&mut object, &mut maps);
         Self {
             object,
             maps,
+            rings,
+            samples: Samples::default(),
+            host,
             attachments: Attachments::new(wanted),
             core: Core::new(),
             effects: Vec::new(),
@@ -133,6 +144,9 @@ impl Sensor {
     /// Five times a second: ends of waits, the next frame of a drill.
     pub fn beat(&mut self, records: &mut Records) {
         self.drain(records);
+        // Nobody reads the payload of live samples yet; that they come and are counted is shown.
+        self.samples.drain(&mut self.rings.0, |_, _| {});
+        self.host.drain(&mut self.rings.1);
         if self.is_drained {
             self.core.tick(boot_ns(), &mut self.effects);
             self.apply();
@@ -145,14 +159,17 @@ impl Sensor {
     /// Once a second: interfaces and counters.
     pub fn second(&mut self) {
         self.attachments.check(&mut self.object);
-        let dropped = self.maps.counter(abi::Counter::DroppedBlock).unwrap_or(0);
+        self.host.second();
+        let counts = self.maps.counters().unwrap_or([0; abi::COUNTERS]);
+        let count = |counter: abi::Counter| counts.get(counter as usize).copied().unwrap_or(0);
+        let dropped = abi::REASONS.iter().map(|reason| count(reason.dropped())).sum();
         if let Some(total) = self.drops.counted(boot_ns(), dropped) {
             info!(total, "drops");
         }
-        let lost = self.maps.counter(abi::Counter::RecordsLost).unwrap_or(0);
+        let lost = abi::Counter::LOSSES.iter().map(|counter| count(*counter)).sum();
         if lost > self.lost_total {
             if self.lost_ns.is_none() {
-                warn!("HP-SN-030 sensor: {lost} records lost, the ring buffer was full");
+                warn!("HP-SN-030 sensor: {lost} records, samples or flows lost, a table was full");
             }
             self.lost_ns = Some(boot_ns());
         }
@@ -252,6 +269,7 @@ impl Sensor {
             first_ns: to_real_ns(finding.first_ns),
             decided_ns: to_real_ns(finding.decided_ns),
             drill: is_drill,
+            reference: None,
         }
     }
 
@@ -291,6 +309,8 @@ impl Sensor {
         for (name, value) in self.core.counters() {
             counters.push(named(name, value));
         }
+        let more = self.samples.counters().into_iter().chain(self.host.counters());
+        counters.extend(more.map(|(name, value)| named(name, value)));
         let queued = QUEUE_MAX.saturating_sub(self.alerts.capacity());
         for (name, value) in [
             ("alerts_queued", u64::try_from(queued).unwrap_or(u64::MAX)),
@@ -312,6 +332,7 @@ impl Sensor {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut diagnostics = self.attachments.diagnostics();
         diagnostics.extend(self.trouble.clone());
+        diagnostics.extend(self.host.diagnostics());
         let warning = |code: &str, object: &str, cause: String, remedy: &str| Diagnostic {
             code: code.into(),
             severity: Severity::Warn,
@@ -340,7 +361,8 @@ impl Sensor {
             diagnostics.push(warning("HP-SN-031", "sensor", cause, remedy));
         }
         if self.lost_ns.is_some() {
-            let cause = format!("{} records lost since the start", self.lost_total);
+            let cause =
+                format!("{} records, samples or flows lost since the start", self.lost_total);
             let remedy = "more packets than this board can look at; watch fewer interfaces";
             diagnostics.push(warning("HP-SN-030", "sensor", cause, remedy));
         }

@@ -3,7 +3,7 @@
 use hookprobe_abi::{self as abi, FlowKey, FlowStat};
 use hookprobe_wire::sensor::{Counter, FLOWS_MAX, Flow};
 
-use super::clock::boot_ns;
+use super::clock::{boot_ns, monotonic_ns};
 use crate::{
     core::{TimeNs, address::to_ip},
     object::Maps,
@@ -15,7 +15,9 @@ const FLOWS_AGE_NS_MAX: TimeNs = 1_000_000_000;
 /// A flow without a packet for this long is not active. 30 s: keep-alives come that often.
 const IDLE_NS_MAX: TimeNs = 30_000_000_000;
 /// Most entries read at once, against a table that changes while it is read: all of it, twice.
-const READ_MAX: usize = 2 * abi::FLOW_ENTRIES_MAX as usize;
+const READ4_MAX: usize = 2 * abi::FLOW_ENTRIES_MAX as usize;
+/// The same of the other table.
+const READ6_MAX: usize = 2 * abi::FLOW6_ENTRIES_MAX as usize;
 
 /// The most active flows, remembered for a moment.
 #[derive(Debug, Default)]
@@ -29,11 +31,15 @@ impl TopFlows {
     pub fn get(&mut self, maps: &Maps) -> Vec<Flow> {
         let now_ns = boot_ns();
         if self.read_ns == 0 || now_ns.saturating_sub(self.read_ns) >= FLOWS_AGE_NS_MAX {
-            let entries = maps.flows.iter().take(READ_MAX).filter_map(|entry| {
+            let v4 = maps.flows4.iter().take(READ4_MAX).filter_map(|entry| {
+                let (key, copies) = entry.ok()?;
+                Some((FlowKey::from(key), merge(&copies)))
+            });
+            let v6 = maps.flows6.iter().take(READ6_MAX).filter_map(|entry| {
                 let (key, copies) = entry.ok()?;
                 Some((key, merge(&copies)))
             });
-            self.flows = top(entries, now_ns);
+            self.flows = top(v4.chain(v6), monotonic_ns());
             self.read_ns = now_ns;
         }
         self.flows.clone()
@@ -48,15 +54,16 @@ fn merge(copies: &[FlowStat]) -> FlowStat {
             if whole.packets == 0 { copy.first_ns } else { whole.first_ns.min(copy.first_ns) };
         whole.packets = whole.packets.saturating_add(copy.packets);
         whole.bytes = whole.bytes.saturating_add(copy.bytes);
-        whole.last_ns = whole.last_ns.max(copy.last_ns);
+        whole.last_coarse_ns = whole.last_coarse_ns.max(copy.last_coarse_ns);
         whole.tcp_flags |= copy.tcp_flags;
     }
     whole
 }
 
 fn top(entries: impl Iterator<Item = (FlowKey, FlowStat)>, now_ns: TimeNs) -> Vec<Flow> {
-    let mut active: Vec<(FlowKey, FlowStat)> =
-        entries.filter(|(_, stat)| now_ns.saturating_sub(stat.last_ns) < IDLE_NS_MAX).collect();
+    let mut active: Vec<(FlowKey, FlowStat)> = entries
+        .filter(|(_, stat)| now_ns.saturating_sub(stat.last_coarse_ns) < IDLE_NS_MAX)
+        .collect();
     active.sort_by_key(|(_, stat)| std::cmp::Reverse((stat.packets, stat.bytes)));
     active.truncate(FLOWS_MAX);
     let flow = |(key, stat): (FlowKey, FlowStat)| Flow {
@@ -67,7 +74,7 @@ fn top(entries: impl Iterator<Item = (FlowKey, FlowStat)>, now_ns: TimeNs) -> Ve
         destination_port: key.destination_port,
         packets: stat.packets,
         bytes: stat.bytes,
-        idle_ms: now_ns.saturating_sub(stat.last_ns) / 1_000_000,
+        idle_ms: now_ns.saturating_sub(stat.last_coarse_ns) / 1_000_000,
     };
     active.into_iter().map(flow).collect()
 }
@@ -75,13 +82,8 @@ fn top(entries: impl Iterator<Item = (FlowKey, FlowStat)>, now_ns: TimeNs) -> Ve
 /// The counters of the eBPF programs, by name.
 #[must_use]
 pub fn kernel_counters(maps: &Maps) -> Vec<Counter> {
-    abi::Counter::ALL
-        .iter()
-        .filter_map(|(counter, name)| {
-            let value = maps.counter(*counter).ok()?;
-            Some(named(name, value))
-        })
-        .collect()
+    let values = maps.counters().unwrap_or([0; abi::COUNTERS]);
+    abi::Counter::ALL.iter().zip(values).map(|((_, name), value)| named(name, value)).collect()
 }
 
 /// A named number for the wire.
@@ -94,8 +96,8 @@ pub fn named(name: &str, value: u64) -> Counter {
 mod tests {
     use super::*;
 
-    fn stat(packets: u64, first_ns: TimeNs, last_ns: TimeNs) -> FlowStat {
-        FlowStat { packets, bytes: packets * 100, first_ns, last_ns, ..FlowStat::default() }
+    fn stat(packets: u64, first_ns: TimeNs, last_coarse_ns: TimeNs) -> FlowStat {
+        FlowStat { packets, bytes: packets * 100, first_ns, last_coarse_ns, ..FlowStat::default() }
     }
 
     #[test]

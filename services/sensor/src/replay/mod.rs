@@ -1,37 +1,49 @@
-//! `hookprobe-sensor replay`: captures through the same core as the live sensor.
+//! `hookprobe-sensor replay`: captures through the same engine, rules and detectors as the live
+//! sensor.
+//!
+//! ```text
+//! capture -> frames -> traffic engine -> rules, behaviour -> EVE lines, Zeek logs
+//!         -> records that the eBPF programs would have sent -> core (scan.trw) -> EVE lines
+//! ```
 //!
 //! Time is the capture's own; nothing here reads a clock except for the progress line. A capture
 //! is hostile: see [`capture`]. `main` and `tests/fuzz` call it.
 
 pub mod capture;
-pub mod eve;
-pub mod flows;
+pub mod options;
 pub mod packet;
+pub mod pipeline;
+mod progress;
+mod summary;
 
 use std::{
     fs::File,
-    io::{self, BufWriter, IsTerminal as _, Read, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use hookprobe_abi::Record;
+use hookprobe_traffic::{
+    engine::Engine,
+    packet::{Frame, Link},
+};
 use thiserror::Error;
 
 use self::{
     capture::{CaptureError, Packet},
-    flows::Flows,
     packet::Parsed,
+    pipeline::Pipeline,
+    progress::Progress,
 };
-use crate::core::{Core, Effect};
+pub use self::{options::Options, summary::Summary};
+use crate::{
+    core::{Core, Effect},
+    outputs::eve,
+};
 
 /// Time that passes after the last packet, so that every wait of a detector ends. One minute:
 /// longer than any of them.
 const AFTER_LAST_NS: u64 = 60_000_000_000;
-/// How often the progress line is drawn. 500 ms: twice a second is what a serial console bears.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
-/// Packets between two looks at the clock, to keep it cheap.
-const PROGRESS_PACKETS: u64 = 8192;
 
 /// Why a replay ended early.
 #[derive(Debug, Error)]
@@ -52,7 +64,7 @@ pub enum ReplayError {
         /// Why; with its own code.
         source: CaptureError,
     },
-    /// The output can't be written.
+    /// An output can't be written.
     #[error("HP-SN-048 {path}: can't be written; is the disk full?")]
     Write {
         /// Which file.
@@ -60,57 +72,65 @@ pub enum ReplayError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file of rules or settings can't be read.
+    #[error("HP-SN-034 {path}: can't be read; check the name and its permissions")]
+    Rules {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The settings are no YAML.
+    #[error("HP-SN-035 {path}: {why}; it is read as suricata.yaml")]
+    Config {
+        /// Which file.
+        path: PathBuf,
+        /// Line and cause.
+        why: String,
+    },
+    /// There is no such event.
+    #[error("HP-SN-049 {name}: no type of event; one or more of {}", eve::Types::ALL.join(", "))]
+    Type {
+        /// What was asked for.
+        name: String,
+    },
 }
 
-/// What a replay saw.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Summary {
-    /// Packets.
-    pub packets: u64,
-    /// Packets that are neither IPv4 nor IPv6, or of a link type that is not read.
-    pub other: u64,
-    /// Packets with headers that are cut short or contradict themselves.
-    pub malformed: u64,
-    /// Records that the eBPF programs would have sent.
-    pub records: u64,
-    /// Conversations written out.
-    pub flows: u64,
-    /// Alerts.
-    pub alerts: u64,
-    /// Time of the first packet.
-    pub first_ns: Option<u64>,
-    /// Time of the last packet.
-    pub last_ns: u64,
-}
-
-/// Packets in, EVE lines out.
+/// Packets in, EVE lines and logs out.
 pub struct Replay<W: Write> {
+    engine: Engine,
+    pipeline: Pipeline<W>,
     core: Core,
-    flows: Flows,
     effects: Vec<Effect>,
     summary: Summary,
-    out: W,
-    failed: Option<io::Error>,
 }
 
 impl<W: Write> Replay<W> {
-    /// Writes EVE lines to `out`.
+    /// Writes EVE lines of every type to `out`.
     pub fn new(out: W) -> Self {
+        let writer = eve::Writer::new(out, eve::Types::default(), eve::Parts::default());
+        Self::with(Engine::new(options::engine(true)), Pipeline::new(None, Some(writer), None))
+    }
+
+    /// With an engine and what looks at its packets.
+    #[must_use]
+    pub fn with(engine: Engine, pipeline: Pipeline<W>) -> Self {
         Self {
+            engine,
+            pipeline,
             core: Core::new(),
-            flows: Flows::default(),
             effects: Vec::new(),
             summary: Summary::default(),
-            out,
-            failed: None,
         }
     }
 
     /// Takes one packet.
     pub fn packet(&mut self, packet: &Packet<'_>) {
         self.summary.packets += 1;
+        self.summary.bytes += u64::from(packet.wire_bytes);
         self.summary.first_ns.get_or_insert(packet.time_ns);
         self.summary.last_ns = self.summary.last_ns.max(packet.time_ns);
+        let is_new = self.engine(packet);
         let observed = match packet::parse(packet) {
             Parsed::Other => {
                 self.summary.other += 1;
@@ -122,11 +142,6 @@ impl<W: Write> Replay<W> {
             }
             Parsed::Ip(observed) => observed,
         };
-        let (is_new, evicted) = self.flows.observe(packet.time_ns, &observed);
-        if let Some(flow) = evicted {
-            self.summary.flows += 1;
-            self.line(&eve::flow(&flow));
-        }
         if let Some(record) = observed.record {
             self.record(&record);
         } else if is_new && let Some(record) = observed.first_of_flow(packet) {
@@ -134,20 +149,41 @@ impl<W: Write> Replay<W> {
         }
     }
 
-    /// Ends every wait and writes every conversation; to be called after a capture that the next
-    /// one does not continue.
+    /// Through the engine; whether it was the first packet of its direction in its flow.
+    fn engine(&mut self, packet: &Packet<'_>) -> bool {
+        let number = u32::try_from(packet.link.0).unwrap_or(u32::MAX);
+        let Some(link) = Link::from_linktype(number) else {
+            return false;
+        };
+        let frame = Frame {
+            time_ns: packet.time_ns,
+            wire_bytes: packet.wire_bytes,
+            link,
+            bytes: packet.data,
+        };
+        self.pipeline.is_new = false;
+        self.engine.handle(frame, &mut self.pipeline);
+        self.pipeline.is_new
+    }
+
+    /// Ends every wait and every flow; to be called after a capture that the next one does not
+    /// continue.
     pub fn finish(&mut self) {
         let end_ns = self.summary.last_ns.saturating_add(AFTER_LAST_NS);
         self.core.tick(end_ns, &mut self.effects);
         self.write_effects();
-        while let Some(flow) = self.flows.pop() {
-            self.summary.flows += 1;
-            self.line(&eve::flow(&flow));
-        }
-        if let Err(error) = self.out.flush() {
-            self.failed.get_or_insert(error);
-        }
+        self.engine.finish(&mut self.pipeline);
+        self.pipeline.finish();
+        // Before the detectors forget: their numbers are those since they began.
+        self.summary.groups = vec![
+            ("engine", self.engine.counters().iter().collect()),
+            ("core", self.core.counters()),
+        ];
+        self.summary.groups.extend(self.pipeline.counters());
+        self.pipeline.forget();
         self.core = Core::new();
+        self.summary.flows = self.pipeline.flows;
+        self.summary.alerts = self.pipeline.alerts;
     }
 
     /// What was seen so far.
@@ -163,22 +199,17 @@ impl<W: Write> Replay<W> {
     }
 
     fn write_effects(&mut self) {
-        for effect in std::mem::take(&mut self.effects) {
+        for effect in self.effects.drain(..) {
             match effect {
-                Effect::Alert(finding) => {
-                    self.summary.alerts += 1;
-                    self.line(&eve::alert(&finding));
-                }
+                Effect::Alert(finding) => self.pipeline.core_finding(&finding),
             }
         }
     }
 
-    fn line(&mut self, line: &str) {
-        if self.failed.is_none()
-            && let Err(error) = writeln!(self.out, "{line}")
-        {
-            self.failed = Some(error);
-        }
+    /// Ends every output.
+    fn close(self, options: &Options) -> Result<Summary, ReplayError> {
+        self.pipeline.close(self.summary.last_ns, &self.summary.groups, options)?;
+        Ok(self.summary)
     }
 }
 
@@ -193,38 +224,30 @@ pub fn replay_bytes(bytes: &[u8]) -> (Summary, Result<(), CaptureError>) {
     (replay.summary, read.map(|_| ()))
 }
 
-/// Entry for fuzzers: any bytes through capture reader, packet parser, core and EVE writer.
+/// Entry for fuzzers: any bytes through capture reader, engine, core and EVE writer.
 pub fn fuzz_capture(bytes: &[u8]) {
     let _ = replay_bytes(bytes);
 }
 
-/// Replays files in order; EVE lines go to `eve` (`-` is standard output).
+/// Replays files in order.
 ///
-/// A file whose first packet is older than the last one of the file before starts with an empty
-/// core; otherwise it continues.
+/// A file whose first packet is older than the last one of the file before starts with empty
+/// detectors; otherwise it continues.
 ///
 /// # Errors
-/// Any [`ReplayError`]; lines that were written before it stay.
-pub fn run(files: &[PathBuf], eve: &Path) -> Result<Summary, ReplayError> {
-    let write_error = |source| ReplayError::Write { path: eve.into(), source };
-    let out: Box<dyn Write> = if eve == Path::new("-") {
-        Box::new(io::stdout().lock())
-    } else {
-        Box::new(File::create(eve).map_err(write_error)?)
-    };
-    let mut replay = Replay::new(BufWriter::new(out));
+/// Any [`ReplayError`]; what was written before it stays.
+pub fn run(options: &Options) -> Result<Summary, ReplayError> {
+    let mut replay = options.open()?;
     let mut result = Ok(());
-    for path in files {
+    for path in &options.files {
         result = file(&mut replay, path);
         if result.is_err() {
             break;
         }
     }
     replay.finish();
-    match replay.failed.take() {
-        Some(source) => Err(write_error(source)),
-        None => result.map(|()| replay.summary),
-    }
+    let summary = replay.close(options)?;
+    result.map(|()| summary)
 }
 
 fn file<W: Write>(replay: &mut Replay<W>, path: &Path) -> Result<(), ReplayError> {
@@ -242,47 +265,4 @@ fn file<W: Write>(replay: &mut Replay<W>, path: &Path) -> Result<(), ReplayError
     });
     progress.clear();
     read.map(|_| ()).map_err(|source| ReplayError::Capture { path: path.into(), source })
-}
-
-/// One line on a terminal, nothing elsewhere.
-struct Progress {
-    name: String,
-    bytes_total: u64,
-    packets: u64,
-    drawn: Option<Instant>,
-    is_drawn: bool,
-}
-
-impl Progress {
-    fn new(path: &Path, bytes_total: u64) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        Self {
-            name: hookprobe_wire::text::escape(&name.to_string_lossy(), 40),
-            bytes_total,
-            packets: 0,
-            drawn: io::stderr().is_terminal().then(Instant::now),
-            is_drawn: false,
-        }
-    }
-
-    fn show(&mut self, bytes: u64) {
-        self.packets += 1;
-        let Some(drawn) = self.drawn else {
-            return;
-        };
-        if !self.packets.is_multiple_of(PROGRESS_PACKETS) || drawn.elapsed() < PROGRESS_PERIOD {
-            return;
-        }
-        self.drawn = Some(Instant::now());
-        self.is_drawn = true;
-        let percent = bytes.saturating_mul(100) / self.bytes_total.max(1);
-        // A progress line that can't be drawn is no reason to stop.
-        let _ = write!(io::stderr(), "\r{}: {} packets, {percent} %", self.name, self.packets);
-    }
-
-    fn clear(&self) {
-        if self.is_drawn {
-            let _ = writeln!(io::stderr());
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! Where tests find the eBPF object, and whether they may use it.
 
+pub(crate) mod kernel;
+
 use std::path::{Path, PathBuf};
 
 /// The object, by HOOKPROBE_BPF_OBJECT or where `cargo xtask ebpf` puts it; `None` with a printed

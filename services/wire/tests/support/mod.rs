@@ -53,6 +53,7 @@ pub(crate) fn alert(evidence: usize) -> Event {
         first_ns: 1,
         decided_ns: u64::MAX,
         drill: true,
+        reference: None,
     })
 }
 

@@ -1,0 +1,306 @@
+//! Alerts of rules and of detectors.
+
+use base64ct::{Base64, Encoding as _};
+use hookprobe_behaviour::finding::{Finding, Weight};
+use hookprobe_traffic::{
+    Direction,
+    app::{TxRef, smtp},
+    flow::Flow,
+    packet::Packet,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    app, base, http,
+    text::{printable, text},
+};
+use crate::outputs::time;
+
+/// Most bytes of a stream that an alert shows, as in Suricata's `payload-buffer-size`.
+const PAYLOAD_BYTES_MAX: usize = 4096;
+
+/// What a rule says about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Signature<'a> {
+    /// Generator; 1 is the text rules.
+    pub gid: u32,
+    /// Number.
+    pub sid: u32,
+    /// Revision.
+    pub rev: u32,
+    /// Its message.
+    pub message: &'a str,
+    /// Text of its class.
+    pub category: &'a str,
+    /// 1 is worst.
+    pub priority: u8,
+    /// Keys with values, in the order of the rule; the same key may come again.
+    pub metadata: &'a [(String, String)],
+    /// `system` and `id` put together as Suricata writes them.
+    pub references: &'a [String],
+    /// Names and JSON of members of datasets that matched.
+    pub contexts: &'a [(String, String)],
+    /// The packet was dropped or rejected for it.
+    pub is_blocked: bool,
+}
+
+/// Where it matched.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'v, 'a> {
+    /// The packet at which it was decided.
+    pub packet: &'v Packet<'a>,
+    /// Its flow.
+    pub flow: Option<&'v Flow>,
+    /// Direction of the packet in its flow.
+    pub direction: Direction,
+    /// Transaction that matched, by its number in the flow.
+    pub tx_id: Option<u64>,
+    /// The transaction was not part of the match but the only one there is.
+    pub is_tx_guessed: bool,
+    /// Bytes of the stream matched, not those of the packet alone.
+    pub is_stream: bool,
+    /// The packet around this one, when it is in a tunnel.
+    pub outer: Option<&'v Packet<'a>>,
+}
+
+/// Parts of an alert that cost space; `eve-log: types: alert:` of suricata.yaml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    /// `payload`: in base64.
+    pub payload: bool,
+    /// `payload-printable`.
+    pub payload_printable: bool,
+    /// `packet`: the whole packet in base64.
+    pub packet: bool,
+    /// `http-body-printable`.
+    pub http_body_printable: bool,
+}
+
+/// The alert of a rule.
+#[must_use]
+pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> Value {
+    let (packet, flow) = (place.packet, place.flow);
+    let tuple = base::Tuple::of_packet(packet)
+        .or_else(|| flow.map(|flow| base::Tuple::of_flow(flow, place.direction)));
+    let mut out = base::header("alert", packet, flow, tuple);
+    if let Some(ether) = packet.ether {
+        let mac = |bytes: [u8; 6]| super::text::hex(&bytes, ":");
+        let (source, destination) = (mac(ether.source.0), mac(ether.destination.0));
+        out.insert("ether".into(), json!({ "src_mac": source, "dest_mac": destination }));
+    }
+    out.insert("alert".into(), rule(signature));
+    if let Some(outer) = place.outer {
+        out.insert("tunnel".into(), tunnel(packet, outer));
+    }
+    if let Some(flow) = flow {
+        put_flow(&mut out, place, flow, parts);
+    }
+    put_payload(&mut out, place, parts);
+    Value::Object(out)
+}
+
+fn rule(signature: &Signature<'_>) -> Value {
+    let action = if signature.is_blocked { "blocked" } else { "allowed" };
+    let mut out = Map::new();
+    out.insert("action".into(), json!(action));
+    out.insert("gid".into(), json!(signature.gid));
+    out.insert("signature_id".into(), json!(signature.sid));
+    out.insert("rev".into(), json!(signature.rev));
+    out.insert("signature".into(), json!(signature.message));
+    out.insert("category".into(), json!(signature.category));
+    out.insert("severity".into(), json!(signature.priority));
+    if !signature.references.is_empty() {
+        out.insert("references".into(), json!(signature.references));
+    }
+    let mut metadata = Map::new();
+    for (key, value) in signature.metadata {
+        let list = metadata.entry(key.clone()).or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.push(json!(value));
+        }
+    }
+    if !metadata.is_empty() {
+        out.insert("metadata".into(), Value::Object(metadata));
+    }
+    if !signature.contexts.is_empty() {
+        let member = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        let contexts = signature.contexts.iter().map(|(name, text)| (name.clone(), member(text)));
+        out.insert("context".into(), Value::Object(contexts.collect()));
+    }
+    Value::Object(out)
+}
+
+/// The event for a packet that is dropped: `reason` in Suricata's words, and the rule that wanted
+/// it.
+#[must_use]
+pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature<'_>>) -> Value {
+    let tuple = base::Tuple::of_packet(place.packet);
+    let mut out = base::header("drop", place.packet, place.flow, tuple);
+    let mut object = Map::new();
+    if let Some(ip) = place.packet.ip {
+        object.insert("len".into(), json!(ip.total_bytes));
+        object.insert("tos".into(), json!(ip.tos));
+        object.insert("ttl".into(), json!(ip.ttl));
+        object.insert("ipid".into(), json!(ip.id));
+    }
+    object.insert("reason".into(), json!(reason));
+    out.insert("drop".into(), Value::Object(object));
+    if let Some(signature) = signature {
+        out.insert("alert".into(), rule(signature));
+    }
+    if let Some(flow) = place.flow {
+        base::put_app_proto(&mut out, &flow.app);
+    }
+    Value::Object(out)
+}
+
+fn tunnel(packet: &Packet<'_>, outer: &Packet<'_>) -> Value {
+    let mut out = Map::new();
+    if let Some(tuple) = base::Tuple::of_packet(outer) {
+        let (source, destination) = tuple.ports.unwrap_or_default();
+        out.insert("src_ip".into(), json!(base::address(tuple.source)));
+        out.insert("src_port".into(), json!(source));
+        out.insert("dest_ip".into(), json!(base::address(tuple.destination)));
+        out.insert("dest_port".into(), json!(destination));
+        out.insert("proto".into(), json!(base::protocol(tuple.protocol)));
+    }
+    out.insert("depth".into(), json!(packet.tunnel_depth));
+    out.insert("pcap_cnt".into(), json!(outer.number));
+    out.insert("pkt_src".into(), json!(base::packet_source(outer)));
+    Value::Object(out)
+}
+
+fn put_flow(out: &mut Map<String, Value>, place: &Place<'_, '_>, flow: &Flow, parts: Parts) {
+    if let Some(id) = place.tx_id {
+        out.insert("tx_id".into(), json!(id));
+        if place.is_tx_guessed {
+            out.insert("tx_guessed".into(), json!(true));
+        }
+        if let Some(tx) = flow.app.txs().find(|tx| tx.id() == id) {
+            put_tx(out, place, flow, tx, parts);
+        }
+    }
+    base::put_app_proto(out, &flow.app);
+    let direction = match place.direction {
+        Direction::ToServer => "to_server",
+        Direction::ToClient => "to_client",
+    };
+    out.insert("direction".into(), json!(direction));
+    let mut counters = base::flow_counters(flow);
+    let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
+    counters.insert("src_ip".into(), json!(base::address(tuple.source)));
+    counters.insert("dest_ip".into(), json!(base::address(tuple.destination)));
+    if let Some((source, destination)) = tuple.ports {
+        counters.insert("src_port".into(), json!(source));
+        counters.insert("dest_port".into(), json!(destination));
+    }
+    out.insert("flow".into(), Value::Object(counters));
+}
+
+fn put_tx(
+    out: &mut Map<String, Value>,
+    place: &Place<'_, '_>,
+    flow: &Flow,
+    tx: TxRef<'_>,
+    parts: Parts,
+) {
+    for (name, mut object) in app::objects(tx, flow.app.proto()) {
+        if let (true, TxRef::Http(http), Some(object)) =
+            (parts.http_body_printable, tx, object.as_object_mut())
+        {
+            for (key, direction) in [
+                ("http_request_body_printable", Direction::ToServer),
+                ("http_response_body_printable", Direction::ToClient),
+            ] {
+                let (_, bytes) = http.body(direction).window();
+                if !bytes.is_empty() {
+                    object.insert(key.into(), json!(printable(bytes)));
+                }
+            }
+        }
+        out.insert(name.into(), object);
+    }
+    let files: Vec<Value> = match tx {
+        TxRef::Http(http) => {
+            let files = match place.direction {
+                Direction::ToServer => &http.request.files,
+                Direction::ToClient => &http.response.files,
+            };
+            files.iter().map(|file| http::fileinfo(file, http.id)).collect()
+        }
+        TxRef::Smtp(smtp::Tx { email: Some(email), id, .. }) => {
+            let files = email.attachments.iter().map(|attachment| &attachment.file);
+            files.map(|file| http::fileinfo(file, *id)).collect()
+        }
+        _ => Vec::new(),
+    };
+    if !files.is_empty() {
+        out.insert("files".into(), json!(files));
+    }
+}
+
+fn put_payload(out: &mut Map<String, Value>, place: &Place<'_, '_>, parts: Parts) {
+    let Parts { payload, payload_printable, packet, http_body_printable: _ } = parts;
+    let session = place.flow.and_then(|flow| flow.tcp.as_ref()).filter(|_| place.is_stream);
+    let stream = session.and_then(|session| {
+        let half = session.half(place.direction);
+        Some(half.chunk(half.base())?.1)
+    });
+    let bytes = stream.unwrap_or(place.packet.payload);
+    let bytes = bytes.get(..PAYLOAD_BYTES_MAX).unwrap_or(bytes);
+    if payload {
+        out.insert("payload".into(), json!(Base64::encode_string(bytes)));
+    }
+    if payload_printable {
+        out.insert("payload_printable".into(), json!(printable(bytes)));
+    }
+    if payload || payload_printable {
+        out.insert("stream".into(), json!(u8::from(place.is_stream)));
+    }
+    if packet {
+        out.insert("packet".into(), json!(Base64::encode_string(place.packet.data)));
+        out.insert("packet_info".into(), json!({ "linktype": 1, "linktype_name": "EN10MB" }));
+    }
+}
+
+/// The alert of a detector: no packet is to blame, a host is.
+#[must_use]
+pub fn finding(finding: &Finding) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("detector".into(), json!([finding.detector]));
+    metadata.insert("mitre_technique_id".into(), json!([finding.technique]));
+    metadata.insert("weight".into(), json!([finding.weight.word()]));
+    for (name, value) in &finding.evidence {
+        metadata.insert((*name).into(), json!([value.to_string()]));
+    }
+    if let Some(name) = &finding.name {
+        metadata.insert("name".into(), json!([text(name.as_bytes())]));
+    }
+    metadata.insert("first_seen".into(), json!([time::eve(finding.first_ns)]));
+    let mut out = Map::new();
+    out.insert("timestamp".into(), json!(time::eve(finding.decided_ns)));
+    out.insert("event_type".into(), json!("alert"));
+    out.insert("src_ip".into(), json!(base::address(finding.source)));
+    if let Some(destination) = finding.destination {
+        out.insert("dest_ip".into(), json!(base::address(destination)));
+    }
+    if let Some(port) = finding.port {
+        out.insert("dest_port".into(), json!(port));
+    }
+    let severity = match finding.weight {
+        Weight::Conviction => 1,
+        Weight::Suspicion => 2,
+        Weight::Anomaly => 3,
+    };
+    out.insert(
+        "alert".into(),
+        json!({
+            "action": "allowed",
+            "signature": format!("HookProbe {}: {}", finding.detector, finding.summary),
+            "category": "Behaviour",
+            "severity": severity,
+            "metadata": metadata,
+        }),
+    );
+    Value::Object(out)
+}

@@ -1,0 +1,236 @@
+//! What every event begins with, and what is said about a flow.
+
+use std::net::IpAddr;
+
+use hookprobe_traffic::{
+    Direction,
+    app::App,
+    flow::{Flow, State},
+    packet::{Origin, Packet, Transport, Tunnel},
+};
+use serde_json::{Map, Value, json};
+
+use super::{community::community_id, text::ipv6};
+use crate::outputs::time;
+
+/// Largest integer that every reader of JSON keeps.
+const ID_MAX: u64 = (1 << 53) - 1;
+
+/// Both ends of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuple {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// Who gets it.
+    pub destination: IpAddr,
+    /// Ports of TCP, UDP and SCTP.
+    pub ports: Option<(u16, u16)>,
+    /// IP protocol.
+    pub protocol: u8,
+}
+
+impl Tuple {
+    /// Of a packet.
+    #[must_use]
+    pub fn of_packet(packet: &Packet<'_>) -> Option<Self> {
+        let ip = packet.ip?;
+        Some(Self {
+            source: ip.source,
+            destination: ip.destination,
+            ports: packet.ports(),
+            protocol: ip.protocol,
+        })
+    }
+
+    /// Of a flow: what goes in `direction`.
+    #[must_use]
+    pub fn of_flow(flow: &Flow, direction: Direction) -> Self {
+        let key = match direction {
+            Direction::ToServer => flow.key,
+            Direction::ToClient => flow.key.reversed(),
+        };
+        let has_ports = matches!(key.protocol, 6 | 17 | 132);
+        Self {
+            source: key.client,
+            destination: key.server,
+            ports: has_ports.then_some((key.client_port, key.server_port)),
+            protocol: key.protocol,
+        }
+    }
+}
+
+/// An address as EVE writes it: IPv6 with every digit.
+#[must_use]
+pub fn address(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => ipv6(ip),
+    }
+}
+
+/// `TCP`, `UDP`, ...; numbers for the rest, three digits as in Suricata.
+#[must_use]
+pub fn protocol(number: u8) -> String {
+    match number {
+        1 => "ICMP".into(),
+        2 => "IGMP".into(),
+        6 => "TCP".into(),
+        17 => "UDP".into(),
+        47 => "GRE".into(),
+        50 => "ESP".into(),
+        51 => "AH".into(),
+        58 => "IPv6-ICMP".into(),
+        132 => "SCTP".into(),
+        other => format!("{other:03}"),
+    }
+}
+
+/// A number for a flow: the same for the same flow of the same input.
+#[must_use]
+pub fn flow_id(flow: &Flow) -> u64 {
+    let mut word = flow.id ^ flow.first_ns.rotate_left(32);
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb) & ID_MAX
+}
+
+/// Where a packet comes from.
+#[must_use]
+pub fn packet_source(packet: &Packet<'_>) -> &'static str {
+    let is_ipv4 = packet.ip.is_none_or(|ip| ip.version() == 4);
+    match packet.origin {
+        Origin::Wire => "wire/pcap",
+        Origin::Rebuilt => "defrag",
+        Origin::FlowEnd => "stream (flow timeout)",
+        Origin::Tunnel(Tunnel::Ip) if is_ipv4 => "ipv4 tunnel",
+        Origin::Tunnel(Tunnel::Ip) => "ipv6 tunnel",
+        Origin::Tunnel(Tunnel::Gre | Tunnel::Erspan) => "gre tunnel",
+        Origin::Tunnel(Tunnel::Teredo) => "teredo tunnel",
+        Origin::Tunnel(Tunnel::Geneve) => "geneve encapsulation",
+        Origin::Tunnel(Tunnel::Gtp) => "gtp tunnel",
+        Origin::Tunnel(Tunnel::Ayiya) => "ayiya tunnel",
+        Origin::Tunnel(Tunnel::Vxlan) => "vxlan encapsulation",
+    }
+}
+
+/// Beginning of an event about a packet.
+#[must_use]
+pub fn header(
+    kind: &str,
+    packet: &Packet<'_>,
+    flow: Option<&Flow>,
+    tuple: Option<Tuple>,
+) -> Map<String, Value> {
+    let mut out = Map::new();
+    out.insert("timestamp".into(), json!(time::eve(packet.time_ns)));
+    if let Some(flow) = flow {
+        out.insert("flow_id".into(), json!(flow_id(flow)));
+    }
+    if packet.origin != Origin::FlowEnd {
+        out.insert("pcap_cnt".into(), json!(packet.number));
+    }
+    out.insert("event_type".into(), json!(kind));
+    if packet.vlans.count > 0 {
+        out.insert("vlan".into(), packet.vlans.iter().collect());
+    }
+    if let Some(tuple) = tuple {
+        put_tuple(&mut out, tuple);
+    }
+    if let Transport::Icmp(icmp) | Transport::Icmp6(icmp) = packet.transport {
+        out.insert("icmp_type".into(), json!(icmp.kind));
+        out.insert("icmp_code".into(), json!(icmp.code));
+    }
+    out.insert("pkt_src".into(), json!(packet_source(packet)));
+    if let Some(flow) = flow {
+        out.insert("community_id".into(), json!(community(flow)));
+    }
+    out
+}
+
+fn put_tuple(out: &mut Map<String, Value>, tuple: Tuple) {
+    out.insert("src_ip".into(), json!(address(tuple.source)));
+    out.insert("dest_ip".into(), json!(address(tuple.destination)));
+    if let Some((source, destination)) = tuple.ports {
+        out.insert("src_port".into(), json!(source));
+        out.insert("dest_port".into(), json!(destination));
+    }
+    out.insert("proto".into(), json!(protocol(tuple.protocol)));
+    out.insert("ip_v".into(), json!(if tuple.source.is_ipv4() { 4 } else { 6 }));
+}
+
+/// The Community ID of a flow.
+#[must_use]
+pub fn community(flow: &Flow) -> String {
+    let key = &flow.key;
+    community_id(key.client, key.server, (key.client_port, key.server_port), key.protocol)
+}
+
+/// `app_proto` and its relatives.
+pub fn put_app_proto(out: &mut Map<String, Value>, app: &App) {
+    let current = app.proto().map(|proto| proto.name());
+    let current = current.or_else(|| app.is_failed().then_some("failed"));
+    if let Some(name) = current {
+        out.insert("app_proto".into(), json!(name));
+    }
+    let [to_server, to_client] = app.sides;
+    for (key, proto) in [
+        ("app_proto_ts", to_server),
+        ("app_proto_tc", to_client),
+        ("app_proto_orig", app.original),
+        ("app_proto_expected", app.expected),
+    ] {
+        if let Some(name) = proto.map(|proto| proto.name()).filter(|name| Some(*name) != current) {
+            out.insert(key.into(), json!(name));
+        }
+    }
+}
+
+/// The counters of a flow.
+#[must_use]
+pub fn flow_counters(flow: &Flow) -> Map<String, Value> {
+    let [there, back] = &flow.sides;
+    let mut out = Map::new();
+    for (key, number) in [
+        ("pkts_toserver", there.packets),
+        ("pkts_toclient", back.packets),
+        ("bytes_toserver", there.bytes),
+        ("bytes_toclient", back.bytes),
+    ] {
+        out.insert(key.into(), json!(number));
+    }
+    out.insert("start".into(), json!(time::eve(flow.first_ns)));
+    out
+}
+
+/// `new`, `established`, `closed`.
+#[must_use]
+pub fn flow_state(state: State) -> &'static str {
+    match state {
+        State::New => "new",
+        State::Established => "established",
+        State::Closed => "closed",
+    }
+}
+
+/// Beginning of an event about a flow that has ended; `now_ns` is when that was noticed.
+#[must_use]
+pub fn flow_header(flow: &Flow, now_ns: u64) -> Map<String, Value> {
+    let mut out = Map::new();
+    out.insert("timestamp".into(), json!(time::eve(now_ns)));
+    out.insert("flow_id".into(), json!(flow_id(flow)));
+    out.insert("event_type".into(), json!("flow"));
+    let vlans: Vec<u16> = flow.key.vlans.iter().copied().filter(|vlan| *vlan != 0).collect();
+    if !vlans.is_empty() {
+        out.insert("vlan".into(), json!(vlans));
+    }
+    put_tuple(&mut out, Tuple::of_flow(flow, Direction::ToServer));
+    out.insert("community_id".into(), json!(community(flow)));
+    if matches!(flow.key.protocol, 1 | 58) {
+        out.insert("icmp_type".into(), json!(flow.key.client_port));
+        out.insert("icmp_code".into(), json!(0));
+        if flow.side(Direction::ToClient).packets > 0 {
+            out.insert("response_icmp_type".into(), json!(flow.key.server_port));
+            out.insert("response_icmp_code".into(), json!(0));
+        }
+    }
+    out
+}

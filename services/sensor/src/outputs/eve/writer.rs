@@ -1,0 +1,481 @@
+//! Events about what passes by.
+
+use std::io::{self, Write};
+
+use hookprobe_behaviour::finding::Finding;
+use hookprobe_traffic::{
+    Direction,
+    app::{TxRef, http as http1, smtp, ssh, tls},
+    engine::{Inspector, View},
+    event::Event,
+    flow::{Flow, Reason},
+    packet::Packet,
+    stream::TcpState,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    alert::{self, Parts, Place, Signature},
+    app, base, http,
+};
+use crate::outputs::time;
+
+/// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
+const REMEMBERED_MAX: usize = 256;
+
+/// Which events are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Types(Vec<String>);
+
+impl Default for Types {
+    fn default() -> Self {
+        Self(Self::ALL.iter().map(|name| (*name).to_owned()).collect())
+    }
+}
+
+impl Types {
+    /// Every type, by its `event_type`.
+    pub const ALL: [&'static str; 12] = [
+        "alert", "anomaly", "dhcp", "dns", "fileinfo", "flow", "http", "mdns", "quic", "smtp",
+        "ssh", "tls",
+    ];
+
+    /// Only these; `Err` names one that does not exist.
+    ///
+    /// # Errors
+    /// The first name that is no type.
+    pub fn only(names: &[String]) -> Result<Self, String> {
+        match names.iter().find(|name| !Self::ALL.contains(&name.as_str())) {
+            Some(unknown) => Err(unknown.clone()),
+            None => Ok(Self(names.to_vec())),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|known| known == name)
+    }
+
+    /// Whether anything but alerts is wanted.
+    fn is_only_alerts(&self) -> bool {
+        self.0.iter().all(|name| name == "alert")
+    }
+}
+
+/// EVE lines to `out`.
+pub struct Writer<W: Write> {
+    out: W,
+    types: Types,
+    parts: Parts,
+    is_only_alerts: bool,
+    flows: Vec<FlowEve>,
+    now_ns: u64,
+    lines: u64,
+    alerts: u64,
+    failed: Option<io::Error>,
+}
+
+/// What is kept of one flow.
+#[derive(Debug, Default)]
+struct FlowEve {
+    next_tx: u64,
+    is_handshake_written: bool,
+    is_alerted: bool,
+    /// Transaction, direction, index of files that were written.
+    files: Vec<(u64, usize, usize)>,
+    /// Transaction and name of anomalies that were written.
+    anomalies: Vec<(u64, &'static str)>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes events of `types` to `out`.
+    pub fn new(out: W, types: Types, parts: Parts) -> Self {
+        Self {
+            is_only_alerts: types.is_only_alerts(),
+            out,
+            types,
+            parts,
+            flows: Vec::new(),
+            now_ns: 0,
+            lines: 0,
+            alerts: 0,
+            failed: None,
+        }
+    }
+
+    /// The alert of a rule; what was written, for the ledger's reference.
+    pub fn alert(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>) -> Option<Value> {
+        if let Some(slot) = place.flow.and_then(|flow| self.slot(flow)) {
+            slot.is_alerted = true;
+        }
+        self.alerts += 1;
+        if !self.types.has("alert") {
+            return None;
+        }
+        let value = alert::alert(signature, place, self.parts);
+        self.line(&value);
+        Some(value)
+    }
+
+    /// Gives back where the lines went.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    /// A flow had an alert that is written elsewhere.
+    pub fn mark_alerted(&mut self, flow: &Flow) {
+        if let Some(slot) = self.slot(flow) {
+            slot.is_alerted = true;
+        }
+    }
+
+    /// The alert of a detector.
+    pub fn finding(&mut self, finding: &Finding) -> Option<Value> {
+        self.alerts += 1;
+        if !self.types.has("alert") {
+            return None;
+        }
+        let value = alert::finding(finding);
+        self.line(&value);
+        Some(value)
+    }
+
+    /// Named counters as the last event.
+    pub fn stats(&mut self, now_ns: u64, counters: &[(&'static str, Vec<(&'static str, u64)>)]) {
+        let mut stats = Map::new();
+        for (group, numbers) in counters {
+            let object = numbers.iter().map(|(name, number)| ((*name).to_owned(), json!(number)));
+            stats.insert((*group).to_owned(), Value::Object(object.collect()));
+        }
+        let value = json!({
+            "timestamp": time::eve(now_ns),
+            "event_type": "stats",
+            "stats": stats,
+        });
+        self.line(&value);
+    }
+
+    /// Lines and alerts so far.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("eve_lines", self.lines), ("eve_alerts", self.alerts)]
+    }
+
+    /// Writes what is buffered.
+    ///
+    /// # Errors
+    /// The first error of the output; nothing was written after it.
+    pub fn close(&mut self) -> io::Result<()> {
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.out.flush(),
+        }
+    }
+
+    /// An object as a line, whatever its type.
+    pub fn line(&mut self, value: &Value) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.lines += 1;
+        let written = serde_json::to_writer(&mut self.out, value).map_err(io::Error::from);
+        if let Err(error) = written.and_then(|()| self.out.write_all(b"\n")) {
+            self.failed = Some(error);
+        }
+    }
+
+    fn slot(&mut self, flow: &Flow) -> Option<&mut FlowEve> {
+        let slot = usize::try_from(flow.slot).ok()?;
+        if self.flows.len() <= slot {
+            // Slots are dense: the engine's cap on flows is this one's.
+            self.flows.resize_with(slot + 1, FlowEve::default);
+        }
+        self.flows.get_mut(slot)
+    }
+
+    fn transactions(&mut self, packet: Option<&Packet<'_>>, flow: &Flow, is_over: bool) {
+        let Some(mut state) = self.slot(flow).map(std::mem::take) else {
+            return;
+        };
+        let ended = end_of(flow, self.now_ns);
+        let packet = packet.unwrap_or(&ended);
+        let mut is_waiting = false;
+        for tx in flow.app.txs() {
+            self.anomalies(packet, flow, tx, &mut state);
+            self.files(packet, flow, tx, &mut state);
+            let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
+            let is_taken =
+                if is_single { state.is_handshake_written } else { tx.id() < state.next_tx };
+            is_waiting |= !is_over && !is_due(tx);
+            if is_taken || is_waiting {
+                continue;
+            }
+            state.is_handshake_written |= is_single;
+            state.next_tx = tx.id() + 1;
+            self.transaction(packet, flow, tx);
+        }
+        if let Some(slot) = self.slot(flow) {
+            *slot = state;
+        }
+    }
+
+    fn transaction(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>) {
+        if let TxRef::Tls(tls) = tx
+            && !has_news(tls)
+        {
+            return;
+        }
+        let objects = app::objects(tx, flow.app.proto());
+        let Some((name, _)) = objects.first() else {
+            return;
+        };
+        if !self.types.has(name) {
+            return;
+        }
+        let direction = match tx {
+            TxRef::Dns(tx) => tx.direction,
+            TxRef::Quic(tx) => tx.direction,
+            TxRef::Dhcp(tx) => tx.direction,
+            TxRef::Http(_) | TxRef::Tls(_) | TxRef::Ssh(_) | TxRef::Smtp(_) => Direction::ToServer,
+        };
+        let tuple = base::Tuple::of_flow(flow, direction);
+        let mut out = base::header(name, packet, Some(flow), Some(tuple));
+        if matches!(tx, TxRef::Http(_) | TxRef::Smtp(_)) {
+            out.insert("tx_id".into(), json!(tx.id()));
+        }
+        for (name, object) in objects {
+            out.insert(name.into(), object);
+        }
+        self.line(&Value::Object(out));
+    }
+
+    fn files(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
+        if !self.types.has("fileinfo") {
+            return;
+        }
+        let mut emit = |direction: Direction, index: usize, file: &http1::File| {
+            let key = (tx.id(), direction.index(), index);
+            if file.state == http1::FileState::Open
+                || state.files.len() >= REMEMBERED_MAX
+                || state.files.contains(&key)
+            {
+                return;
+            }
+            state.files.push(key);
+            let tuple = base::Tuple::of_flow(flow, direction);
+            let mut out = base::header("fileinfo", packet, Some(flow), Some(tuple));
+            for (name, object) in app::objects(tx, flow.app.proto()) {
+                out.insert(name.into(), object);
+            }
+            base::put_app_proto(&mut out, &flow.app);
+            out.insert("fileinfo".into(), http::fileinfo(file, tx.id()));
+            self.line(&Value::Object(out));
+        };
+        match tx {
+            TxRef::Http(tx) => {
+                for (index, file) in tx.request.files.iter().enumerate() {
+                    emit(Direction::ToServer, index, file);
+                }
+                for (index, file) in tx.response.files.iter().enumerate() {
+                    emit(Direction::ToClient, index, file);
+                }
+            }
+            TxRef::Smtp(smtp::Tx { email: Some(email), .. }) => {
+                for (index, attachment) in email.attachments.iter().enumerate() {
+                    emit(Direction::ToServer, index, &attachment.file);
+                }
+            }
+            TxRef::Dns(_)
+            | TxRef::Tls(_)
+            | TxRef::Ssh(_)
+            | TxRef::Smtp(_)
+            | TxRef::Quic(_)
+            | TxRef::Dhcp(_) => {}
+        }
+    }
+
+    fn anomalies(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
+        if tx.events().is_empty() || !self.types.has("anomaly") {
+            return;
+        }
+        for event in tx.events().iter() {
+            let key = (tx.id(), event);
+            if state.anomalies.len() >= REMEMBERED_MAX || state.anomalies.contains(&key) {
+                continue;
+            }
+            state.anomalies.push(key);
+            let tuple = base::Tuple::of_packet(packet);
+            let tuple = tuple.or_else(|| Some(base::Tuple::of_flow(flow, Direction::ToServer)));
+            let mut out = base::header("anomaly", packet, Some(flow), tuple);
+            out.insert("tx_id".into(), json!(tx.id()));
+            let name = flow.app.proto().map_or("unknown", |proto| proto.name());
+            out.insert(
+                "anomaly".into(),
+                json!({
+                    "app_proto": name,
+                    "type": "applayer",
+                    "event": event,
+                    "layer": "proto_parser",
+                }),
+            );
+            self.line(&Value::Object(out));
+        }
+    }
+
+    fn packet_anomaly(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, event: Event) {
+        let name = event.name();
+        let kind = if name.starts_with("stream.") { "stream" } else { "decode" };
+        let tuple = base::Tuple::of_packet(packet);
+        let mut out = base::header("anomaly", packet, flow, tuple);
+        out.insert("anomaly".into(), json!({ "type": kind, "event": name }));
+        self.line(&Value::Object(out));
+    }
+
+    fn flow(&mut self, flow: &Flow, reason: Reason, state: &FlowEve) {
+        let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
+        base::put_app_proto(&mut out, &flow.app);
+        let mut object = base::flow_counters(flow);
+        object.insert("end".into(), json!(time::eve(flow.last_ns)));
+        let seconds = |ns: u64| ns / 1_000_000_000;
+        let age = seconds(flow.last_ns).saturating_sub(seconds(flow.first_ns));
+        object.insert("age".into(), json!(age));
+        object.insert("state".into(), json!(base::flow_state(flow.state)));
+        let reason = match reason {
+            Reason::Timeout => "timeout",
+            Reason::Evicted => "forced",
+            Reason::Reused => "tcp_reuse",
+            Reason::Shutdown => "shutdown",
+        };
+        object.insert("reason".into(), json!(reason));
+        object.insert("alerted".into(), json!(state.is_alerted));
+        let txs = state.next_tx.max(u64::from(state.is_handshake_written));
+        if txs > 0 {
+            object.insert("tx_cnt".into(), json!(txs));
+        }
+        out.insert("flow".into(), Value::Object(object));
+        if flow.key.protocol == 6 {
+            out.insert("tcp".into(), tcp(flow));
+        }
+        self.line(&Value::Object(out));
+    }
+}
+
+/// A packet that stands for the end of a flow.
+fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
+    use hookprobe_traffic::packet::{Origin, Transport, Vlans};
+    Packet {
+        time_ns: now_ns.max(flow.last_ns),
+        number: 0,
+        wire_bytes: 0,
+        data: &[],
+        ether: None,
+        vlans: Vlans::default(),
+        ip: None,
+        transport: Transport::None,
+        payload: &[],
+        arp: None,
+        events: hookprobe_traffic::event::Events::default(),
+        origin: Origin::FlowEnd,
+        tunnel_depth: flow.key.tunnel_depth,
+        is_invalid: false,
+    }
+}
+
+/// Whether a transaction can be written before its flow ends.
+fn is_due(tx: TxRef<'_>) -> bool {
+    match tx {
+        TxRef::Tls(tx) => {
+            let [client, server] = tx.progress;
+            client >= tls::progress::CLIENT_HANDSHAKE_DONE
+                && server >= tls::progress::SERVER_HANDSHAKE_DONE
+        }
+        TxRef::Ssh(tx) => {
+            let is_done = |side: &ssh::Side| side.progress >= ssh::progress::BANNER_DONE;
+            is_done(&tx.client)
+                && is_done(&tx.server)
+                && tx.client.kex.is_some()
+                && tx.server.kex.is_some()
+        }
+        TxRef::Http(_) | TxRef::Dns(_) | TxRef::Smtp(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => {
+            tx.is_complete()
+        }
+    }
+}
+
+/// Whether a handshake got as far as a certificate, a resumption or TLS 1.3.
+fn has_news(tx: &tls::Tx) -> bool {
+    let is_modern = tx.server_hello.as_ref().is_some_and(|hello| hello.negotiated() >= 0x0304);
+    tx.certificate().is_some() || tx.is_resumed || is_modern
+}
+
+fn tcp(flow: &Flow) -> Value {
+    let flags =
+        |direction| flow.tcp.as_ref().map_or(0, |session| session.half(direction).flags_seen);
+    let (there, back) = (flags(Direction::ToServer), flags(Direction::ToClient));
+    let all = there | back;
+    let mut out = Map::new();
+    for (key, value) in [("tcp_flags", all), ("tcp_flags_ts", there), ("tcp_flags_tc", back)] {
+        out.insert(key.into(), json!(format!("{value:02x}")));
+    }
+    for (bit, name) in
+        ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate()
+    {
+        if all >> bit & 1 == 1 {
+            out.insert(name.into(), json!(true));
+        }
+    }
+    if let Some(session) = &flow.tcp {
+        let state = match session.state {
+            TcpState::None => "none",
+            TcpState::SynSent => "syn_sent",
+            TcpState::SynReceived => "syn_recv",
+            TcpState::Established => "established",
+            TcpState::FinWait1 => "fin_wait1",
+            TcpState::FinWait2 => "fin_wait2",
+            TcpState::TimeWait => "time_wait",
+            TcpState::LastAck => "last_ack",
+            TcpState::CloseWait => "close_wait",
+            TcpState::Closing => "closing",
+            TcpState::Closed => "closed",
+        };
+        out.insert("state".into(), json!(state));
+        for (name, direction) in [("ts_gap", Direction::ToServer), ("tc_gap", Direction::ToClient)]
+        {
+            if session.half(direction).has_gap() {
+                out.insert(name.into(), json!(true));
+            }
+        }
+    }
+    Value::Object(out)
+}
+
+impl<W: Write> Inspector for Writer<W> {
+    fn packet(&mut self, view: &mut View<'_, '_>) {
+        self.now_ns = self.now_ns.max(view.packet.time_ns);
+        if self.is_only_alerts {
+            return;
+        }
+        let flow = view.flow.as_deref();
+        if !view.packet.events.is_empty() && self.types.has("anomaly") {
+            for event in view.packet.events.iter() {
+                self.packet_anomaly(view.packet, flow, event);
+            }
+        }
+        if let Some(flow) = flow
+            && view.is_app_changed
+        {
+            self.transactions(Some(view.packet), flow, false);
+        }
+    }
+
+    fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
+        if !self.is_only_alerts {
+            self.transactions(None, flow, true);
+        }
+        let Some(state) = self.slot(flow).map(std::mem::take) else {
+            return;
+        };
+        if self.types.has("flow") {
+            self.flow(flow, reason, &state);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Moments as text, from nanoseconds since 1970. Only UTC: a box and a capture have no place.
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// A moment in the Gregorian calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Civil {
+    year: u64,
+    month: u64,
+    day: u64,
+    hour: u64,
+    minute: u64,
+    second: u64,
+    micros: u64,
+}
+
+impl Civil {
+    fn of(ns: u64) -> Self {
+        let seconds = ns / NS_PER_SECOND;
+        let in_day = seconds % SECONDS_PER_DAY;
+        // Days since 0000-03-01, so that a leap day is the last of its year; eras of 400 years.
+        let days = seconds / SECONDS_PER_DAY + 719_468;
+        let (era, of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted = (5 * of_year + 2) / 153;
+        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+        Self {
+            year: era * 400 + year_of_era + u64::from(month <= 2),
+            month,
+            day: of_year - (153 * shifted + 2) / 5 + 1,
+            hour: in_day / 3600,
+            minute: in_day / 60 % 60,
+            second: in_day % 60,
+            micros: ns % NS_PER_SECOND / 1000,
+        }
+    }
+}
+
+/// EVE's: `2026-01-02T03:04:05.678901+0000`.
+#[must_use]
+pub fn eve(ns: u64) -> String {
+    let at = Civil::of(ns);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}+0000",
+        at.year, at.month, at.day, at.hour, at.minute, at.second, at.micros
+    )
+}
+
+/// Certificates' in EVE: `2026-01-02T03:04:05`.
+#[must_use]
+pub fn seconds(seconds: u64) -> String {
+    let at = Civil::of(seconds.saturating_mul(NS_PER_SECOND));
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+        at.year, at.month, at.day, at.hour, at.minute, at.second
+    )
+}
+
+/// Zeek's, in the first and the last lines of a log: `2026-01-02-03-04-05`.
+#[must_use]
+pub fn zeek(ns: u64) -> String {
+    let at = Civil::of(ns);
+    format!(
+        "{:04}-{:02}-{:02}-{:02}-{:02}-{:02}",
+        at.year, at.month, at.day, at.hour, at.minute, at.second
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        assert_eq!(eve(0), "1970-01-01T00:00:00.000000+0000");
+        let check = |seconds: u64, expect: &str| {
+            assert_eq!(eve(seconds * NS_PER_SECOND + 1999), expect);
+        };
+        check(951_782_400, "2000-02-29T00:00:00.000001+0000");
+        check(1_709_251_199, "2024-02-29T23:59:59.000001+0000");
+        check(1_735_689_599, "2024-12-31T23:59:59.000001+0000");
+        assert_eq!(eve(u64::MAX), "2554-07-21T23:34:33.709551+0000");
+        assert_eq!(zeek(1_735_689_599 * NS_PER_SECOND), "2024-12-31-23-59-59");
+        assert_eq!(seconds(1_735_689_600), "2025-01-01T00:00:00");
+    }
+}

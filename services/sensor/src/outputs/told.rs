@@ -1,0 +1,66 @@
+//! From what a rule says and where it matched to what outputs take.
+
+use hookprobe_rules::{
+    Alert, Rule,
+    detector::DropReason,
+    rule::{Action, RejectTarget},
+};
+use hookprobe_traffic::engine::View;
+
+use super::eve::{Place, Signature};
+
+/// What a rule says of itself, for an alert of it. `is_inline`: packets are dropped indeed.
+#[must_use]
+pub fn signature<'a>(rule: &'a Rule, alert: &'a Alert, is_inline: bool) -> Signature<'a> {
+    Signature {
+        gid: rule.gid,
+        sid: rule.sid,
+        rev: rule.rev,
+        message: &rule.message,
+        category: &rule.category,
+        priority: rule.priority,
+        metadata: &rule.metadata,
+        references: &rule.references,
+        contexts: &alert.contexts,
+        is_blocked: match alert.action {
+            Action::Reject(_) => true,
+            Action::Drop => is_inline,
+            Action::Alert | Action::Pass => false,
+        },
+    }
+}
+
+/// Where an alert belongs.
+#[must_use]
+pub fn place<'v, 'a>(view: &'v View<'_, 'a>, alert: &Alert) -> Place<'v, 'a> {
+    Place {
+        packet: view.packet,
+        flow: view.flow.as_deref(),
+        direction: view.direction,
+        tx_id: alert.tx_id,
+        is_tx_guessed: alert.is_tx_guessed,
+        is_stream: alert.is_stream,
+        outer: None,
+    }
+}
+
+/// Suricata's word for why a packet is dropped.
+#[must_use]
+pub fn drop_reason(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Rules => "rules",
+        DropReason::Threshold => "threshold detection_filter",
+        DropReason::Flow => "flow drop",
+        DropReason::Midstream => "stream midstream",
+    }
+}
+
+/// Suricata's word for who is told of a rejection.
+#[must_use]
+pub fn reject_target(target: RejectTarget) -> &'static str {
+    match target {
+        RejectTarget::Source => "to_client",
+        RejectTarget::Destination => "to_server",
+        RejectTarget::Both => "both",
+    }
+}

@@ -1,0 +1,232 @@
+//! `http.log`: one line for a request with its response.
+
+use hookprobe_traffic::{
+    Direction,
+    app::http::{File, Headers, Tx, Version},
+};
+
+use super::{
+    Ident,
+    files::{Files, Kind},
+    ident::file_id,
+    log::Value,
+    mime,
+};
+
+/// Headers by which a proxy shows itself.
+const PROXY_HEADERS: [&str; 7] = [
+    "FORWARDED",
+    "X-FORWARDED-FOR",
+    "X-FORWARDED-FROM",
+    "CLIENT-IP",
+    "VIA",
+    "XROXY-CONNECTION",
+    "PROXY-CONNECTION",
+];
+
+/// Bytes of a body that its kind is told from.
+const SNIFF_BYTES_MAX: usize = 1024;
+
+/// Files of one side: names and kinds.
+#[derive(Default)]
+struct Side {
+    ids: Vec<String>,
+    names: Vec<Vec<u8>>,
+    kinds: Vec<&'static str>,
+}
+
+/// Writes the line of one transaction.
+pub(super) fn write(ident: &Ident, tx: &Tx, files: &mut Files) {
+    let (request, response) = (&tx.request, &tx.response);
+    let text = |bytes: &'_ [u8]| -> bool { !bytes.is_empty() };
+    let has_request = text(&request.line) || text(&request.method);
+    let is_0_9 = response.line.is_empty() && response.body.total > 0;
+    let has_response = text(&response.line) || response.status_number > 0 || is_0_9;
+    let uri = unescape(uri(tx));
+    let proxied = proxied(&request.headers);
+    let proxied: Vec<Value<'_>> = proxied.iter().map(|text| Value::Text(text)).collect();
+    let orig = side(ident, tx, Direction::ToServer, &request.files, &request.headers);
+    let resp = side(ident, tx, Direction::ToClient, &response.files, &response.headers);
+    let (orig_ids, orig_names, orig_kinds) = orig.values();
+    let (resp_ids, resp_names, resp_kinds) = resp.values();
+    let header = |name: &str| Value::maybe(request.headers.get(name));
+    let [ts, uid, orig_h, orig_p, resp_h, resp_p] = ident.columns(tx.at_ns);
+    let user = request.credentials.as_ref().map(|(user, _)| user.as_slice());
+    let (info_code, info_msg) = match &response.interim {
+        Some((code, message)) => (Value::Count(u64::from(*code)), Value::Text(message)),
+        None => (Value::Unset, Value::Unset),
+    };
+    files.row(
+        Kind::Http,
+        tx.at_ns,
+        &[
+            ts,
+            uid,
+            orig_h,
+            orig_p,
+            resp_h,
+            resp_p,
+            Value::Count(tx.id + 1),
+            if has_request { Value::Text(&request.method) } else { Value::Unset },
+            header("host"),
+            if has_request { Value::Text(&uri) } else { Value::Unset },
+            header("referer"),
+            version(tx, has_response),
+            header("user-agent"),
+            header("origin"),
+            Value::Count(request.body.total),
+            Value::Count(response.body.total),
+            if has_response {
+                Value::Count(u64::from(response.status_number))
+            } else {
+                Value::Unset
+            },
+            if has_response { status_message(tx) } else { Value::Unset },
+            info_code,
+            info_msg,
+            Value::List(&[]),
+            Value::maybe(user),
+            // Passwords are never written.
+            Value::Unset,
+            list(&proxied),
+            list(&orig_ids),
+            list(&orig_names),
+            list(&orig_kinds),
+            list(&resp_ids),
+            list(&resp_names),
+            list(&resp_kinds),
+        ],
+    );
+}
+
+/// Everything between the method and the protocol: Zeek takes spaces as part of it, and a protocol
+/// where the URI should be as none.
+fn uri(tx: &Tx) -> &[u8] {
+    let request = &tx.request;
+    let rest = request.line.strip_prefix(request.method.as_slice()).map(<[u8]>::trim_ascii_start);
+    let at = rest.and_then(|rest| rest.windows(6).rposition(|window| window == b" HTTP/"));
+    match rest.zip(at) {
+        Some((rest, at)) => rest.get(..at).unwrap_or_default().trim_ascii_end(),
+        None if request.uri_raw.starts_with(b"HTTP/") => b"",
+        None => &request.uri_raw,
+    }
+}
+
+/// Nothing where there is nothing.
+fn list<'a>(values: &'a [Value<'a>]) -> Value<'a> {
+    if values.is_empty() { Value::Unset } else { Value::List(values) }
+}
+
+/// That of the response, as Zeek has it.
+fn version(tx: &Tx, has_response: bool) -> Value<'_> {
+    if !has_response {
+        return Value::Unset;
+    }
+    match tx.response.version {
+        Version::Unknown if tx.response.line.is_empty() => Value::word("0.9"),
+        Version::V0_9 => Value::word("0.9"),
+        Version::V1_0 => Value::word("1.0"),
+        Version::V1_1 => Value::word("1.1"),
+        Version::V2 => Value::word("2"),
+        Version::Unknown | Version::Invalid => {
+            let protocol = tx.response.protocol.as_slice();
+            Value::maybe(protocol.strip_prefix(b"HTTP/").filter(|rest| !rest.is_empty()))
+        }
+    }
+}
+
+fn status_message(tx: &Tx) -> Value<'_> {
+    if tx.response.message.is_empty() {
+        Value::word("<empty>")
+    } else {
+        Value::Text(&tx.response.message)
+    }
+}
+
+fn proxied(headers: &Headers) -> Vec<Vec<u8>> {
+    let fields = PROXY_HEADERS.iter().filter_map(|name| Some((name, headers.get(name)?)));
+    fields.map(|(name, value)| [name.as_bytes(), b" -> ", value].concat()).collect()
+}
+
+/// Percent signs undone, as Zeek writes URIs; what is no two digits stays.
+fn unescape(uri: &[u8]) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut out = Vec::with_capacity(uri.len());
+    let mut rest = uri;
+    loop {
+        rest = match rest {
+            [] => return out,
+            [b'%', b'%', tail @ ..] => {
+                out.push(b'%');
+                tail
+            }
+            [b'%', high, low, tail @ ..] => {
+                if let (Some(high), Some(low)) = (digit(*high), digit(*low)) {
+                    out.push(high << 4 | low);
+                    tail
+                } else {
+                    out.push(b'%');
+                    rest.get(1..).unwrap_or_default()
+                }
+            }
+            [byte, tail @ ..] => {
+                out.push(*byte);
+                tail
+            }
+        };
+    }
+}
+
+fn side(ident: &Ident, tx: &Tx, direction: Direction, files: &[File], headers: &Headers) -> Side {
+    let mut side = Side::default();
+    if files.is_empty()
+        && let (0, bytes @ [_, ..]) = tx.body(direction).window()
+    {
+        // A body that is no file to Suricata is one to Zeek.
+        side.ids.push(file_id(ident, tx.id, direction, 0));
+        side.kinds.extend(mime::sniff(bytes.get(..SNIFF_BYTES_MAX).unwrap_or(bytes)));
+    }
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| file.size > 0) {
+        side.ids.push(file_id(ident, tx.id, direction, index));
+        // A name that the path gave is none to Zeek.
+        let is_named = headers
+            .get("content-disposition")
+            .or_else(|| headers.get("content-type").filter(|value| is_multipart(value)))
+            .is_some();
+        if is_named && !file.name.is_empty() {
+            side.names.push(file.name.clone());
+        }
+        if let Some(kind) = mime::sniff(&file.head) {
+            side.kinds.push(kind);
+        }
+    }
+    side
+}
+
+fn is_multipart(value: &[u8]) -> bool {
+    value.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
+}
+
+impl Side {
+    fn values(&self) -> (Vec<Value<'_>>, Vec<Value<'_>>, Vec<Value<'_>>) {
+        (
+            self.ids.iter().map(|id| Value::word(id)).collect(),
+            self.names.iter().map(|name| Value::Text(name)).collect(),
+            self.kinds.iter().map(|kind| Value::word(kind)).collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_are_unescaped_once() {
+        let check = |uri: &[u8], expect: &[u8]| assert_eq!(unescape(uri), expect);
+        check(b"/a%20b%2541", b"/a b%41");
+        check(b"/100%", b"/100%");
+        check(b"/%zz%4", b"/%zz%4");
+        check(b"/%00", b"/\0");
+    }
+}

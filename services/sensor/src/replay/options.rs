@@ -1,0 +1,156 @@
+//! What a replay was asked for, and opening it.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use hookprobe_rules::{Detector, Mode, Ruleset, yaml};
+use hookprobe_traffic::{config, engine::Engine};
+
+use super::{Replay, ReplayError, pipeline::Pipeline};
+use crate::outputs::{eve, zeek};
+
+/// Buffer of EVE lines: 1 MiB is some thousand of them.
+const EVE_BUFFER_BYTES: usize = 1 << 20;
+/// Rules that did not load and are named one by one.
+const PROBLEMS_MAX: usize = 10;
+/// Secret of the hash tables: fixed, so that a replay gives the same every time.
+const SEED: u64 = 0x6870_7265_706c_6179;
+
+/// Command line of `replay`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Captures, in order of time.
+    pub files: Vec<PathBuf>,
+    /// Files of rules.
+    pub rules: Vec<PathBuf>,
+    /// A `suricata.yaml`: variables, host policies, limits.
+    pub config: Option<PathBuf>,
+    /// Where EVE lines go; `-` is standard output.
+    pub eve: Option<PathBuf>,
+    /// Types of events; empty: all.
+    pub eve_types: Vec<String>,
+    /// Folder of Zeek's logs.
+    pub zeek: Option<PathBuf>,
+    /// Zeek's logs as JSON.
+    pub is_zeek_json: bool,
+    /// Packets with a wrong checksum count, too: captures of machines that leave it to the card.
+    pub ignores_checksums: bool,
+}
+
+/// Settings of the engine for captures.
+#[must_use]
+pub fn engine(is_checksum_validated: bool) -> config::Config {
+    let mut config = config::Config { seed: SEED, ..config::Config::default() };
+    config.stream.is_checksum_validated = is_checksum_validated;
+    config
+}
+
+impl Options {
+    /// Opens every output and makes the engine.
+    pub(super) fn open(&self) -> Result<Replay<Box<dyn Write>>, ReplayError> {
+        let types = if self.eve_types.is_empty() {
+            eve::Types::default()
+        } else {
+            eve::Types::only(&self.eve_types).map_err(|name| ReplayError::Type { name })?
+        };
+        let writer = self.eve.as_deref().map(open_eve).transpose()?;
+        let writer = writer.map(|out| eve::Writer::new(out, types, eve::Parts::default()));
+        let (mut settings, rules) = self.rules()?;
+        let logs = self.zeek.as_deref().map(|folder| self.open_zeek(folder)).transpose()?;
+        // Zeek picks connections up in their middle; what rules say holds only from a handshake on.
+        settings.stream.is_midstream |= self.zeek.is_some() && self.rules.is_empty();
+        let engine = Engine::new(settings);
+        Ok(Replay::with(engine, Pipeline::new(rules, writer, logs)))
+    }
+
+    /// Settings of the engine, and the rules if there are any.
+    fn rules(&self) -> Result<(config::Config, Option<Detector>), ReplayError> {
+        let node = match &self.config {
+            Some(path) => Some(yaml::parse(&read(path)?).map_err(|error| ReplayError::Config {
+                path: path.clone(),
+                why: error.to_string(),
+            })?),
+            None => None,
+        };
+        let mut settings = match &node {
+            Some(node) => hookprobe_rules::config::traffic(node, false),
+            None => config::Config::default(),
+        };
+        settings.seed = SEED;
+        settings.stream.is_checksum_validated &= !self.ignores_checksums;
+        if self.rules.is_empty() {
+            return Ok((settings, None));
+        }
+        let mut rules =
+            node.map(|node| hookprobe_rules::Config::from_yaml(&node)).unwrap_or_default();
+        if rules.variables.is_empty() {
+            rules.variables = hookprobe_rules::Config::shipped_variables();
+        }
+        let mut files = Vec::new();
+        for path in &self.rules {
+            let text = read(path)?;
+            let folder = path.parent().unwrap_or(Path::new("."));
+            for name in named_files(&text) {
+                // A set that can't be read is a problem of the rule that names it.
+                if let Ok(text) = read(&folder.join(name)) {
+                    rules.files.insert(name.to_owned(), text);
+                }
+            }
+            files.push((path.display().to_string(), text));
+        }
+        let pairs: Vec<(&str, &str)> =
+            files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let (ruleset, sets) = Ruleset::new(&pairs, rules);
+        for problem in ruleset.problems.iter().take(PROBLEMS_MAX) {
+            eprintln!("WARN {}:{}: {}", problem.file, problem.line, problem.error);
+        }
+        let failed = ruleset.problems.len();
+        if failed > PROBLEMS_MAX {
+            eprintln!(
+                "WARN {failed} rules did not load; `hookprobe-sensor test-rules` names them all"
+            );
+        }
+        Ok((settings, Some(Detector::new(Arc::new(ruleset), sets, Mode::Passive))))
+    }
+
+    fn open_zeek(&self, folder: &Path) -> Result<zeek::Logs, ReplayError> {
+        let write_error = |source| ReplayError::Write { path: folder.into(), source };
+        fs::create_dir_all(folder).map_err(write_error)?;
+        let format = if self.is_zeek_json { zeek::Format::Json } else { zeek::Format::Tsv };
+        let folder = folder.to_path_buf();
+        let open = move |name: &'static str| -> io::Result<Box<dyn Write>> {
+            Ok(Box::new(File::create(folder.join(name).with_extension("log"))?))
+        };
+        let logs = zeek::Logs::new(format, Box::new(open));
+        Ok(if self.ignores_checksums { logs.without_checksums() } else { logs })
+    }
+}
+
+/// A text; bytes that are no UTF-8 are replaced, as rules may have any in comments.
+fn read(path: &Path) -> Result<String, ReplayError> {
+    let bytes =
+        fs::read(path).map_err(|source| ReplayError::Rules { path: path.into(), source })?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Files that rules name: `load NAME` of datasets.
+fn named_files(rules: &str) -> impl Iterator<Item = &str> {
+    rules.lines().flat_map(|line| line.split("load ").skip(1)).filter_map(|rest| {
+        let name = rest.split([',', ';']).next()?.trim();
+        (!name.is_empty()).then_some(name)
+    })
+}
+
+fn open_eve(path: &Path) -> Result<Box<dyn Write>, ReplayError> {
+    if path == Path::new("-") {
+        return Ok(Box::new(BufWriter::with_capacity(EVE_BUFFER_BYTES, io::stdout())));
+    }
+    let file =
+        File::create(path).map_err(|source| ReplayError::Write { path: path.into(), source })?;
+    Ok(Box::new(BufWriter::with_capacity(EVE_BUFFER_BYTES, file)))
+}

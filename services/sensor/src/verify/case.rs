@@ -1,0 +1,167 @@
+//! A test as its folder describes it.
+
+use std::path::{Path, PathBuf};
+
+use hookprobe_rules::yaml::{self, Node};
+
+/// Which Suricata the results are those of.
+const VERSION: [u32; 3] = [8, 0, 6];
+
+/// A test.
+pub(super) struct Case {
+    pub(super) folder: PathBuf,
+    pub(super) description: Node,
+    /// suricata.yaml with the `--set` arguments applied.
+    pub(super) config: Node,
+    pub(super) has_config: bool,
+    pub(super) is_ips: bool,
+    pub(super) has_checksums: bool,
+    /// `port N` as a filter of the capture.
+    pub(super) port: Option<u16>,
+}
+
+impl Case {
+    pub(super) fn read(folder: &Path) -> Result<Self, String> {
+        let read = |name: &str| {
+            std::fs::read(folder.join(name))
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .map_err(|error| format!("{name}: {error}"))
+        };
+        let description = yaml::parse(&read("test.yaml")?).map_err(|error| error.to_string())?;
+        let (mut config, has_config) = match read("suricata.yaml") {
+            Ok(text) => {
+                (yaml::parse(&text).map_err(|error| format!("suricata.yaml: {error}"))?, true)
+            }
+            Err(_) => {
+                // What Suricata ships says something of HTTP, which changes its limits.
+                let mut node = Node::Map(Vec::new());
+                node.set("app-layer.protocols.http.enabled", "yes");
+                (node, false)
+            }
+        };
+        let mut case = Self {
+            folder: folder.to_owned(),
+            description: Node::Null,
+            config: Node::Null,
+            has_config,
+            is_ips: false,
+            has_checksums: true,
+            port: None,
+        };
+        let arguments = description.get("args").map(Node::items).unwrap_or_default();
+        let text: Vec<&str> = arguments.iter().filter_map(Node::text).collect();
+        case.arguments(&text.join(" "), &mut config);
+        case.description = description;
+        case.config = config;
+        Ok(case)
+    }
+
+    fn arguments(&mut self, text: &str, config: &mut Node) {
+        let mut words = text.split_whitespace();
+        while let Some(word) = words.next() {
+            match word {
+                "--simulate-ips" => self.is_ips = true,
+                "-k" => self.has_checksums = words.next() != Some("none"),
+                "--set" => {
+                    if let Some((key, value)) = words.next().and_then(|set| set.split_once('=')) {
+                        let folder = self.folder.to_string_lossy();
+                        config.set(key, &value.replace("${TEST_DIR}", &folder));
+                    }
+                }
+                "port" => self.port = words.next().and_then(|port| port.parse().ok()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Why the test is not for this version.
+    pub(super) fn refusal(node: Option<&Node>) -> Option<String> {
+        let requires = node?;
+        let version = |key: &str| {
+            let text = requires.get(key)?.text()?;
+            let mut parts = [0; 3];
+            for (slot, part) in parts.iter_mut().zip(text.split('.')) {
+                *slot = part.parse().unwrap_or(0);
+            }
+            Some(parts)
+        };
+        if version("min-version").is_some_and(|least| VERSION < least) {
+            return Some("is for a later version".to_owned());
+        }
+        if version("lt-version").is_some_and(|limit| VERSION >= limit) {
+            return Some("is for an earlier version".to_owned());
+        }
+        if version("gt-version").is_some_and(|limit| VERSION <= limit) {
+            return Some("is for a later version".to_owned());
+        }
+        let version_is = requires.get("version").and_then(Node::text);
+        if version_is.is_some_and(|version| !"8.0.6".starts_with(version)) {
+            return Some("is for another version".to_owned());
+        }
+        None
+    }
+
+    /// The capture.
+    pub(super) fn capture(&self) -> Option<PathBuf> {
+        if let Some(Node::Text(name, _)) = self.description.get("pcap") {
+            return Some(self.folder.join(name));
+        }
+        let mut captures: Vec<PathBuf> = std::fs::read_dir(&self.folder)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let extension = path.extension().and_then(|extension| extension.to_str());
+                matches!(extension, Some("pcap" | "pcapng"))
+            })
+            .collect();
+        captures.sort();
+        captures.into_iter().next()
+    }
+
+    /// Files of rules, with their text.
+    pub(super) fn rules(&self) -> Vec<(String, String)> {
+        let mut names = vec!["test.rules".to_owned()];
+        if !self.folder.join("test.rules").is_file() {
+            let listed = self.config.get("rule-files").map(Node::items).unwrap_or_default();
+            names = listed.iter().filter_map(Node::text).map(str::to_owned).collect();
+            names.extend(self.others("rules"));
+            names.sort();
+            names.dedup();
+        }
+        names
+            .into_iter()
+            .filter_map(|name| {
+                let bytes = std::fs::read(self.folder.join(&name)).ok()?;
+                Some((name, String::from_utf8_lossy(&bytes).into_owned()))
+            })
+            .collect()
+    }
+
+    fn others(&self, extension: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| Path::new(name).extension().is_some_and(|own| own == extension))
+            .collect()
+    }
+
+    /// Text files of the folder that rules may load, by their names.
+    pub(super) fn files(&self) -> Vec<(String, String)> {
+        /// Larger ones are captures.
+        const FILE_BYTES_MAX: u64 = 1 << 20;
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| {
+                entry.metadata().is_ok_and(|data| data.is_file() && data.len() < FILE_BYTES_MAX)
+            })
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                if name.contains(".pcap") {
+                    return None;
+                }
+                Some((name, std::fs::read_to_string(entry.path()).ok()?))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,267 @@
+//! Application protocols: whole conversations, and the pieces that are read alone.
+
+use hookprobe_traffic::{
+    Direction,
+    app::{
+        App, Config, Meta, Transport, TxRef,
+        dhcp::Message,
+        dns,
+        ssh::KexInit,
+        tls::{Certificate, ClientHello, ServerHello},
+    },
+    fingerprint::{Ja4Transport, ja3, ja3s, ja4, ja4_raw},
+};
+
+use crate::{Outcome, Target};
+
+/// All of them.
+pub(crate) const TARGETS: [Target; 9] = [
+    conversation(
+        "app-http",
+        http_seeds,
+        &[b"\r\n\r\n", b"Content-Length: ", b"chunked", b"%u", b"\0"],
+    ),
+    conversation("app-tls", tls_seeds, &[&[22, 3, 1], &[20, 3, 3], &[11, 0], &[0xff; 3], &[1, 0]]),
+    conversation("app-ssh", ssh_seeds, &[b"SSH-2.0-", &[0, 0, 0, 12], &[20], &[21], b"\r\n"]),
+    conversation("app-smtp", smtp_seeds, &[b"\r\n.\r\n", b"boundary=", b"BDAT 9 LAST", b"354 "]),
+    conversation(
+        "app-datagrams",
+        datagram_seeds,
+        &[&[0xc0, 0, 0, 0, 1], &[99, 130, 83, 99], &[0xc0]],
+    ),
+    Target {
+        name: "app-dns",
+        run: |bytes| match dns::parse(bytes) {
+            Ok((message, _)) => Outcome::shape(&format!("{message:?}")),
+            Err(error) => Outcome::of(&error.to_string()),
+        },
+        seeds: || vec![DNS.to_vec()],
+        repair: |_| {},
+        dictionary: &[&[0xc0, 0x0c], &[0, 41], &[0, 65], &[0xff, 0xff], &[63]],
+    },
+    Target {
+        name: "app-hello",
+        run: hello,
+        seeds: || vec![client_hello(), server_hello()],
+        repair: |_| {},
+        dictionary: &[&[0, 43], &[0, 16], &[0x0a, 0x0a], &[0, 0, 0xff]],
+    },
+    Target {
+        name: "app-certificate",
+        run: |bytes| Outcome::shape(&format!("{:?}", Certificate::parse(bytes))),
+        seeds: || vec![certificate()],
+        repair: |_| {},
+        dictionary: &[&[0x30, 0x82], &[0x30, 0x84, 0xff], &[0x17, 13], &[0xa3], b"\x55\x1d\x11"],
+    },
+    Target {
+        name: "app-messages",
+        run: |bytes| {
+            Outcome::shape(&format!("{:?}{:?}", Message::parse(bytes), KexInit::parse(bytes)))
+        },
+        seeds: || vec![dhcp(), [&[0; 16][..], &[0, 0, 0, 1, b'a'].repeat(10)].concat()],
+        repair: |_| {},
+        dictionary: &[&[99, 130, 83, 99], &[53, 1], &[55, 3], &[255], &[0, 0, 0, 0xff]],
+    },
+];
+
+const DNS: &[u8] = b"\x12\x34\x81\x80\0\x01\0\x02\0\0\0\x01\x02hp\x03org\0\0\x01\0\x01\
+    \xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x06\x03www\xc0\x0c\xc0\x24\0\x10\0\x01\0\0\0\x3c\0\x04\x03abc\
+    \0\0\x29\x10\0\0\0\0\0\0\0";
+
+const fn conversation(
+    name: &'static str,
+    seeds: fn() -> Vec<Vec<u8>>,
+    dictionary: &'static [&'static [u8]],
+) -> Target {
+    Target { name, run: converse, seeds, repair: |_| {}, dictionary }
+}
+
+/// The first byte picks transport and port; then pieces: a byte for direction, loss and end, two
+/// for the length, and the bytes.
+fn converse(bytes: &[u8]) -> Outcome {
+    const PORTS: [u16; 6] = [8_000, 443, 25, 53, 67, 5_353];
+    let config = Config { are_files_hashed: true, txs_max: 4, ..Config::default() };
+    let (first, mut rest) = bytes.split_first().unwrap_or((&0, &[]));
+    let transport = if first & 0x80 == 0 { Transport::Tcp } else { Transport::Udp };
+    let port = PORTS.get(usize::from(first & 7)).copied().unwrap_or(8_000);
+    let mut app = App::default();
+    let mut seen = String::new();
+    while let [flags, high, low, behind @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]) & 0x7ff).min(behind.len());
+        let (data, later) = behind.split_at(length);
+        rest = later;
+        let direction = if flags & 1 == 0 { Direction::ToServer } else { Direction::ToClient };
+        let gap = if flags & 0x60 == 0x60 { 7 } else { 0 };
+        let meta = Meta {
+            config: &config,
+            transport,
+            ports: (40_000, port),
+            gap,
+            eof: flags & 0x18 == 0x18,
+            is_midstream: first & 0x40 != 0,
+        };
+        let fed = app.feed(1, direction, data, meta);
+        app.txs().for_each(look);
+        seen = format!("{fed:?}{:?}{}", app.proto(), app.txs_len());
+        assert!(app.txs_len() <= 4, "more transactions than allowed");
+        if flags & 2 == 0 {
+            app.prune();
+        }
+    }
+    Outcome::of(&seen)
+}
+
+/// What inspectors would look at.
+fn look(tx: TxRef<'_>) {
+    if let TxRef::Http(tx) = tx {
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            let _ = (tx.headers(direction).normalized(), tx.headers(direction).names());
+            let body = tx.body(direction);
+            let (start, window) = body.window();
+            assert_eq!(start + window.len() as u64, body.kept_end(), "a window has one end");
+            assert!(window.len() <= 204_800, "a window beyond its limit");
+        }
+    }
+    let _ = (tx.is_complete(), tx.events().len());
+}
+
+fn hello(bytes: &[u8]) -> Outcome {
+    let client = ClientHello::parse(bytes);
+    let _ = (ja3(&client), ja4(Ja4Transport::Tcp, &client), ja4_raw(Ja4Transport::Quic, &client));
+    let server = ServerHello::parse(bytes);
+    let _ = ja3s(&server);
+    for extension in client.extensions.iter().chain(&server.extensions) {
+        assert!(bytes.get(extension.data.clone()).is_some(), "an extension outside its hello");
+    }
+    Outcome::shape(&format!("{client:?}{server:?}"))
+}
+
+fn talk(first: u8, pieces: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    for (flags, data) in pieces {
+        bytes.push(*flags);
+        bytes.extend_from_slice(&u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
+        bytes.extend_from_slice(data);
+    }
+    bytes
+}
+
+fn http_seeds() -> Vec<Vec<u8>> {
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n\
+        14\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x4c\x4a\x06\0\xc2\x41\x24\x35\x03\r\n0\r\nT: r\r\n\r\n";
+    vec![
+        talk(0, &[(0, b"GET /a%2f../b?c HTTP/1.1\r\nHost: h\r\n\r\n"), (1, chunked)]),
+        talk(0, &[(0, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"), (0x19, b"")]),
+        talk(
+            0,
+            &[(0, b"CONNECT h:1 HTTP/1.1\r\n\r\n"), (1, b"HTTP/1.1 200 k\r\n\r\n"), (0, b"SSH-")],
+        ),
+    ]
+}
+
+fn record(kind: u8, data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind, 3, 3];
+    bytes.extend_from_slice(&u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
+    bytes.extend_from_slice(data);
+    bytes
+}
+
+fn message(kind: u8, data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind, 0];
+    bytes.extend_from_slice(&u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
+    bytes.extend_from_slice(data);
+    bytes
+}
+
+fn client_hello() -> Vec<u8> {
+    let mut body = [&[3, 3][..], &[9; 32], &[0, 0, 4, 0x13, 1, 0x0a, 0x0a, 1, 0, 0, 31]].concat();
+    body.extend_from_slice(
+        b"\0\0\0\x0b\0\x09\0\0\x06hp.org\0\x10\0\x05\0\x03\x02h2\0\x2b\0\x03\x02\x03\x04",
+    );
+    body
+}
+
+fn server_hello() -> Vec<u8> {
+    [&[3, 3][..], &[7; 32], &[0, 0xc0, 0x2f, 0, 0, 6, 0, 43, 0, 2, 3, 3]].concat()
+}
+
+fn certificate() -> Vec<u8> {
+    let name = b"\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x0c\x02hp";
+    let san = b"\xa3\x15\x30\x13\x30\x11\x06\x03\x55\x1d\x11\x04\x0a\x30\x08\x82\x06hp.org";
+    let mut body = b"\xa0\x03\x02\x01\x02\x02\x02\x12\x34\x30\x00".to_vec();
+    body.extend_from_slice(name);
+    body.extend_from_slice(b"\x30\x1e\x17\x0d700101000000Z\x17\x0d300101000000Z");
+    body.extend_from_slice(name);
+    body.extend_from_slice(b"\x30\x00");
+    body.extend_from_slice(san);
+    let length = u8::try_from(body.len()).unwrap_or(0);
+    [&[0x30, length + 2, 0x30, length][..], &body].concat()
+}
+
+fn tls_seeds() -> Vec<Vec<u8>> {
+    let certificate = certificate();
+    let length = u8::try_from(certificate.len()).unwrap_or(0);
+    let chain = [&[0, 0, length + 3, 0, 0, length][..], &certificate].concat();
+    let server =
+        [record(22, &message(2, &server_hello())), record(22, &message(11, &chain))].concat();
+    vec![talk(
+        1,
+        &[
+            (0, &record(22, &message(1, &client_hello()))),
+            (1, &server),
+            (0, &[record(20, &[1]), record(21, &[2, 40])].concat()),
+            (1, &[record(20, &[1]), record(24, &[1, 0, 9]), record(23, b"data")].concat()),
+        ],
+    )]
+}
+
+fn ssh_seeds() -> Vec<Vec<u8>> {
+    let lists = [0, 0, 0, 1, b'a'].repeat(10);
+    let kex = [&[20][..], &[7; 16], &lists, &[0; 5]].concat();
+    let length = u8::try_from(kex.len() + 5).unwrap_or(0);
+    let packet = [&[0, 0, 0, length, 4][..], &kex, &[0; 4]].concat();
+    let opening = [b"SSH-2.0-a_1 c\r\n", &packet[..], &[0, 0, 0, 12, 10, 21], &[0; 10]].concat();
+    vec![talk(0, &[(0, &opening), (1, &opening)])]
+}
+
+fn smtp_seeds() -> Vec<Vec<u8>> {
+    let mail = b"DATA\r\nA: b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\
+        Content-Type: a/b; name=f\r\nContent-Transfer-Encoding: base64\r\n\r\naGk=\r\n--x--\r\n.\r\n";
+    vec![
+        talk(
+            2,
+            &[
+                (1, b"220 hp\r\n"),
+                (0, b"EHLO a\r\nMAIL FROM:<a>\r\nRCPT TO:<b>\r\n"),
+                (0, mail),
+                (1, b"250-a\r\n250 b\r\n250 c\r\n250 d\r\n354 e\r\n250 f\r\n"),
+            ],
+        ),
+        talk(
+            2,
+            &[
+                (0, b"EHLO a\r\nBDAT 7 LAST\r\nA: b\r\n\r"),
+                (0, b"STARTTLS\r\n"),
+                (1, b"220 x\r\n220 y\r\n"),
+            ],
+        ),
+    ]
+}
+
+fn dhcp() -> Vec<u8> {
+    let mut bytes = vec![1, 1, 6, 0];
+    bytes.resize(236, 0);
+    bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, 1, 55, 2, 1, 3, 255]);
+    bytes
+}
+
+fn datagram_seeds() -> Vec<Vec<u8>> {
+    let mut initial = b"\xc3\0\0\0\x01\x08\x83\x94\xc8\xf0\x3e\x51\x57\x08\0\0\x44\x9e".to_vec();
+    initial.resize(1_200, 0x5a);
+    vec![
+        talk(0x83, &[(0, DNS), (1, DNS)]),
+        talk(0x84, &[(0, &dhcp())]),
+        talk(0x85, &[(0, DNS)]),
+        talk(0x81, &[(0, &initial), (1, &initial)]),
+    ]
+}
