@@ -10,6 +10,9 @@
 //! [`SERVICES`]). A short session that worked (`ssh host uptime`) has that shape, too; therefore it
 //! is a suspicion until [`Limits::certain`] failures came without one session that lasted.
 //!
+//! What devices say in their syslog counts, too ([`Observation::LoginFailed`]), in a sum of its own:
+//! anybody can send a message in a device's name, so it is never more than a suspicion.
+//!
 //! Reference for failed logins by flow sizes: Hofstede, Hendriks, Sperotto, Pras, "SSH Compromise
 //! Detection using NetFlow/IPFIX", ACM CCR 44(5), 2014; Zeek, `base/protocols/ssh` (heuristic).
 
@@ -17,7 +20,9 @@ use std::net::IpAddr;
 
 use crate::{
     finding::{Finding, Weight, count, thousandths},
-    observation::{Answer, Connection, HOUR_NS, MINUTE_NS, Observation, Protocol, Service, TimeNs},
+    observation::{
+        self, Answer, Connection, HOUR_NS, MINUTE_NS, Mac, Observation, Protocol, Service, TimeNs,
+    },
     sketch::Distinct,
     table::{Seed, Table},
 };
@@ -122,6 +127,17 @@ impl Default for Limits {
     }
 }
 
+/// Service in findings about what devices say.
+const CLAIMED: &str = "a service that says so in its log";
+
+/// What is tried.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    server: IpAddr,
+    port: Option<u16>,
+    mac: Option<Mac>,
+}
+
 #[derive(Debug, Clone, Default)]
 struct Source {
     sum: f64,
@@ -151,9 +167,39 @@ impl BruteForce {
 
     /// Takes one fact.
     pub fn handle(&mut self, now_ns: TimeNs, fact: &Observation<'_>, out: &mut Vec<Finding>) {
-        let Observation::Ended(connection) = fact else {
+        match fact {
+            Observation::Ended(connection) => self.ended(now_ns, connection, out),
+            Observation::LoginFailed(login) => self.claimed(now_ns, login, out),
+            _ => {}
+        }
+    }
+
+    /// A device says that it refused somebody.
+    fn claimed(&mut self, now_ns: TimeNs, claim: &observation::Login, out: &mut Vec<Finding>) {
+        let limits = self.limits;
+        let make = || Source { first_ns: now_ns, ..Source::default() };
+        let Some(source) = self.sources.entry(&(claim.client, CLAIMED), make) else {
             return;
         };
+        source.hosts.add(&claim.server);
+        self.failures += 1;
+        source.fail(now_ns, &limits);
+        if source.verdict(now_ns, &limits).is_none()
+            || source
+                .told
+                .is_some_and(|(told_ns, _)| now_ns.saturating_sub(told_ns) < limits.told_ns_max)
+        {
+            return;
+        }
+        let weight = Weight::Suspicion;
+        source.told = Some((now_ns, weight));
+        self.findings += 1;
+        let target = Target { server: claim.server, port: None, mac: None };
+        out.push(source.finding(claim.client, target, CLAIMED, weight, now_ns, &limits));
+    }
+
+    /// A connection that may have been a login.
+    fn ended(&mut self, now_ns: TimeNs, connection: &Connection<'_>, out: &mut Vec<Finding>) {
         let Some((service, login)) = login(connection) else {
             return;
         };
@@ -175,7 +221,12 @@ impl BruteForce {
         };
         source.told = Some((now_ns, weight));
         self.findings += 1;
-        out.push(source.finding(connection, service, weight, now_ns, &limits));
+        let target = Target {
+            server: connection.destination,
+            port: Some(connection.destination_port),
+            mac: connection.source_mac,
+        };
+        out.push(source.finding(connection.source, target, service, weight, now_ns, &limits));
     }
 
     /// Named counters since the start.
@@ -219,25 +270,22 @@ impl Source {
 
     fn finding(
         &self,
-        connection: &Connection<'_>,
+        client: IpAddr,
+        target: Target,
         service: &str,
         weight: Weight,
         now_ns: TimeNs,
         limits: &Limits,
     ) -> Finding {
         let hosts = self.hosts.count();
-        let whom =
-            if hosts <= 1 { connection.destination.to_string() } else { format!("{hosts} hosts") };
+        let whom = if hosts <= 1 { target.server.to_string() } else { format!("{hosts} hosts") };
         let summary = format!(
-            "{} guesses passwords for {service} of {whom}: {} logins failed",
-            connection.source, self.failures,
+            "{client} guesses passwords for {service} of {whom}: {} logins failed",
+            self.failures,
         );
-        Finding::new("brute-force", "T1110", weight, connection.source, summary)
-            .by(connection.source_mac)
-            .against(
-                (hosts <= 1).then_some(connection.destination),
-                Some(connection.destination_port),
-            )
+        Finding::new("brute-force", "T1110", weight, client, summary)
+            .by(target.mac)
+            .against((hosts <= 1).then_some(target.server), target.port)
             .during(self.first_ns, now_ns)
             .because(vec![
                 ("failures", self.failures),
@@ -280,6 +328,22 @@ mod tests {
         let weights: Vec<_> = found.iter().map(|finding| finding.weight).collect();
         assert_eq!(weights, [Weight::Suspicion, Weight::Conviction]);
         assert_eq!(found[0].number("failures"), Some(13));
+    }
+
+    #[test]
+    fn what_devices_say_is_a_suspicion_once_and_never_more() {
+        let mut detector = BruteForce::new(Seed(1), Limits::default());
+        let mut out = Vec::new();
+        let claim = observation::Login {
+            client: "203.0.113.7".parse().unwrap(),
+            server: "10.0.0.5".parse().unwrap(),
+        };
+        for second in 0..200 {
+            let fact = Observation::LoginFailed(claim);
+            detector.handle(second * SECOND_NS, &fact, &mut out);
+        }
+        let weights: Vec<_> = out.iter().map(|finding| finding.weight).collect();
+        assert_eq!(weights, [Weight::Suspicion]);
     }
 
     #[test]

@@ -245,7 +245,8 @@ impl Behaviour {
             | Observation::TlsHello(_)
             | Observation::Arp(_)
             | Observation::RouterAdvertisement(_)
-            | Observation::Named(_) => {}
+            | Observation::Named(_)
+            | Observation::LoginFailed(_) => {}
         }
     }
 
@@ -284,6 +285,7 @@ impl Behaviour {
                 };
                 self.novelties.handle(now_ns, fact, around, out);
             }
+            Observation::LoginFailed(_) => self.brute.handle(now_ns, fact, out),
             Observation::Named(_) => {}
         }
     }

@@ -262,6 +262,15 @@ pub struct TlsHello<'a> {
     pub ja4: Option<&'a str>,
 }
 
+/// A login that a device says it refused (its syslog): the sender's claim, a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Login {
+    /// Who tried.
+    pub client: IpAddr,
+    /// The device that tells.
+    pub server: IpAddr,
+}
+
 /// Messages of DHCP that matter here (RFC 2131, option 53).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DhcpKind {
@@ -370,4 +379,6 @@ pub enum Observation<'a> {
     RouterAdvertisement(RouterAdvertisement),
     /// A device's name.
     Named(Named<'a>),
+    /// A login that a device refused.
+    LoginFailed(Login),
 }

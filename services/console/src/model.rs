@@ -539,6 +539,8 @@ impl Model {
                 let reason = clean::text(&reason, clean::TEXT_CHARS_MAX);
                 self.drill = Drill::Done { started, reason };
             }
+            // The console does not ask for it.
+            sensor::Reply::Reload { .. } => {}
             sensor::Reply::Error { code, reason } => {
                 self.live.fail(now, Source::Sensor, &format!("{code} {reason}"));
             }

@@ -35,3 +35,4 @@ pub use detector::{Alert, Detector, DropReason, Mode, Statistics, Verdict};
 pub use keywords::{Keyword, keywords};
 pub use rule::Rule;
 pub use ruleset::{Problem, Ruleset};
+pub use sets::Sets;

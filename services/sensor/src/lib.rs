@@ -1,22 +1,25 @@
 //! Packets to events.
 //!
 //! ```text
-//! live:    eBPF programs -> ring buffer -> core -> ledger
-//! replay:  capture -> the same records -> the same core -> EVE JSON
+//! live:    eBPF programs -> records -> core ------------> ledger
+//!          packets behind XDP -> traffic -> watch ------> ledger, EVE
+//! replay:  capture -> the same records and packets -> the same core and watch -> EVE, Zeek's logs
 //! ```
 //!
-//! [`core`] is pure and knows neither kernel nor files; [`live`] and [`replay`] are shells around
-//! it. Only `main`, tests and fuzzers call this crate; no other service imports it.
+//! [`core`] and [`watch`] are pure and know neither kernel nor files; [`live`] and [`replay`] are
+//! shells around them. Only `main`, tests and fuzzers call this crate; no other service imports it.
 
 pub mod bench;
 pub mod core;
 pub mod live;
+pub mod makenames;
 pub mod object;
 pub mod outputs;
 pub mod replay;
 pub mod syslog;
 pub mod testrules;
 pub mod verify;
+pub mod watch;
 
 /// An error and everything that it is made of, on one line.
 #[must_use]

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use hookprobe_sensor::{
     bench, causes,
     live::{self, Options},
-    object, replay, testrules, verify,
+    makenames, object, replay, testrules, verify,
 };
 
 /// Packets to events.
@@ -30,6 +30,12 @@ enum Mode {
         /// Socket of the ledger.
         #[arg(long, default_value = hookprobe_wire::LEDGER_SOCKET)]
         ledger: PathBuf,
+        /// Folder of rules (*.rules) and lists of names.
+        #[arg(long, default_value = hookprobe_wire::DETECTION_DIR)]
+        detection: PathBuf,
+        /// Folder for the model and the file of alerts.
+        #[arg(long, default_value = "/var/lib/hookprobe/sensor")]
+        state: PathBuf,
         /// Directory on a bpffs for the maps.
         #[arg(long, default_value = hookprobe_abi::PIN_DIR)]
         pin_dir: PathBuf,
@@ -62,6 +68,25 @@ enum Mode {
         /// One JSON object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Make one signed list of names for boxes out of lists that others publish.
+    MakeNames {
+        /// A list: hosts, adblock, rpz or plain; what it is about; where it is. The first list that
+        /// has a name counts.
+        #[arg(long = "list", required = true, value_name = "SYNTAX:CATEGORY:FILE")]
+        lists: Vec<makenames::Input>,
+        /// Ed25519 private key (PKCS#8, PEM).
+        #[arg(long, value_name = "PEM")]
+        key: PathBuf,
+        /// Number of the edition; boxes refuse an older one.
+        #[arg(long)]
+        serial: u64,
+        /// Days until boxes no longer use it.
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+        /// Where it goes; on the boot partition it is called hookprobe.names.
+        #[arg(long, default_value = "hookprobe.names")]
+        out: PathBuf,
     },
     /// Measure the XDP program.
     #[command(hide = true)]
@@ -121,9 +146,17 @@ impl From<Replay> for replay::Options {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().mode {
-        Mode::Live { object, site, ledger, pin_dir, interface } => {
+        Mode::Live { object, site, ledger, pin_dir, interface, detection, state } => {
             hookprobe_daemon::log::init();
-            let options = Options { object, site, ledger, pins: pin_dir, interfaces: interface };
+            let options = Options {
+                object,
+                site,
+                ledger,
+                pins: pin_dir,
+                interfaces: interface,
+                detection,
+                state,
+            };
             live::run(&options).map_err(|error| causes(&error))
         }
         Mode::Replay(arguments) => {
@@ -147,6 +180,10 @@ fn main() -> ExitCode {
         }
         Mode::Verify { tree, filter, json } => {
             return finish(verify::run(&tree, &filter, json).map_err(|error| causes(&error)));
+        }
+        Mode::MakeNames { lists, key, serial, days, out } => {
+            let options = makenames::Options { lists, key, serial, days, out };
+            makenames::run(&options).map_err(|error| causes(&error))
         }
         Mode::BenchXdp { object } => bench::run(&object)
             .map(|lines| {

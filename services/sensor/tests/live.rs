@@ -13,9 +13,9 @@ mod support;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::IpAddr,
+    net::{IpAddr, TcpListener},
     os::{
-        fd::{AsRawFd as _, RawFd},
+        fd::{AsFd as _, AsRawFd as _, RawFd},
         unix::{
             fs::{MetadataExt as _, PermissionsExt as _},
             net::{UnixListener, UnixStream},
@@ -24,20 +24,31 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use hookprobe_abi::{self as abi, Address, BlockEntry, Counter};
+use hookprobe_reputation::{
+    draft::{Draft, Edition, ListId},
+    format::{Category, ListInfo, PublicKey, Serial},
+    hash::HashKey,
+    lists::Entry,
+};
 use hookprobe_sensor::core::address::from_ip;
 use hookprobe_wire::{
-    Event, Hash, Seq,
+    Event, Hash, Seq, Severity,
     event::Alert,
     frame::{self, Decoder},
     ledger, sensor,
 };
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use sha2::Digest as _;
 
 /// How long anything may take here; a scan of silent ports takes 3 s, a drill 15 s.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -57,13 +68,16 @@ fn ip(text: &str) -> Address {
 /// Namespaces, a bpffs and a folder; all gone at the end.
 struct Lab {
     folder: tempfile::TempDir,
-    id: u32,
+    id: String,
 }
 
 impl Lab {
     fn new() -> Self {
+        static LABS: AtomicU32 = AtomicU32::new(0);
         let folder = tempfile::tempdir().unwrap();
-        let lab = Self { folder, id: std::process::id() };
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}{}", std::process::id(), ["a", "b", "c"][number as usize % 3]);
+        let lab = Self { folder, id };
         let (here, there) = (lab.here(), lab.there());
         let bpffs = lab.path("bpf");
         sh(&format!(
@@ -175,6 +189,11 @@ impl Running {
         command.arg("--ledger").arg(ledger);
         command.arg("--pin-dir").arg(lab.path("bpf/hookprobe"));
         command.args(["--interface", "hp0"]);
+        for (option, name) in
+            [("--site", "site.toml"), ("--detection", "detection"), ("--state", "state")]
+        {
+            command.arg(option).arg(lab.path(name));
+        }
         command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "sensor");
         let handed_over: RawFd = listener.as_raw_fd();
         // SAFETY: dup2 is async-signal-safe and touches nothing of this process.
@@ -395,4 +414,154 @@ fn drill(
     block(lab, "198.51.100.1");
     running.line("INFO drill result=blocked after_ms=");
     running.line("INFO first_drop source=198.51.100.1 ");
+}
+
+/// Runs `work` in the network namespace of the sensor.
+fn inside<T: Send + 'static>(lab: &Lab, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let namespace = fs::File::open(Path::new("/run/netns").join(lab.here())).unwrap();
+    let thread = thread::spawn(move || {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), network).unwrap();
+        work()
+    });
+    thread.join().unwrap()
+}
+
+/// A list that names one domain, and the key that signed it in hexadecimal.
+fn names() -> (Vec<u8>, String) {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let key: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
+    let info = ListInfo { category: Category::Malware, name: "test".into() };
+    let mut draft = Draft::new(HashKey([3; 16]), vec![info]).unwrap();
+    draft.add(ListId(0), Entry::Block(b"evil.example"));
+    let edition = Edition { serial: Serial(1), issued_s: 1, expires_s: u64::MAX };
+    let sign = |message: &[u8]| pair.sign(message).as_ref().try_into().unwrap();
+    let bytes = draft.sign(edition, PublicKey(key), sign).unwrap();
+    (bytes, key.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// `evil.example`, asked for by bash.
+const QUESTION: &str =
+    r"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04evil\x07example\x00\x00\x01\x00\x01";
+
+fn rule(sid: u32, text: &str) -> String {
+    format!("alert {text} sid:{sid}; rev:1; priority:2;)\n")
+}
+
+#[test]
+fn whole_packets_are_inspected() {
+    let Some(object) = support::object() else { return };
+    if Command::new("ip").arg("netns").output().is_err() {
+        println!("skipped: no ip command");
+        return;
+    }
+    let lab = Lab::new();
+    let (ledger_path, socket_path) = (lab.path("ledger.sock"), lab.path("sensor.sock"));
+    let (list, key) = names();
+    for folder in ["detection", "state"] {
+        fs::create_dir(lab.path(folder)).unwrap();
+    }
+    let site = format!(
+        "[detection]\nhome = [\"10.77.0.0/24\"]\nname_keys = [\"{key}\"]\nsyslog = {{ udp = 5514 }}\n"
+    );
+    fs::write(lab.path("site.toml"), site).unwrap();
+    fs::write(lab.path("detection/hookprobe.names"), list).unwrap();
+    let first = rule(1, "udp any any -> $HOME_NET 9999 (msg:\"needle\"; content:\"needle\";")
+        + &rule(
+            2,
+            "tcp any any -> any 7777 (flow:established,to_server; dsize:<9; content:\"one\"; flowbits:set,seen;",
+        )
+        + "alert tcp any any -> any any (no_such_keyword; sid:3;)\n";
+    fs::write(lab.path("detection/a.rules"), &first).unwrap();
+    let appended = play_ledger(&ledger_path);
+    let listener = UnixListener::bind(&socket_path).unwrap();
+    let running = Running::start(&lab, &object, &ledger_path, &listener);
+    running.line("INFO ready: watching 1 interface(s)");
+    until(&socket_path, "detect_rules_loaded", 2);
+    until(&socket_path, "behaviour_names_loaded", 1);
+    // The first append is asked twice, see `play_ledger`.
+    let next = || appended.recv_timeout(PATIENCE).unwrap().1;
+
+    // A rule, its evidence in EVE, and only one alert for fifty matches.
+    lab.peer(&format!("for i in $(seq 50); do echo -n needle > /dev/udp/{SENSOR}/9999; done"));
+    let (alert, _) = (next(), next());
+    assert_eq!((alert.detector.as_str(), alert.interface.as_str()), ("rule", "hp0"));
+    assert_eq!((alert.source.to_string(), alert.summary.as_str()), (PEER.into(), "needle"));
+    let reference = alert.reference.unwrap();
+    assert_eq!(reference.rule.map(|rule| rule.sid), Some(1));
+    let eve = fs::read_to_string(lab.path("state/eve.json")).unwrap();
+    let line = eve.lines().next().unwrap();
+    let digest = Hash::new(sha2::Sha256::digest(line).into());
+    assert_eq!(reference.record, Some(digest), "the ledger vouches for the line");
+
+    // A name of bad repute.
+    lab.peer(&format!("printf '{QUESTION}' > /dev/udp/{SENSOR}/53"));
+    let alert = next();
+    assert_eq!((alert.detector.as_str(), alert.severity), ("name.listed", Severity::Info));
+    assert!(alert.summary.contains("evil.example"), "{}", alert.summary);
+
+    // Other rules in the middle of a connection: its bits are still there.
+    let accepted = inside(&lab, || TcpListener::bind("0.0.0.0:7777").unwrap());
+    let served = thread::spawn(move || {
+        let mut text = Vec::new();
+        accepted.accept().unwrap().0.read_to_end(&mut text).unwrap();
+        text
+    });
+    let go = lab.path("go");
+    let script = format!(
+        "exec 3>/dev/tcp/{SENSOR}/7777; echo one >&3; for i in $(seq 500); do [ -e {go} ] && break; sleep 0.05; done; echo two >&3",
+        go = go.display()
+    );
+    thread::scope(|scope| {
+        scope.spawn(|| lab.peer(&script));
+        assert_eq!(next().reference.unwrap().rule.map(|rule| rule.sid), Some(2));
+        let second = first.clone()
+            + &rule(
+                4,
+                "tcp any any -> any 7777 (flow:established,to_server; flowbits:isset,seen; dsize:<9; content:\"two\";",
+            );
+        fs::write(lab.path("detection/a.rules"), second).unwrap();
+        let reply = ask(&socket_path, &sensor::Request::Reload);
+        assert!(matches!(reply, sensor::Reply::Reload { started: true, .. }), "{reply:?}");
+        running.line("INFO rules loaded=3 failed=1");
+        until(&socket_path, "rules_reloads", 2);
+        fs::write(&go, "").unwrap();
+        assert_eq!(next().reference.unwrap().rule.map(|rule| rule.sid), Some(4));
+    });
+    assert_eq!(served.join().unwrap(), b"one\ntwo\n");
+
+    // What a device says in its log.
+    lab.peer(&format!(
+        "for i in $(seq 20); do
+            echo -n '<86>sshd[1]: Failed password for root from 203.0.113.7 port 1 ssh2' > /dev/udp/{SENSOR}/5514
+        done"
+    ));
+    let alert = next();
+    assert_eq!((alert.detector.as_str(), alert.severity), ("brute-force", Severity::Info));
+    assert_eq!(alert.source.to_string(), "203.0.113.7");
+
+    // As of the last second.
+    until(&socket_path, "packets_received", 71);
+    let seen = status(&socket_path);
+    let count = |name: &str| seen.counters.iter().find(|one| one.name == name).unwrap().value;
+    assert_eq!(count("packets_lost"), 0);
+    assert_eq!(count("found_dropped"), 0);
+    assert_eq!(count("syslog_logins_failed"), 20);
+    assert_eq!(count("detect_alerts_repeated"), 49);
+    running.stop();
+    assert!(lab.path("state/model").exists(), "the model is kept");
+}
+
+/// Waits until a counter is as great.
+fn until(socket: &Path, name: &str, least: u64) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let seen = status(socket).counters.into_iter().find(|counter| counter.name == name);
+        if seen.is_some_and(|counter| counter.value >= least) {
+            return;
+        }
+        assert!(Instant::now() < end, "{name} stays below {least}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -44,6 +44,8 @@ pub const ATTEST_SOCKET: &str = "/run/hookprobe/attest.sock";
 pub const INIT_SOCKET: &str = "/run/hookprobe/init.sock";
 /// The site configuration that PID 1 accepted (always valid; defaults where the file was not).
 pub const SITE_FILE: &str = "/run/hookprobe/site.toml";
+/// Folder of rules and lists of names that PID 1 copied from the boot partition and measured.
+pub const DETECTION_DIR: &str = "/run/hookprobe/detection";
 
 /// Group whose members may connect to the sockets above.
 pub const CLIENTS_GID: u32 = 800;

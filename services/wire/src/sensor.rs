@@ -13,7 +13,7 @@ use crate::{
 /// Most flows in one [`Status`].
 pub const FLOWS_MAX: usize = 64;
 /// Most counters in one [`Status`].
-pub const COUNTERS_MAX: usize = 128;
+pub const COUNTERS_MAX: usize = 384;
 
 /// To the sensor.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -24,6 +24,9 @@ pub enum Request {
     /// Play the built-in harmless attack through the loaded XDP program.
     #[n(1)]
     Drill,
+    /// Read rules and lists of names again and put them in force without losing a packet.
+    #[n(2)]
+    Reload,
 }
 
 /// From the sensor.
@@ -36,6 +39,16 @@ pub enum Reply {
     #[n(1)]
     Drill {
         /// Whether it began.
+        #[n(0)]
+        started: bool,
+        /// Why not, or what to look for.
+        #[n(1)]
+        reason: String,
+    },
+    /// Rules and lists are being read; the log and the counters say when they are in force.
+    #[n(3)]
+    Reload {
+        /// Whether anything can be reloaded.
         #[n(0)]
         started: bool,
         /// Why not, or what to look for.

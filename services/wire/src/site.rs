@@ -17,6 +17,10 @@ pub const SITE_BYTES_MAX: usize = 64 * 1024;
 pub const INTERFACES_MAX: usize = 16;
 /// Most protected addresses that can be named.
 pub const ADMINISTRATORS_MAX: usize = 64;
+/// Most networks in [`Detection::home`].
+pub const HOME_MAX: usize = 64;
+/// Most keys in [`Detection::name_keys`].
+pub const NAME_KEYS_MAX: usize = 8;
 /// Longest block that policy may ask for: one day.
 pub const BLOCK_S_MAX: u64 = 86_400;
 
@@ -74,6 +78,8 @@ pub struct Site {
     /// Its interfaces; empty: every Ethernet interface is watched and the first one asks for an
     /// address by DHCP.
     pub interface: Vec<Interface>,
+    /// What is looked for.
+    pub detection: Detection,
     /// What is done about alerts.
     pub response: Response,
 }
@@ -156,6 +162,31 @@ impl Interface {
     }
 }
 
+/// What is looked for, and with what. Rules (`*.rules`) and lists of names stand beside the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Detection {
+    /// The site's networks, e.g. `10.20.0.0/24`: `$HOME_NET` of rules, and ours for the detectors.
+    /// Empty: private addresses.
+    pub home: Vec<String>,
+    /// Ed25519 keys, 64 hexadecimal digits each, whose lists of names are believed.
+    pub name_keys: Vec<String>,
+    /// Where syslog is listened to, on every address of the box.
+    pub syslog: Syslog,
+}
+
+/// Ports of the syslog listener; none: it does not listen there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Syslog {
+    /// Datagrams; 514 by custom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<u16>,
+    /// Connections; 601 by custom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<u16>,
+}
+
 /// What is done about alerts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -222,6 +253,7 @@ impl Site {
             }
             interface.addressing()?;
         }
+        self.check_detection()?;
         if !(1..=BLOCK_S_MAX).contains(&self.response.block_s) {
             return value(
                 "response.block_s",
@@ -239,12 +271,47 @@ impl Site {
         Ok(())
     }
 
+    fn check_detection(&self) -> Result<(), SiteError> {
+        let value = |key: &str, got: String, expected: &str| {
+            Err(SiteError::Value { key: key.into(), got, expected: expected.into() })
+        };
+        let Detection { home, name_keys, syslog: _ } = &self.detection;
+        if home.len() > HOME_MAX {
+            return value("detection.home", format!("{} entries", home.len()), "at most 64");
+        }
+        if let Some(wrong) = home.iter().find(|text| !is_network(text)) {
+            return value("detection.home", format!("{wrong:?}"), "networks such as 10.20.0.0/24");
+        }
+        if name_keys.len() > NAME_KEYS_MAX {
+            let got = format!("{} entries", name_keys.len());
+            return value("detection.name_keys", got, "at most 8");
+        }
+        let is_key =
+            |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match name_keys.iter().find(|text| !is_key(text)) {
+            Some(wrong) => value(
+                "detection.name_keys",
+                format!("{wrong:?}"),
+                "64 hexadecimal digits, as the publisher of the list names its key",
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// The text that [`Self::parse`] reads back to the same value.
     #[must_use]
     pub fn to_toml(&self) -> String {
         // Plain structs of strings and numbers always serialise.
         toml::to_string(self).unwrap_or_default()
     }
+}
+
+/// An address, a slash, and a prefix length that it can have.
+fn is_network(text: &str) -> bool {
+    let parts = text.split_once('/').and_then(|(address, prefix)| {
+        Some((address.parse::<IpAddr>().ok()?, prefix.parse::<u8>().ok()?))
+    });
+    parts.is_some_and(|(address, prefix)| prefix <= if address.is_ipv4() { 32 } else { 128 })
 }
 
 #[cfg(test)]
@@ -273,6 +340,11 @@ mod tests {
             role = "lan"
             address = "10.20.0.2/24"
             gateway = "10.20.0.1"
+            [detection]
+            home = ["10.20.0.0/24", "fd00::/8"]
+            name_keys = ["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
+            [detection.syslog]
+            udp = 514
             [response]
             mode = "autonomous"
             block_s = 60
@@ -292,6 +364,10 @@ mod tests {
         check("[node]\nname = \"a b\"\n", "node.name");
         check("[response]\nmode = \"kill\"\n", "line 2");
         check("[response]\nblock_s = 0\n", "block_s");
+        check("[detection]\nhome = [\"10.0.0.0\"]\n", "detection.home");
+        check("[detection]\nhome = [\"10.0.0.0/33\"]\n", "detection.home");
+        check("[detection]\nname_keys = [\"00\"]\n", "detection.name_keys");
+        check("[detection.syslog]\nudp = 70000\n", "line 2");
         check("[[interface]]\nname=\"eth0\"\nrole=\"lan\"\naddress=\"10.0.0.1\"\n", "address");
         check("[[interface]]\nname=\"eth0\"\nrole=\"lan\"\naddress=\"10.0.0.1/33\"\n", "address");
         assert_eq!(Site::parse(&[0xff]).unwrap_err(), SiteError::NotText);

@@ -85,7 +85,11 @@ fn every_message_has_its_old_bytes() {
             ledger::Reply::Error { code, reason },
         ],
     );
-    lines(&mut out, "sensor-request", &[sensor::Request::Status, sensor::Request::Drill]);
+    lines(
+        &mut out,
+        "sensor-request",
+        &[sensor::Request::Status, sensor::Request::Drill, sensor::Request::Reload],
+    );
     let (code, reason) = error();
     lines(
         &mut out,
@@ -93,7 +97,8 @@ fn every_message_has_its_old_bytes() {
         &[
             sensor_status([1; 4]),
             sensor::Reply::Drill { started: true, reason: reason.clone() },
-            sensor::Reply::Error { code, reason },
+            sensor::Reply::Error { code, reason: reason.clone() },
+            sensor::Reply::Reload { started: true, reason },
         ],
     );
     lines(&mut out, "response-request", &[response::Request::Status]);

@@ -113,7 +113,8 @@ impl Minutes {
             | Observation::Dhcp(_)
             | Observation::Arp(_)
             | Observation::RouterAdvertisement(_)
-            | Observation::Named(_) => {}
+            | Observation::Named(_)
+            | Observation::LoginFailed(_) => {}
         }
     }
 

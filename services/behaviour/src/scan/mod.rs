@@ -174,7 +174,8 @@ impl Scans {
             | Observation::Dhcp(_)
             | Observation::Arp(_)
             | Observation::RouterAdvertisement(_)
-            | Observation::Named(_) => {}
+            | Observation::Named(_)
+            | Observation::LoginFailed(_) => {}
         }
     }
 

@@ -47,26 +47,66 @@ struct Told {
     service: Service,
 }
 
+/// Who takes the facts: [`Behaviour`], or what holds one and looks at more than it does.
+pub trait Facts {
+    /// One fact that became known at `now_ns`.
+    fn handle(&mut self, now_ns: TimeNs, fact: &Observation<'_>, out: &mut Vec<Finding>);
+    /// Time passed; every older fact was handled.
+    fn tick(&mut self, now_ns: TimeNs, out: &mut Vec<Finding>);
+    /// The input is over.
+    fn finish(&mut self, out: &mut Vec<Finding>);
+    /// Named counters since the start.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+impl Facts for Behaviour {
+    fn handle(&mut self, now_ns: TimeNs, fact: &Observation<'_>, out: &mut Vec<Finding>) {
+        Self::handle(self, now_ns, fact, out);
+    }
+
+    fn tick(&mut self, now_ns: TimeNs, out: &mut Vec<Finding>) {
+        Self::tick(self, now_ns, out);
+    }
+
+    fn finish(&mut self, out: &mut Vec<Finding>) {
+        Self::finish(self, out);
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Self::counters(self)
+    }
+}
+
 /// The inspector.
 #[derive(Debug)]
-pub struct Glue {
-    behaviour: Behaviour,
+pub struct Glue<F: Facts = Behaviour> {
+    facts: F,
     slots: Vec<Told>,
     findings: Vec<Finding>,
     dropped: u64,
 }
 
-impl Glue {
+impl<F: Facts> Glue<F> {
     /// Around detectors.
     #[must_use]
-    pub fn new(behaviour: Behaviour) -> Self {
-        Self { behaviour, slots: Vec::new(), findings: Vec::new(), dropped: 0 }
+    pub fn new(facts: F) -> Self {
+        Self { facts, slots: Vec::new(), findings: Vec::new(), dropped: 0 }
     }
 
     /// The detectors.
     #[must_use]
-    pub fn behaviour(&self) -> &Behaviour {
-        &self.behaviour
+    pub fn facts(&self) -> &F {
+        &self.facts
+    }
+
+    /// The detectors, to be given something.
+    pub fn facts_mut(&mut self) -> &mut F {
+        &mut self.facts
+    }
+
+    /// Gives a fact that is not from packets.
+    pub fn hear(&mut self, now_ns: TimeNs, fact: &Observation<'_>) {
+        self.tell(now_ns, fact);
     }
 
     /// Takes what was found since the last call.
@@ -76,26 +116,26 @@ impl Glue {
 
     /// Lets waits end: once a second of the input's time, after the engine's own tick.
     pub fn tick(&mut self, now_ns: TimeNs) {
-        self.behaviour.tick(now_ns, &mut self.findings);
+        self.facts.tick(now_ns, &mut self.findings);
         self.bound();
     }
 
     /// The input is over; call it after the engine's `finish`.
     pub fn finish(&mut self) {
-        self.behaviour.finish(&mut self.findings);
+        self.facts.finish(&mut self.findings);
         self.bound();
     }
 
     /// Named counters since the start.
     #[must_use]
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = self.behaviour.counters();
+        let mut counters = self.facts.counters();
         counters.push(("findings_dropped", self.dropped));
         counters
     }
 
     fn tell(&mut self, now_ns: TimeNs, fact: &Observation<'_>) {
-        self.behaviour.handle(now_ns, fact, &mut self.findings);
+        self.facts.handle(now_ns, fact, &mut self.findings);
         self.bound();
     }
 
@@ -229,7 +269,7 @@ impl Glue {
     }
 }
 
-impl Inspector for Glue {
+impl<F: Facts> Inspector for Glue<F> {
     fn packet(&mut self, view: &mut View<'_, '_>) {
         let (packet, now_ns) = (view.packet, view.packet.time_ns);
         if packet.is_invalid {

@@ -111,6 +111,12 @@ impl Attachments {
         self.watched.iter().find(found).map(|(name, _)| name.as_str())
     }
 
+    /// Indices of those that are there.
+    #[must_use]
+    pub fn indices(&self) -> Vec<u32> {
+        self.watched.values().filter_map(|watched| watched.index).collect()
+    }
+
     /// For the status.
     #[must_use]
     pub fn interfaces(&self) -> Vec<Interface> {

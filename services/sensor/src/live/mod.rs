@@ -2,7 +2,7 @@
 //!
 //! One loop in one thread: records from the kernel, a beat five times a second, questions of
 //! clients, answers of the ledger. Nothing in it may wait: everything that can take long is a
-//! future beside it ([`ledger`], [`socket`]). No interface is a degraded state; an object that the
+//! future beside it ([`ledger`], [`socket`], [`syslog`]) or a thread ([`inspect`]). No interface is a degraded state; an object that the
 //! kernel refuses is the end, and PID 1 knows what to do about it.
 
 pub mod attach;
@@ -10,13 +10,18 @@ pub mod clock;
 pub mod drill;
 pub mod drops;
 pub mod host;
+pub mod inspect;
 pub mod interfaces;
 pub mod ledger;
+pub mod packets;
 pub mod ring;
+pub mod rotating;
 pub mod samples;
 pub mod sensor;
 pub mod socket;
 pub mod status;
+pub mod supplies;
+pub mod syslog;
 
 use std::{
     io,
@@ -39,8 +44,11 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::{interfaces::Wanted, sensor::Sensor};
-use crate::object::{Maps, Object, ObjectError, Rings};
+use self::{inspect::Inspection, interfaces::Wanted, sensor::Sensor, supplies::Supplies};
+use crate::{
+    object::{Maps, Object, ObjectError, Rings},
+    syslog::queue::Queue,
+};
 
 /// Period of the beat. 200 ms: the pause between two frames of a drill, and how late the end of a
 /// detector's wait is noticed at most.
@@ -63,6 +71,10 @@ pub struct Options {
     pub pins: PathBuf,
     /// Interfaces; empty: as the site configuration says.
     pub interfaces: Vec<String>,
+    /// Folder of rules and lists of names.
+    pub detection: PathBuf,
+    /// Folder of the sensor's own state.
+    pub state: PathBuf,
 }
 
 /// Why the service ends.
@@ -126,7 +138,18 @@ async fn serve(
     tokio::pin!(to_ledger, to_clients);
 
     let wanted = Wanted::new(&options.interfaces, &options.site);
+    let supplies = Supplies {
+        detection: options.detection.clone(),
+        state: options.state.clone(),
+        site: options.site.clone(),
+    };
+    let queue = Queue::default();
+    let to_devices = syslog::run(supplies.site().detection.syslog, queue.clone());
+    tokio::pin!(to_devices);
+    let (found, mut from_inspection) = mpsc::channel(inspect::FOUND_MAX);
+    let inspection = Inspection::start(supplies, found);
     let mut sensor = Sensor::new(object, maps, (samples, host), wanted, alerts, trouble);
+    sensor.inspect(inspection, queue.clone());
     sensor.second();
     let state = sensor.state();
     info!("ready: {state}");
@@ -157,6 +180,9 @@ async fn serve(
             }
             Some(call) = from_clients.recv() => sensor.answer(call),
             Some(told) = from_ledger.recv() => sensor.told(told),
+            Some(found) = from_inspection.recv() => sensor.found(found),
+            record = queue.pop() => sensor.heard(&record),
+            () = &mut to_devices => {}
             // Neither ends while the loop holds the other end of its channels.
             () = &mut to_ledger => break,
             () = &mut to_clients => break,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use hookprobe_abi::{self as abi, Record, kind};
+use hookprobe_abi::{self as abi, Record as Packet, kind};
+use hookprobe_behaviour::observation::Login;
 use hookprobe_wire::{
     Diagnostic, Severity,
     event::{Alert, Evidence},
-    sensor::{Reply, Request, Status},
+    sensor::{COUNTERS_MAX, Reply, Request, Status},
 };
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -17,8 +18,10 @@ use super::{
     drill::Drill,
     drops::Drops,
     host::Host,
+    inspect::{Found, Inspection},
     interfaces::Wanted,
     ledger::{QUEUE_MAX, Told},
+    packets::PacketsError,
     samples::Samples,
     socket::Call,
     status::{TopFlows, kernel_counters, named},
@@ -30,6 +33,11 @@ use crate::{
         scan::HELD_BACK,
     },
     object::{Maps, Object, Records},
+    syslog::{
+        Record, auth,
+        queue::{self, Queue},
+    },
+    watch::Scanners,
 };
 
 /// Records handled in one go, so that the beat is never late: about 5 ms.
@@ -62,13 +70,20 @@ pub struct Sensor {
     flows: TopFlows,
     counts: Counts,
     /// Trouble at start that does not pass.
-    trouble: Option<Diagnostic>,
+    trouble: Vec<Diagnostic>,
     /// Why the ledger can't be reached now.
     ledger_down: Option<String>,
     drops: Drops,
     lost_total: u64,
     lost_ns: Option<TimeNs>,
     is_drained: bool,
+    /// Of whole packets; none when the kernel refuses them.
+    inspection: Option<Inspection>,
+    scanners: Scanners,
+    messages: Queue,
+    messages_seen: queue::Counts,
+    messages_told_ns: Option<TimeNs>,
+    logins_failed: u64,
 }
 
 impl Sensor {
@@ -94,12 +109,57 @@ impl Sensor {
             drill: Drill::default(),
             flows: TopFlows::default(),
             counts: Counts::default(),
-            trouble,
+            trouble: trouble.into_iter().collect(),
             ledger_down: None,
             drops: Drops::default(),
             lost_total: 0,
             lost_ns: None,
             is_drained: true,
+            inspection: None,
+            scanners: Scanners::default(),
+            messages: Queue::default(),
+            messages_seen: queue::Counts::default(),
+            messages_told_ns: None,
+            logins_failed: 0,
+        }
+    }
+
+    /// What the inspection of packets finds will come, and what devices say in `messages`.
+    pub fn inspect(&mut self, inspection: Result<Inspection, PacketsError>, messages: Queue) {
+        self.messages = messages;
+        match inspection {
+            Ok(inspection) => self.inspection = Some(inspection),
+            Err(error) => {
+                let cause = crate::causes(&error);
+                warn!("{cause}");
+                self.trouble.push(Diagnostic {
+                    code: "HP-SN-073".into(),
+                    severity: Severity::Warn,
+                    object: "sensor".into(),
+                    cause: hookprobe_wire::text::escape(&cause, 200),
+                    remedy: "rules and protocols are not looked at, scans are; restart the sensor"
+                        .into(),
+                });
+            }
+        }
+    }
+
+    /// The inspection of packets is convinced of something.
+    pub fn found(&mut self, found: Found) {
+        let Found { mut alert, interface } = found;
+        if !self.scanners.is_news(boot_ns(), &alert.detector, alert.severity, alert.source) {
+            return;
+        }
+        alert.interface = self.interface_name(interface).unwrap_or_else(|| "-".into());
+        self.queue(alert);
+    }
+
+    /// A device said something.
+    pub fn heard(&mut self, record: &Record) {
+        let Some(failure) = auth::failure(record) else { return };
+        self.logins_failed += 1;
+        if let Some(inspection) = &mut self.inspection {
+            inspection.login(Login { client: failure.client, server: failure.server });
         }
     }
 
@@ -130,7 +190,7 @@ impl Sensor {
         self.is_drained
     }
 
-    fn record(&mut self, record: &Record) {
+    fn record(&mut self, record: &Packet) {
         if record.kind == kind::FIRST_DROP {
             info!(
                 source = %to_ip(&record.source),
@@ -144,7 +204,7 @@ impl Sensor {
     /// Five times a second: ends of waits, the next frame of a drill.
     pub fn beat(&mut self, records: &mut Records) {
         self.drain(records);
-        // Nobody reads the payload of live samples yet; that they come and are counted is shown.
+        // Whole packets are inspected instead; samples say by their number that the kernel sees.
         self.samples.drain(&mut self.rings.0, |_, _| {});
         self.host.drain(&mut self.rings.1);
         if self.is_drained {
@@ -160,6 +220,14 @@ impl Sensor {
     pub fn second(&mut self) {
         self.attachments.check(&mut self.object);
         self.host.second();
+        if let Some(inspection) = &mut self.inspection {
+            inspection.watch(self.attachments.indices());
+        }
+        if self.messages_told_ns.is_none_or(|at| boot_ns().saturating_sub(at) >= LOSS_SHOWN_NS) {
+            // What was lost since is shown for a minute.
+            self.messages_told_ns = Some(boot_ns());
+            self.messages_seen = self.messages.counts();
+        }
         let counts = self.maps.counters().unwrap_or([0; abi::COUNTERS]);
         let count = |counter: abi::Counter| counts.get(counter as usize).copied().unwrap_or(0);
         let dropped = abi::REASONS.iter().map(|reason| count(reason.dropped())).sum();
@@ -185,6 +253,7 @@ impl Sensor {
         let reply = match call.request {
             Request::Status => Reply::Status(self.status()),
             Request::Drill => self.start_drill(),
+            Request::Reload => self.reload(),
         };
         // A client that left does not want it.
         let _ = call.reply.send(reply);
@@ -231,8 +300,27 @@ impl Sensor {
         }
     }
 
+    fn reload(&mut self) -> Reply {
+        match &mut self.inspection {
+            Some(inspection) => {
+                inspection.reload();
+                Reply::Reload { started: true, reason: "being read; see the log".into() }
+            }
+            None => Reply::Reload {
+                started: false,
+                reason: "HP-SN-073 packets are not inspected; see the diagnostics".into(),
+            },
+        }
+    }
+
     fn send(&mut self, finding: &Finding) {
         let alert = self.to_alert(finding);
+        if self.scanners.is_news(boot_ns(), &alert.detector, alert.severity, alert.source) {
+            self.queue(alert);
+        }
+    }
+
+    fn queue(&mut self, alert: Alert) {
         info!(
             source = %alert.source,
             detector = %alert.detector,
@@ -250,8 +338,8 @@ impl Sensor {
     fn to_alert(&self, finding: &Finding) -> Alert {
         let is_drill =
             is_drill_source(&finding.source) && self.drill.owns(boot_ns(), &finding.source);
-        let interface = match self.attachments.name_of(finding.interface) {
-            Some(name) => name.to_owned(),
+        let interface = match self.interface_name(finding.interface) {
+            Some(name) => name,
             None if is_drill => "drill".into(),
             None => format!("if{}", finding.interface),
         };
@@ -271,6 +359,11 @@ impl Sensor {
             drill: is_drill,
             reference: None,
         }
+    }
+
+    /// Name of a watched interface.
+    fn interface_name(&self, index: u32) -> Option<String> {
+        self.attachments.name_of(index).map(str::to_owned)
     }
 
     fn start_drill(&mut self) -> Reply {
@@ -312,7 +405,17 @@ impl Sensor {
         let more = self.samples.counters().into_iter().chain(self.host.counters());
         counters.extend(more.map(|(name, value)| named(name, value)));
         let queued = QUEUE_MAX.saturating_sub(self.alerts.capacity());
+        if let Some(inspection) = &self.inspection {
+            counters.extend(inspection.counters().iter().map(|(name, value)| named(name, *value)));
+        }
+        let heard = self.messages.counts();
         for (name, value) in [
+            ("scan_doubles", self.scanners.doubles()),
+            ("syslog_received", heard.received),
+            ("syslog_faulty", heard.faulty),
+            ("syslog_dropped", heard.dropped),
+            ("syslog_limited", heard.limited),
+            ("syslog_logins_failed", self.logins_failed),
             ("alerts_queued", u64::try_from(queued).unwrap_or(u64::MAX)),
             ("alerts_acknowledged", self.counts.alerts_acknowledged),
             ("alerts_dropped", self.counts.alerts_dropped),
@@ -321,6 +424,8 @@ impl Sensor {
         ] {
             counters.push(named(name, value));
         }
+        // The wire takes so many; the last are the least.
+        counters.truncate(COUNTERS_MAX);
         Status {
             interfaces: self.attachments.interfaces(),
             counters,
@@ -332,6 +437,16 @@ impl Sensor {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut diagnostics = self.attachments.diagnostics();
         diagnostics.extend(self.trouble.clone());
+        diagnostics.extend(self.messages.counts().trouble(&self.messages_seen));
+        if self.inspection.as_ref().is_some_and(|inspection| !inspection.is_running()) {
+            diagnostics.push(Diagnostic {
+                code: "HP-SN-079".into(),
+                severity: Severity::Critical,
+                object: "sensor".into(),
+                cause: "the inspection of packets ended".into(),
+                remedy: "restart the sensor and report this line with its log".into(),
+            });
+        }
         diagnostics.extend(self.host.diagnostics());
         let warning = |code: &str, object: &str, cause: String, remedy: &str| Diagnostic {
             code: code.into(),
@@ -371,7 +486,7 @@ impl Sensor {
 }
 
 /// The record in an item of the ring buffer.
-fn parse_record(item: &[u8]) -> Option<Record> {
-    let bytes: &[u8; size_of::<Record>()] = item.try_into().ok()?;
+fn parse_record(item: &[u8]) -> Option<Packet> {
+    let bytes: &[u8; size_of::<Packet>()] = item.try_into().ok()?;
     Some(crate::object::record_from(bytes))
 }

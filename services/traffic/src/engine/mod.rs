@@ -104,6 +104,12 @@ impl Engine {
         self.config = Config { seed, ..config };
     }
 
+    /// Whether checksums of the frames from now on say anything: a card that computes them later
+    /// hands frames over without.
+    pub const fn validate_checksums(&mut self, is_validated: bool) {
+        self.config.stream.is_checksum_validated = is_validated;
+    }
+
     /// Flows in the table now, those that only wait for Zeek's timers included.
     #[must_use]
     pub fn flows(&self) -> u32 {

@@ -116,6 +116,12 @@ impl<W: Write> Writer<W> {
         Some(value)
     }
 
+    /// Where the lines go.
+    #[must_use]
+    pub fn output(&self) -> &W {
+        &self.out
+    }
+
     /// Gives back where the lines went.
     pub fn into_inner(self) -> W {
         self.out

@@ -1,0 +1,436 @@
+//! The inspection of whole packets: a thread of its own beside the loop.
+//!
+//! ```text
+//! ring of packets -> engine -> Watch (rules, detectors, model, names) -> Found -> loop -> ledger
+//!                                                                      -> EVE file of alerts
+//! ```
+//!
+//! The loop never waits for it and it never waits for the loop: what does not fit into the channel is
+//! dropped and counted, and so is what the kernel had no room for in the ring. Rules and lists are
+//! made ready in another thread and put in force between two packets.
+//!
+//! Time of the engine is CLOCK_BOOTTIME plus what it was behind 1970 when the thread began: it never
+//! jumps when somebody sets the clock. What is told carries the clock of now.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc as orders},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hookprobe_behaviour::{
+    finding::Finding,
+    model::forest::ForestSeed,
+    network::{Networks, Prefix},
+    observation::{Login, Observation},
+};
+use hookprobe_reputation::Reputation;
+use hookprobe_rules::{Ruleset, Sets};
+use hookprobe_traffic::{
+    config::Config,
+    engine::{Engine, Inspector, View},
+    flow::{Flow, Reason},
+    packet::{Frame, Link},
+    zeek::Connection,
+};
+use hookprobe_wire::{event::Alert, site::Site};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{
+    clock::{boot_ns, real_ns, to_real_ns},
+    packets::{PacketsError, Ring, Seen},
+    rotating::Rotating,
+    supplies::Supplies,
+};
+use crate::{
+    core::TimeNs,
+    outputs::{
+        eve::{self, Parts, Place, Signature, Types},
+        events,
+    },
+    watch::{Limits, Repeats, Settings, Told, Watch},
+};
+
+/// What waits for the loop. 256: as many as wait for the ledger.
+pub const FOUND_MAX: usize = 256;
+/// Orders that wait for the thread; it takes them five times a second at least.
+const ORDERS_MAX: usize = 64;
+/// How long the thread sleeps without packets: the latest end of a wait is noticed then.
+const POLL_MS: u16 = 200;
+/// Blocks in one go, so that orders and waits are never late.
+const BLOCKS_MAX: usize = 16;
+/// Flows at most. 50,000 take half of what the service may have; a site has some thousand.
+const FLOWS_MAX: u32 = 50_000;
+/// Bytes of streams at most.
+const STREAM_BYTES_MAX: usize = 24 << 20;
+/// How often the model is kept.
+const KEEP_NS: TimeNs = 3_600_000_000_000;
+/// How often counters are published.
+const SECOND_NS: TimeNs = 1_000_000_000;
+/// Name of the file of alerts, in the folder of the state.
+const EVE_FILE: &str = "eve.json";
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// With times since 1970 and without an interface.
+    pub alert: Alert,
+    /// Index of the interface of the packet that decided; 0 when none did.
+    pub interface: u32,
+}
+
+/// What the loop wants.
+enum Order {
+    Watch(Vec<u32>),
+    Rules(Arc<Ruleset>, Sets),
+    Names(Arc<Reputation>),
+    Login(Login),
+}
+
+/// The loop's end.
+pub struct Inspection {
+    orders: Option<orders::SyncSender<Order>>,
+    thread: Option<JoinHandle<()>>,
+    supplies: Supplies,
+    counters: Arc<Mutex<Vec<(String, u64)>>>,
+    watched: Vec<u32>,
+    orders_lost: u64,
+}
+
+impl Inspection {
+    /// Opens the ring and begins; rules and names follow as soon as they are read.
+    ///
+    /// # Errors
+    /// [`PacketsError`].
+    pub fn start(supplies: Supplies, found: mpsc::Sender<Found>) -> Result<Self, PacketsError> {
+        let ring = Ring::open()?;
+        let (sender, receiver) = orders::sync_channel(ORDERS_MAX);
+        let counters = Arc::new(Mutex::new(Vec::new()));
+        let work = Work::new(ring, receiver, &supplies, found, Arc::clone(&counters));
+        let thread = thread::Builder::new().name("inspect".into()).spawn(move || work.run());
+        let mut own = Self {
+            orders: Some(sender),
+            thread: thread.ok(),
+            supplies,
+            counters,
+            watched: Vec::new(),
+            orders_lost: 0,
+        };
+        own.reload();
+        Ok(own)
+    }
+
+    /// Reads rules and names again and puts them in force; packets and flows go on meanwhile.
+    pub fn reload(&mut self) {
+        let (Some(sender), supplies) = (self.orders.clone(), self.supplies.clone()) else { return };
+        let started = thread::Builder::new().name("supplies".into()).spawn(move || {
+            if let Some((rules, sets)) = supplies.rules() {
+                // Ends with the thread that would take it.
+                let _ = sender.send(Order::Rules(rules, sets));
+            }
+            if let Some(names) = supplies.names() {
+                let _ = sender.send(Order::Names(names));
+            }
+        });
+        if let Err(error) = started {
+            warn!("HP-SN-078 rules: {error}; not read, restart the sensor");
+        }
+    }
+
+    /// Inspects packets of these interfaces.
+    pub fn watch(&mut self, interfaces: Vec<u32>) {
+        if interfaces != self.watched && self.order(Order::Watch(interfaces.clone())) {
+            self.watched = interfaces;
+        }
+    }
+
+    /// A failed login that a device told of.
+    pub fn login(&mut self, login: Login) {
+        self.order(Order::Login(login));
+    }
+
+    /// Named counters, as of the last second.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        counters.push(("orders_lost".into(), self.orders_lost));
+        counters
+    }
+
+    /// Whether the thread still runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    fn order(&mut self, order: Order) -> bool {
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.try_send(order).is_ok());
+        self.orders_lost += u64::from(!sent);
+        sent
+    }
+}
+
+impl Drop for Inspection {
+    fn drop(&mut self) {
+        // The thread ends when nobody can order any more, and keeps the model.
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is said about packets on its way out.
+struct Out {
+    found: mpsc::Sender<Found>,
+    eve: eve::Writer<Rotating>,
+    repeats: Repeats,
+    interface: u32,
+    /// Of the engine's time, what is not time since the start.
+    epoch_ns: TimeNs,
+    dropped: u64,
+}
+
+impl Out {
+    fn send(&mut self, mut alert: Alert) {
+        let real = |time_ns: TimeNs| to_real_ns(time_ns.saturating_sub(self.epoch_ns));
+        (alert.first_ns, alert.decided_ns) = (real(alert.first_ns), real(alert.decided_ns));
+        if self.found.try_send(Found { alert, interface: self.interface }).is_err() {
+            self.dropped += 1;
+        }
+    }
+}
+
+impl Told for Out {
+    fn rule(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>) {
+        let record = self.eve.alert(signature, place);
+        let Some(alert) = events::of_rule(signature, place, "", record.as_ref()) else { return };
+        let now_ns = place.packet.time_ns;
+        if self.repeats.is_news(now_ns, signature.gid, signature.sid, alert.source) {
+            self.send(alert);
+        }
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let record = self.eve.finding(finding);
+        self.send(events::of_finding(finding, "", record.as_ref()));
+    }
+}
+
+/// What the engine shows packets to.
+struct Eyes {
+    watch: Watch,
+    out: Out,
+}
+
+impl Inspector for Eyes {
+    fn packet(&mut self, view: &mut View<'_, '_>) {
+        self.watch.packet(view, &mut self.out);
+    }
+
+    fn connection_end(&mut self, flow: &Flow, connection: &Connection) {
+        self.watch.connection_end(flow, connection);
+    }
+
+    fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
+        self.watch.flow_end(flow, reason);
+    }
+
+    fn reads_raw_streams(&self) -> bool {
+        self.watch.reads_raw_streams()
+    }
+}
+
+/// The thread's state.
+struct Work {
+    ring: Ring,
+    orders: orders::Receiver<Order>,
+    engine: Engine,
+    eyes: Eyes,
+    supplies: Supplies,
+    counters: Arc<Mutex<Vec<(String, u64)>>>,
+    published_ns: TimeNs,
+    kept_ns: TimeNs,
+    reloads: u64,
+}
+
+impl Work {
+    fn new(
+        ring: Ring,
+        orders: orders::Receiver<Order>,
+        supplies: &Supplies,
+        found: mpsc::Sender<Found>,
+        counters: Arc<Mutex<Vec<(String, u64)>>>,
+    ) -> Self {
+        let now_ns = boot_ns();
+        let alerts = Types::only(&["alert".to_owned()]).unwrap_or_default();
+        let eve = Rotating::new(supplies.state.join(EVE_FILE));
+        let out = Out {
+            found,
+            eve: eve::Writer::new(eve, alerts, Parts::default()),
+            repeats: Repeats::new(Limits::default()),
+            interface: 0,
+            epoch_ns: real_ns().saturating_sub(now_ns),
+            dropped: 0,
+        };
+        let watch = Watch::new(None, settings(supplies));
+        Self {
+            ring,
+            orders,
+            engine: Engine::new(engine_settings()),
+            eyes: Eyes { watch, out },
+            supplies: supplies.clone(),
+            counters,
+            published_ns: 0,
+            kept_ns: now_ns,
+            reloads: 0,
+        }
+    }
+
+    fn run(mut self) {
+        info!("inspecting packets");
+        while self.obey() {
+            self.wait();
+            for _ in 0..BLOCKS_MAX {
+                if !self.block() {
+                    break;
+                }
+            }
+            let now_ns = boot_ns();
+            if now_ns.saturating_sub(self.published_ns) >= SECOND_NS {
+                self.second(now_ns);
+            }
+        }
+        self.supplies.keep(self.eyes.watch.model());
+    }
+
+    fn wait(&self) {
+        let mut polled = [PollFd::new(self.ring.descriptor(), PollFlags::POLLIN)];
+        // Interrupted or out of memory: the ring is looked at all the same.
+        let _ = poll(&mut polled, PollTimeout::from(POLL_MS));
+    }
+
+    /// The frames of one block through the engine; `false` when there is none.
+    fn block(&mut self) -> bool {
+        let (now_ns, epoch_ns) = (boot_ns(), self.eyes.out.epoch_ns);
+        // Between the two clocks now: the kernel stamps frames with the one that can be set.
+        let behind_ns = real_ns().saturating_sub(now_ns);
+        let (engine, eyes) = (&mut self.engine, &mut self.eyes);
+        self.ring.block(|seen: Seen<'_>| {
+            let since_boot_ns = seen.real_ns.saturating_sub(behind_ns).min(now_ns);
+            eyes.out.interface = seen.interface;
+            engine.validate_checksums(!seen.has_no_checksum);
+            let frame = Frame {
+                time_ns: epoch_ns.saturating_add(since_boot_ns),
+                wire_bytes: seen.wire_bytes,
+                link: Link::Ethernet,
+                bytes: seen.bytes,
+            };
+            engine.handle(frame, eyes);
+        })
+    }
+
+    /// Once a second: waits end, counters are published, the model is kept now and then.
+    fn second(&mut self, now_ns: TimeNs) {
+        self.published_ns = now_ns;
+        self.eyes.out.interface = 0;
+        let time_ns = self.eyes.out.epoch_ns.saturating_add(now_ns);
+        self.engine.tick(time_ns, &mut self.eyes);
+        self.eyes.watch.tick(time_ns, &mut self.eyes.out);
+        let counters = self.numbers();
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+        if now_ns.saturating_sub(self.kept_ns) >= KEEP_NS {
+            self.kept_ns = now_ns;
+            let (supplies, model) = (self.supplies.clone(), self.eyes.watch.model().clone());
+            // The disk may be slow; a failure is said by it, one to begin costs an hour of learning.
+            let _ = thread::Builder::new().spawn(move || supplies.keep(&model));
+        }
+    }
+
+    fn numbers(&mut self) -> Vec<(String, u64)> {
+        let (received, lost) = self.ring.counts();
+        let out = &self.eyes.out;
+        let mut counters: Vec<(String, u64)> = vec![
+            ("packets_received".into(), received),
+            ("packets_lost".into(), lost),
+            ("found_dropped".into(), out.dropped),
+            ("rules_reloads".into(), self.reloads),
+            ("eve_lost".into(), self.eyes.out.eve.output().lost()),
+            ("flows_now".into(), self.engine.flows().into()),
+            ("stream_bytes_now".into(), self.engine.buffered_bytes() as u64),
+        ];
+        let named = |group: &'static str| {
+            move |(name, value): (&'static str, u64)| (format!("{group}_{name}"), value)
+        };
+        counters.extend(self.engine.counters().iter().map(named("traffic")));
+        counters.extend(self.eyes.watch.rule_counters().into_iter().map(named("detect")));
+        counters.extend(self.eyes.watch.behaviour_counters().into_iter().map(named("behaviour")));
+        counters.extend(out.repeats.counters().map(named("detect")));
+        counters
+    }
+
+    /// Does what the loop wants; `false` when it has gone.
+    fn obey(&mut self) -> bool {
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Watch(interfaces)) => {
+                    if let Err(error) = self.ring.watch(&interfaces) {
+                        warn!("{}", crate::causes(&error));
+                    }
+                }
+                Ok(Order::Rules(rules, sets)) => {
+                    self.reloads += 1;
+                    self.eyes.watch.reload(rules, sets);
+                }
+                Ok(Order::Names(names)) => drop(self.eyes.watch.set_names(names)),
+                Ok(Order::Login(login)) => {
+                    let time_ns = self.eyes.out.epoch_ns.saturating_add(boot_ns());
+                    let fact = Observation::LoginFailed(login);
+                    self.eyes.out.interface = 0;
+                    self.eyes.watch.hear(time_ns, &fact, &mut self.eyes.out);
+                }
+                Err(orders::TryRecvError::Empty) => return true,
+                Err(orders::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+}
+
+/// The engine as it is live: bounded by what the service may have.
+fn engine_settings() -> Config {
+    let mut config = Config { seed: random(), ..Config::default() };
+    config.flow.flows_max = FLOWS_MAX;
+    config.stream.bytes_max = STREAM_BYTES_MAX;
+    config
+}
+
+/// The detectors as they are live.
+fn settings(supplies: &Supplies) -> Settings {
+    let site: Site = supplies.site();
+    let home = site.detection.home.iter().filter_map(|text| {
+        let (address, length) = text.split_once('/')?;
+        Some(Prefix { address: address.parse().ok()?, length: length.parse().ok()? })
+    });
+    let behaviour = hookprobe_behaviour::Config {
+        seed: hookprobe_behaviour::Seed(random()),
+        networks: Networks::with(home),
+        ..hookprobe_behaviour::Config::default()
+    };
+    let model = supplies.model(ForestSeed(random()));
+    Settings { behaviour, model: Some(model), ..Settings::default() }
+}
+
+/// A secret that nobody outside knows.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Fails only before the kernel's generator is ready, which PID 1 waits for.
+    if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
+        return boot_ns();
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// Longest time that dropping an [`Inspection`] takes: one wait and the model's file.
+pub const END_MAX: Duration = Duration::from_secs(2);
