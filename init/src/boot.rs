@@ -12,6 +12,7 @@ use hookprobe_evidence::{
     pcr::PcrIndex,
     policy::ReleaseKey,
     signed::{ENVELOPE_BYTES_MAX, ENVELOPE_NAME, ENVELOPE_PATH, RELEASE_KEY_PATH, open_manifest},
+    site,
 };
 use hookprobe_wire::{
     CLIENTS_GID, Diagnostic, SENSOR_UID, SITE_FILE, SOCKET_DIR, Severity, control::Phase as Timed,
@@ -19,7 +20,7 @@ use hookprobe_wire::{
 };
 
 use crate::{
-    clock, coldplug,
+    clock, coldplug, detection,
     diagnostics::{Diagnostics, diagnostic, from_text},
     emergency::Emergency,
     hardening::{self, When},
@@ -500,10 +501,13 @@ fn envelope() -> Result<ReferenceManifest, String> {
 }
 
 fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
-    let bytes = state::read_site().unwrap_or_else(|error| {
+    let (bytes, (files, problems)) = state::read_site(detection::copy).unwrap_or_else(|error| {
         boot.report_text(&error.to_string(), Severity::Info);
-        Vec::new()
+        Default::default()
     });
+    for problem in &problems {
+        boot.report_text(problem, Severity::Warn);
+    }
     let sources = state::partitions(Path::new(state::BLOCK_CLASS), state::ESP_LABEL).len();
     if sources > 1 {
         boot.report(diagnostic(
@@ -515,7 +519,7 @@ fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
         ));
     }
     // Measured before a byte of it is looked at.
-    boot.meter.bytes(PcrIndex::SITE, measure::SITE_EVENT, &bytes);
+    boot.meter.bytes(PcrIndex::SITE, measure::SITE_EVENT, &site::measured(&bytes, &files));
     match Site::parse(&bytes) {
         Ok(site) => boot.site = site,
         Err(error) => boot.report_text(&error.to_string(), Severity::Warn),

@@ -14,6 +14,7 @@ pub mod boot;
 pub mod clock;
 pub mod coldplug;
 pub mod control;
+pub mod detection;
 pub mod devices;
 pub mod diagnostics;
 pub mod emergency;

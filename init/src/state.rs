@@ -70,12 +70,17 @@ pub enum SiteReadError {
 }
 
 /// Bytes of the site configuration; empty when there is no such file. One byte more than allowed
-/// is read at most, so that the parser sees that it is too long.
+/// is read at most, so that the parser sees that it is too long. `beside` is called with the
+/// partition's root while it is mounted.
 ///
 /// # Errors
 /// [`SiteReadError`].
-pub fn read_site() -> Result<Vec<u8>, SiteReadError> {
-    read_boot_file(SITE_NAME, SITE_BYTES_MAX)
+pub fn read_site<T>(beside: impl FnOnce(&Path) -> T) -> Result<(Vec<u8>, T), SiteReadError> {
+    on_boot_partition(|root| {
+        let bytes = read_bounded(&root.join(SITE_NAME), SITE_BYTES_MAX);
+        (bytes, beside(root))
+    })
+    .and_then(|(bytes, value)| Ok((bytes.map_err(SiteReadError::Read)?, value)))
 }
 
 /// Bytes of a file of the boot partition, at most one more than `most`; empty when it is not there.
@@ -83,18 +88,27 @@ pub fn read_site() -> Result<Vec<u8>, SiteReadError> {
 /// # Errors
 /// [`SiteReadError`].
 pub fn read_boot_file(name: &str, most: usize) -> Result<Vec<u8>, SiteReadError> {
+    on_boot_partition(|root| read_bounded(&root.join(name), most))?.map_err(SiteReadError::Read)
+}
+
+/// Mounts the boot partition, read only, for as long as `work` takes.
+fn on_boot_partition<T>(work: impl FnOnce(&Path) -> T) -> Result<T, SiteReadError> {
     let devices = partitions(Path::new(BLOCK_CLASS), ESP_LABEL);
     let device = devices.first().ok_or(SiteReadError::NoPartition)?;
     mount::directory(ESP, 0o700, 0, 0).map_err(SiteReadError::Read)?;
     mount::from(&device.display().to_string(), "vfat", ESP, DATA | MountFlags::RDONLY, "")
         .map_err(SiteReadError::Mount)?;
-    let bytes = read_bounded(&Path::new(ESP).join(name), most);
+    let value = work(Path::new(ESP));
     // A busy mount point can't be: nothing else runs yet. If it stays, it is read only.
     let _ = mount::remove(ESP);
-    bytes.map_err(SiteReadError::Read)
+    Ok(value)
 }
 
-fn read_bounded(path: &Path, most: usize) -> Result<Vec<u8>, std::io::Error> {
+/// A file's bytes, at most one more than `most`; empty when it is not there; never through a link.
+///
+/// # Errors
+/// What the system says.
+pub fn read_bounded(path: &Path, most: usize) -> Result<Vec<u8>, std::io::Error> {
     let opened = fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)

@@ -26,6 +26,7 @@ pub mod release;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
 pub mod signed;
+pub mod site;
 pub mod tcg;
 pub mod uki;
 

@@ -24,7 +24,7 @@ use crate::{
     public::{EndorsementKey, attestation_area, name_of},
     quote::{Binding, ClockInfo, Quote},
     release::phase_event,
-    signed, tcg,
+    signed, site, tcg,
 };
 
 /// The software TPM of the golden tests, whose endorsement key is borrowed.
@@ -156,7 +156,7 @@ impl Sample {
             &[5; 32],
         ));
         events.push(phase_event(&HashAlg::ALL));
-        events.push(event(PcrIndex::SITE, SITE_EVENT, &site));
+        events.push(event(PcrIndex::SITE, SITE_EVENT, &site::measured(&site, &[])));
         let firmware = firmware();
         let boot: Vec<Event> = firmware
             .iter()
@@ -216,7 +216,7 @@ impl Sample {
             nonce: Some(self.binding.nonce.to_vec()),
             exporter: self.binding.exporter.as_ref().map(|exporter| exporter.to_vec()),
             ak_name: Some(name_of(&self.ak_public())),
-            site: Some(Site::Bytes(self.site.clone())),
+            site: Some(Site::Bytes(site::measured(&self.site, &[]))),
             ek_roots: Some(vec![fixture("p384.root")]),
             ..Reference::default()
         }

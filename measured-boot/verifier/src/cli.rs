@@ -73,6 +73,9 @@ pub struct EvidenceArgs {
     /// The site configuration that the box should have.
     #[arg(long, value_name = "FILE")]
     pub site: Option<PathBuf>,
+    /// Rules and lists of names that stand beside it (with --site).
+    #[arg(long, value_name = "FILE", requires = "site")]
+    pub site_file: Vec<PathBuf>,
     /// Certificates that may have issued the endorsement key's (DER, or PEM with one or more).
     #[arg(long, value_name = "DER|PEM")]
     pub ek_root: Vec<PathBuf>,

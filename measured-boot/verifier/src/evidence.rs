@@ -15,7 +15,7 @@ use hookprobe_evidence::{
     bundle::Evidence,
     policy::ReleaseKey,
     quote::KeyName,
-    signed,
+    signed, site,
 };
 use p256::{
     ecdsa::{Signature, SigningKey, signature::Signer as _},
@@ -27,7 +27,9 @@ use crate::{
     app::{Output, format, read_evidence},
     cli::EvidenceArgs,
     error::VerifyError,
-    input::{self, KEY_BYTES_MAX, MANIFEST_FILE_BYTES_MAX, SITE_FILE_BYTES_MAX},
+    input::{
+        self, DETECTION_FILE_BYTES_MAX, KEY_BYTES_MAX, MANIFEST_FILE_BYTES_MAX, SITE_FILE_BYTES_MAX,
+    },
     report::{Exit, Report},
 };
 
@@ -100,7 +102,10 @@ pub fn load(arguments: &EvidenceArgs, key: Option<&SigningKey>) -> Result<Case, 
         reference.manifest = Some(manifest);
     }
     if let Some(path) = &arguments.site {
-        reference.site = Some(Site::Bytes(input::read(path, SITE_FILE_BYTES_MAX)?));
+        let configuration = input::read(path, SITE_FILE_BYTES_MAX)?;
+        let files = arguments.site_file.iter().map(|path| site_file(path));
+        let files = files.collect::<Result<Vec<site::File>, VerifyError>>()?;
+        reference.site = Some(Site::Bytes(site::measured(&configuration, &files)));
     }
     for path in &arguments.ek_root {
         let roots = certificates(&input::read(path, KEY_BYTES_MAX)?)
@@ -111,6 +116,16 @@ pub fn load(arguments: &EvidenceArgs, key: Option<&SigningKey>) -> Result<Case, 
         reference.memory = Some(previous(path, &reference, key, now_s)?);
     }
     Ok(Case { evidence, reference, now_s })
+}
+
+/// A file beside the site configuration.
+fn site_file(path: &Path) -> Result<site::File, VerifyError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if !site::is_file(name) {
+        let why = "the box does not use a file of this name; *.rules, hookprobe.names".into();
+        return Err(VerifyError::Read { path: path.to_owned(), why });
+    }
+    Ok(site::File::new(name, &input::read(path, DETECTION_FILE_BYTES_MAX)?))
 }
 
 fn signing_key(path: &Path) -> Result<SigningKey, VerifyError> {

@@ -22,6 +22,8 @@ pub const EVIDENCE_FILE_BYTES_MAX: u64 = EVIDENCE_BYTES_MAX as u64;
 pub const MANIFEST_FILE_BYTES_MAX: u64 = signed::ENVELOPE_BYTES_MAX as u64;
 /// Longest site configuration.
 pub const SITE_FILE_BYTES_MAX: u64 = SITE_BYTES_MAX as u64;
+/// Longest file of rules or names beside it.
+pub const DETECTION_FILE_BYTES_MAX: u64 = 40 << 20;
 /// Longest exported ledger: four million blocks of the usual 240 bytes.
 pub const LEDGER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Names the file with the release's public key, when `--release-key` does not.

@@ -7,7 +7,7 @@ use crate::{
     policy::PHASE_EVENT,
     quote::{ClockInfo, KeyName},
     sample::{self, Firmware, Sample, fixture},
-    signed,
+    signed, site,
 };
 
 /// Appraises what `change` makes of an intact box, against the intact box's reference.
@@ -253,7 +253,9 @@ fn the_site_register_holds_one_event() {
     let none = changed(|sample| sample.events.retain(|event| event.name != SITE_EVENT));
     refused(&none, "HP-MB-058");
     refused(&against(|reference| reference.site = Some(Site::Bytes(vec![]))), "HP-MB-059");
-    let digest = |bank: HashAlg| Some(Site::Digest(bank.digest(&[&Sample::new().site])));
+    let digest = |bank: HashAlg| {
+        Some(Site::Digest(bank.digest(&[&site::measured(&Sample::new().site, &[])])))
+    };
     assert_eq!(against(|r| r.site = digest(HashAlg::Sha256)).status, Status::Affirming);
     refused(&against(|r| r.site = digest(HashAlg::Sha384)), "HP-MB-059");
     let unknown = against(|reference| reference.site = None);
