@@ -195,12 +195,12 @@ pub fn drill(tree: &Tree, image: &Image, pcap: Option<&Path>) -> Result<String> 
     run::wait_ready(&mut vm)?;
     let mut drill = Drill { cable, attack, attacker, bystander, echo: 0, last: None };
     let mut before = Tally::default();
-    let alert = drill.wait(&mut vm, &mut before, "an alert", |line| {
-        line.verb() == "alert" && line.field("hash").is_some()
-    })?;
-    let cause = value(&alert, "hash")?.to_owned();
-    let mitigation = drill.wait(&mut vm, &mut before, "a mitigation of that alert", |line| {
-        line.verb() == "mitigation" && line.field("cause") == Some(cause.as_str())
+    let rule = if pcap.is_none() { Some(rule(&mut vm, &drill.cable, bystander)?) } else { None };
+    let mitigation =
+        drill.wait(&mut vm, &mut before, "a mitigation", |line| line.verb() == "mitigation")?;
+    let cause = value(&mitigation, "cause")?.to_owned();
+    let alert = drill.wait(&mut vm, &mut before, "the alert that it answers", |line| {
+        line.verb() == "alert" && line.field("hash") == Some(cause.as_str())
     })?;
     let source = value(&alert, "source")?.to_owned();
     let dropped = drill.wait(&mut vm, &mut before, "the first dropped packet", |line| {
@@ -212,7 +212,8 @@ pub fn drill(tree: &Tree, image: &Image, pcap: Option<&Path>) -> Result<String> 
         line.verb() == "drops"
             && line.number("total").is_some_and(|total| total >= after.attacker_sent)
     })?;
-    let text = trace(&alert, &mitigation, &dropped, &drops, (before, after))?;
+    let text = rule.unwrap_or_default();
+    let text = text + &trace(&alert, &mitigation, &dropped, &drops, (before, after))?;
     if pcap.is_none() && (before.attacker_answered == 0 || after.attacker_answered > 0) {
         return Err(Error::Check(format!("{text}the attacker is still answered, or never was")));
     }
@@ -221,6 +222,38 @@ pub fn drill(tree: &Tree, image: &Image, pcap: Option<&Path>) -> Result<String> 
     }
     vm.power_off()?;
     Ok(text)
+}
+
+/// Sends the datagram that a rule of the laboratory names, until its alert stands in the ledger.
+fn rule(vm: &mut Vm, cable: &Cable, from: Station) -> Result<String> {
+    let start = Instant::now();
+    loop {
+        cable.send(&wire::datagram(from, 9, b"hookprobe-lab"))?;
+        cable.drain()?;
+        std::thread::sleep(Duration::from_millis(100));
+        let all = vm.log.all();
+        let alert = all
+            .iter()
+            .find(|line| line.verb() == "alert" && line.field("detector") == Some("rule"));
+        if let Some(alert) = alert {
+            return Ok(format!(
+                "a rule matched a datagram of {}: block seq={} hash={}, {:.1} ms after its packet\n",
+                value(alert, "source")?,
+                value(alert, "seq")?,
+                value(alert, "hash")?,
+                number(alert, "acked_ns")?.saturating_sub(number(alert, "decided_ns")?) as f64
+                    / 1e6,
+            ));
+        }
+        if start.elapsed() > INCIDENT_WAIT {
+            return Err(Error::Guest {
+                what: "the alert of a rule".into(),
+                seconds: INCIDENT_WAIT.as_secs(),
+                phase: vm.log.last_phase(),
+                tail: vm.tail(),
+            });
+        }
+    }
 }
 
 fn trace(

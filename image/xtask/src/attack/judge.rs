@@ -12,6 +12,7 @@ use hookprobe_evidence::{
     manifest::ReferenceManifest,
     policy::ReleaseKey,
     signed::open_manifest,
+    site,
 };
 
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
     vm::tpm,
 };
 
+/// Rules of the laboratory.
+const RULES: (&str, &[u8]) = ("lab.rules", include_bytes!("../../../layout/lab.rules"));
 /// The site configuration of the laboratory.
 pub(super) const SITE: &[u8] = include_bytes!("../../../layout/lab-site.toml");
 
@@ -60,11 +63,16 @@ impl Judge {
             nonce: Some(nonce.to_vec()),
             // Attacks on an enrolled box add its key's name.
             first_contact: true,
-            site: Some(Site::Bytes(SITE.to_vec())),
+            site: Some(Site::Bytes(site::measured(SITE, &beside()))),
             ek_roots: Some(roots.collect::<Result<_>>()?),
             ..Reference::default()
         })
     }
+}
+
+/// What stands beside the laboratory's configuration.
+fn beside() -> [site::File; 1] {
+    [site::File::new(RULES.0, RULES.1)]
 }
 
 /// Seconds since 1970.

@@ -58,6 +58,9 @@ pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf>
     }
     if let Some(site) = &options.site {
         set_site(&dir, site)?;
+        for (name, bytes) in &options.beside {
+            set_beside(&dir, name, bytes)?;
+        }
     }
     if let Some(banks) = &options.tpm_banks {
         tpm::make(tree, &dir, banks)?;
@@ -75,6 +78,16 @@ pub fn set_site(dir: &Path, site: &[u8]) -> Result<()> {
     let file = dir.join("hookprobe.toml");
     fs::write(&file, site).map_err(at(&file))?;
     esp_put(&dir.join("disk.img"), &file, "hookprobe.toml")
+}
+
+/// Writes a file beside it.
+///
+/// # Errors
+/// What mtools says.
+pub fn set_beside(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let file = dir.join(name);
+    fs::write(&file, bytes).map_err(at(&file))?;
+    esp_put(&dir.join("disk.img"), &file, name)
 }
 
 /// Copies a file to a disk's boot partition.

@@ -70,6 +70,8 @@ pub struct Options {
     pub tpm_banks: Option<String>,
     /// Site configuration on the boot partition; none: as on a fresh image.
     pub site: Option<Vec<u8>>,
+    /// Files beside it: names and bytes.
+    pub beside: Vec<(String, Vec<u8>)>,
     /// Serial line.
     pub serial: Serial,
     /// Network cards: the first is the uplink, the second the LAN that the host plays.
@@ -92,6 +94,10 @@ impl Options {
             memory_mib: 1024,
             tpm_banks: Some("sha256,sha384".into()),
             site: Some(include_bytes!("../../../layout/lab-site.toml").to_vec()),
+            beside: vec![(
+                "lab.rules".into(),
+                include_bytes!("../../../layout/lab.rules").to_vec(),
+            )],
             serial: Serial::File,
             network: true,
             uki: None,

@@ -177,6 +177,18 @@ pub fn echo(from: Station, seq: u16) -> Vec<u8> {
     out
 }
 
+/// A UDP datagram from a station to the guest.
+#[must_use]
+pub fn datagram(from: Station, port: u16, payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(from.mac, GUEST_MAC)
+        .ipv4(from.address.octets(), GUEST.octets(), 64)
+        .udp(40_000, port);
+    let mut out = Vec::new();
+    // Into a Vec with a short payload: there is no error to have.
+    let _ = builder.write(&mut out, payload);
+    out
+}
+
 /// Ethernet header check: a frame long enough to be sent.
 #[must_use]
 pub fn is_frame(frame: &[u8]) -> bool {
