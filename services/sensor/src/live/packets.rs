@@ -43,7 +43,7 @@ const TAG_OFFSET: usize = 12;
 
 /// Why whole packets can't be had.
 #[derive(Debug, Error)]
-#[error("HP-SN-073 packets: {step}: {source}; only samples of flows are counted, see SECURITY.md")]
+#[error("HP-SN-085 packets: {step}: {source}; rules and protocols are not looked at, scans are")]
 pub struct PacketsError {
     /// What was tried.
     step: &'static str,

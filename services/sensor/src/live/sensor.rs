@@ -133,12 +133,11 @@ impl Sensor {
                 let cause = crate::causes(&error);
                 warn!("{cause}");
                 self.trouble.push(Diagnostic {
-                    code: "HP-SN-073".into(),
+                    code: "HP-SN-085".into(),
                     severity: Severity::Warn,
                     object: "sensor".into(),
                     cause: hookprobe_wire::text::escape(&cause, 200),
-                    remedy: "rules and protocols are not looked at, scans are; restart the sensor"
-                        .into(),
+                    remedy: "restart the sensor; without CAP_NET_RAW it stays so".into(),
                 });
             }
         }
@@ -308,7 +307,7 @@ impl Sensor {
             }
             None => Reply::Reload {
                 started: false,
-                reason: "HP-SN-073 packets are not inspected; see the diagnostics".into(),
+                reason: "HP-SN-085 packets are not inspected; see the diagnostics".into(),
             },
         }
     }
