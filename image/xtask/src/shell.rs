@@ -1,11 +1,18 @@
 //! Running other programs: what is run is shown on failure with the end of its output.
 
 use std::{
-    path::Path,
-    process::{Command, Stdio},
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
 };
 
-use crate::error::{Error, Result};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use crate::error::{Error, Result, at};
 
 /// Lines of output kept in an error.
 const TAIL_LINES: usize = 25;
@@ -62,6 +69,80 @@ pub fn show(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     Err(Error::Command { command: program, status: status.to_string(), tail: String::new() })
+}
+
+/// The same program, giving way to others.
+pub fn nice(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    nice
+}
+
+/// A program that runs beside this one, its output in a file. Dropping ends it.
+#[derive(Debug)]
+pub struct Beside {
+    program: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Beside {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`], [`Error::Io`].
+    pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let program = line(command);
+        let out = File::create(log).map_err(at(log))?;
+        let err = out.try_clone().map_err(at(log))?;
+        // A group of its own, so that all that it starts ends with it.
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .process_group(0)
+            .spawn()
+            .map_err(|source| Error::Spawn { program: program.clone(), source })?;
+        Ok(Self { program, log: log.into(), child })
+    }
+
+    /// Waits for its end and shows what it said.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when it failed, [`Error::Io`].
+    pub fn finish(mut self) -> Result<()> {
+        let status = self.child.wait().map_err(at(&self.log))?;
+        let said = fs::read_to_string(&self.log).map_err(at(&self.log))?;
+        print!("{said}");
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Command {
+            command: self.program.clone(),
+            status: status.to_string(),
+            tail: tail(&said, TAIL_LINES),
+        })
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait()
+            && let Ok(group) = i32::try_from(self.child.id())
+        {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
+    }
 }
 
 /// A step that takes a while: says so before it starts.

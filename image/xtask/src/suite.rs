@@ -4,12 +4,20 @@ mod interop;
 
 use std::process::Command;
 
-use crate::{compose, doctor, error::Result, programs, shell, tree::Tree, vm};
+use crate::{
+    compose, doctor,
+    error::Result,
+    programs, shell,
+    tree::{Image, Tree},
+    vm,
+};
 
 /// Version of cargo-deny that is installed below `target/tools`.
 const CARGO_DENY: &str = "0.20.2";
 /// Tests that need other people's tools and the logs of a booted box.
 const INTEROP: &str = "hookprobe-interop";
+/// Test programs that boot the image.
+const BOOT_TESTS: [&str; 4] = ["attacks", "boot", "contents", "faults"];
 /// Seconds of fuzzing per call of the test command, over all targets together.
 const FUZZ_SECONDS: &str = "60";
 
@@ -27,27 +35,15 @@ pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
     let image = compose::image(tree, install)?;
     // Asked once, before two machines at a time want to know.
     vm::probe(tree)?;
-    shell::step("running tests (unit, integration, boot)");
-    let mut tests = cargo(tree);
-    tests
-        .args(["test", "--locked"])
-        .env("HOOKPROBE_IMAGE", &image.dir)
-        .env("HOOKPROBE_EBPF", programs::object_path(tree));
     match package {
         Some(package) => {
             if package == INTEROP {
                 interop::prepare(tree, &image)?;
             }
-            tests.args(["--package", package])
+            let tests = &mut tests(tree);
+            shell::show(tests.args(["--package", package]).env("HOOKPROBE_IMAGE", &image.dir))?;
         }
-        None => tests.args(["--workspace", "--exclude", INTEROP]),
-    };
-    shell::show(&mut tests)?;
-    if package.is_none() {
-        interop::prepare(tree, &image)?;
-        shell::step("other people's tools read our logs and quotes");
-        shell::show(cargo(tree).args(["test", "--locked", "--package", INTEROP]))?;
-        fuzz(tree)?;
+        None => everything(tree, &image)?,
     }
     if !nix::unistd::geteuid().is_root() {
         println!("not root: tests of sandbox, namespaces and eBPF were skipped");
@@ -56,9 +52,41 @@ pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+fn tests(tree: &Tree) -> Command {
+    let mut tests = cargo(tree);
+    tests.args(["test", "--locked"]).env("HOOKPROBE_EBPF", programs::object_path(tree));
+    tests
+}
+
+/// The machines take most of the time and leave processors idle, so everything else runs beside
+/// them, and gives way to them.
+fn everything(tree: &Tree, image: &Image) -> Result<()> {
+    shell::step("compiling tests");
+    // The same packages each time: another choice has other features and compiles anew.
+    let all = ["--workspace", "--exclude", INTEROP];
+    shell::show(tests(tree).args(all).arg("--no-run"))?;
+    let log = tree.target("boot-tests.log");
+    shell::step(&format!("booting the image, in {} until it is shown below", log.display()));
+    let mut booting = tests(tree);
+    booting.args(all).env("HOOKPROBE_IMAGE", &image.dir);
+    for program in BOOT_TESTS {
+        booting.args(["--test", program]);
+    }
+    let booted = shell::Beside::start(&mut booting, &log)?;
+    shell::step("running tests (unit, integration); those that boot say that they are skipped");
+    // A failure here is said before the machines are waited for: dropping ends them.
+    shell::show(&mut shell::nice(tests(tree).args(all)))?;
+    fuzz(tree)?;
+    shell::step("waiting for the machines");
+    booted.finish()?;
+    interop::prepare(tree, image)?;
+    shell::step("other people's tools read our logs and quotes");
+    shell::show(cargo(tree).args(["test", "--locked", "--package", INTEROP]))
+}
+
 fn fuzz(tree: &Tree) -> Result<()> {
     shell::step("fuzzing every parser for a while");
-    shell::show(
+    shell::show(&mut shell::nice(
         cargo(tree)
             .args([
                 "run",
@@ -71,7 +99,7 @@ fn fuzz(tree: &Tree) -> Result<()> {
             .args(["--target-dir"])
             .arg(tree.target("fuzz"))
             .args(["--", "--seconds", FUZZ_SECONDS]),
-    )
+    ))
 }
 
 /// Format, clippy, licences.
