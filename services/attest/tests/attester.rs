@@ -234,6 +234,20 @@ fn firmware_that_changed_is_told_for_one_boot() {
 }
 
 #[test]
+fn a_clock_that_is_wrong_locks_nobody_out() {
+    let mut lab = Lab::new();
+    let seed = bytes(lab.start().2);
+    for (boot, seconds) in [0, u64::MAX, 4_000_000_000, 1].into_iter().enumerate() {
+        lab.seconds = seconds;
+        lab.reboot(u8::try_from(boot).unwrap() + 1);
+        let (mut attester, started, again) = lab.start();
+        assert_eq!((bytes(again), codes(&started), change(&started)), (seed, vec![], None));
+        let own = quote(&mut attester, Want::Own).unwrap().appraisal.unwrap();
+        assert_ne!(own.verdict, Verdict::Contraindicated, "{}", own.divergence);
+    }
+}
+
+#[test]
 fn without_a_tpm_there_is_a_seed_of_this_boot_and_nothing_else() {
     let mut lab = Lab::new();
     lab.present = false;

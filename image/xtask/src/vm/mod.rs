@@ -85,6 +85,8 @@ pub struct Options {
     pub tap: bool,
     /// An empty drive that the firmware tries to boot before the disk.
     pub empty_first: bool,
+    /// What the machine's clock says at its start, e.g. `1990-01-01T00:00:00`; none: the host's time.
+    pub clock: Option<String>,
 }
 
 impl Options {
@@ -103,6 +105,7 @@ impl Options {
             disk_prefix: String::new(),
             tap: false,
             empty_first: false,
+            clock: None,
         }
     }
 }
@@ -333,6 +336,9 @@ fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> 
     if options.tpm_banks.is_some() {
         add(&["-chardev", &format!("socket,id=tpm,path={}", path(tpm::SOCKET))]);
         add(&["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);
+    }
+    if let Some(clock) = &options.clock {
+        add(&["-rtc", &format!("base={clock}")]);
     }
     if options.network {
         add(&["-netdev", "user,id=uplink,restrict=on"]);

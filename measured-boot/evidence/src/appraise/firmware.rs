@@ -52,6 +52,7 @@ impl Run<'_> {
         };
         if let Some((pcr, measured)) = of(CODE) {
             let problem = Problem::FirmwareChanged { pcr, measured };
+            self.out.divergence.get_or_insert_with(|| problem.to_string());
             self.fail(|c| &mut c.executables, Claim::UNRECOGNIZED, &problem);
         }
         if let Some((pcr, measured)) = of(SETTINGS) {
