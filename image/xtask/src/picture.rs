@@ -10,6 +10,8 @@ use crate::{
     vm::{Options, Screen, Serial, Vm},
 };
 
+/// Title of the notice about the recovery key.
+const NOTICE: &str = "RECOVERY KEY NOT NOTED";
 const BEGIN: &str = "<!-- picture";
 const END: &str = "<!-- end of picture -->";
 
@@ -22,9 +24,12 @@ pub fn picture(tree: &Tree, image: &Image) -> Result<String> {
     let mut vm = Vm::start(tree, image, &options)?;
     run::wait_ready(&mut vm)?;
     let mut screen = Screen::plug(&vm)?;
-    // A late terminal asks for the whole screen; Escape puts the notice about the recovery key away.
-    screen.press("\u{1b}")?;
+    // A late terminal asks for the whole screen. A new box has a notice over it as soon as attest has
+    // told of the recovery key; Escape puts it away.
     screen.press("\u{c}1")?;
+    screen.wait(&[NOTICE])?;
+    screen.press("\u{1b}")?;
+    screen.wait_gone(NOTICE)?;
     screen.wait(&["ATTESTATION", "sensor         [ OK ]"])?;
     screen.press("d")?;
     screen.wait(&["drill"])?;

@@ -11,6 +11,7 @@
 
 mod cache;
 mod divergence;
+mod firmware;
 mod identity;
 mod problem;
 mod reference;
@@ -21,7 +22,8 @@ use std::{fmt::Display, sync::Arc};
 
 pub use cache::Cache;
 pub use divergence::{Divergence, first_divergence};
-pub use reference::{Memory, Reference, Site, VALIDITY_S};
+pub use firmware::firmware_of;
+pub use reference::{Firmware, Memory, Reference, Site, VALIDITY_S};
 pub use result::{
     Appraisal, Claim, Claims, Finding, LedgerHead, PROFILE, Register, Severity, Status,
 };
@@ -62,6 +64,7 @@ pub fn appraise_with(
         run.identity(&verified);
         let manifest = run.manifest(cache);
         run.registers(&verified, manifest.as_deref());
+        run.firmware_since(&verified);
         run.remember(&verified, manifest.as_deref());
     }
     run.finish()
@@ -257,6 +260,7 @@ impl<'a> Run<'a> {
                 .max(earlier.map(|memory| memory.generation))
                 .unwrap_or(0),
             explained,
+            firmware: self.firmware_to_remember(verified),
         });
     }
 

@@ -6,16 +6,24 @@
 
 use aes::cipher::KeyIvInit as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use p256::{
+    ProjectivePoint,
+    ecdsa::{SigningKey, VerifyingKey},
+};
 use rsa::{
     Oaep,
     rand_core::{TryCryptoRng, TryRng},
 };
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::{cursor::put_sized, public::EndorsementKey, quote::KeyName};
+use crate::{
+    cursor::put_sized,
+    public::{EncryptingKey, EndorsementKey},
+    quote::KeyName,
+};
 
-/// Random bytes that one credential needs: a seed and what OAEP adds.
+/// Random bytes that one credential needs: a seed and what OAEP adds, or a number to try twice.
 pub const RANDOM_BYTES: usize = SEED_BYTES + OAEP_BYTES;
 /// Longest secret: a digest of the endorsement key's name algorithm.
 pub const SECRET_BYTES_MAX: usize = 32;
@@ -60,24 +68,61 @@ pub fn make_credential(
     if secret.len() > SECRET_BYTES_MAX {
         return Err(CredentialError::Secret { got: secret.len() });
     }
-    let (seed, oaep) = random.split_at(SEED_BYTES);
-    let padding = Oaep::<Sha256>::new_with_label(LABEL);
-    let encrypted =
-        ek.key().encrypt(&mut Given(oaep), padding, seed).map_err(|_| CredentialError::Encrypt)?;
-
+    let (seed, encrypted) = match ek.key() {
+        EncryptingKey::Rsa(key) => rsa_seed(key, random),
+        EncryptingKey::P256(key) => p256_seed(key, random),
+    }
+    .ok_or(CredentialError::Encrypt)?;
     let mut identity = Vec::with_capacity(2 + SECRET_BYTES_MAX);
     put_sized(&mut identity, secret);
-    let key = kdfa(seed, b"STORAGE", name.as_bytes());
+    let key = kdfa(&seed, b"STORAGE", name.as_bytes());
     let (key, _) = key.split_at(AES_KEY_BYTES);
     cfb_mode::Encryptor::<aes::Aes128>::new_from_slices(key, &[0; 16])
         .map_err(|_| CredentialError::Encrypt)?
         .encrypt(&mut identity);
 
-    let integrity = hmac(&kdfa(seed, b"INTEGRITY", &[]), &[&identity, name.as_bytes()]);
+    let integrity = hmac(&kdfa(&seed, b"INTEGRITY", &[]), &[&identity, name.as_bytes()]);
     let mut credential = Vec::with_capacity(2 + 32 + identity.len());
     put_sized(&mut credential, &integrity);
     credential.extend_from_slice(&identity);
     Ok(Credential { credential, secret: encrypted })
+}
+
+/// A seed, and what the TPM takes it from: the seed itself under OAEP (Part 1, B.4 and B.10).
+fn rsa_seed(key: &rsa::PublicKey, random: &[u8; RANDOM_BYTES]) -> Option<([u8; 32], Vec<u8>)> {
+    let (seed, oaep) = random.split_at(SEED_BYTES);
+    let padding = Oaep::<Sha256>::new_with_label(LABEL);
+    let encrypted = key.encrypt(&mut Given(oaep), padding, seed).ok()?;
+    Some((seed.try_into().ok()?, encrypted))
+}
+
+/// The same of one-pass Diffie-Hellman: KDFe over the shared point, and our half (Part 1, C.6.1, C.6.4
+/// and 11.4.10.3).
+fn p256_seed(key: &VerifyingKey, random: &[u8; RANDOM_BYTES]) -> Option<([u8; 32], Vec<u8>)> {
+    // One number in 2^32 is none of the group: then the other half.
+    let ours =
+        random.chunks_exact(SEED_BYTES).find_map(|half| SigningKey::from_slice(half).ok())?;
+    let shared = ProjectivePoint::from(*key.as_affine()) * **ours.as_nonzero_scalar();
+    let shared = VerifyingKey::from_affine(shared.to_affine()).ok()?;
+    let (x, y) = coordinates(ours.verifying_key())?;
+    let seed = Sha256::new()
+        .chain_update(1u32.to_be_bytes())
+        .chain_update(coordinates(&shared)?.0)
+        .chain_update(LABEL)
+        .chain_update(x)
+        .chain_update(coordinates(key)?.0)
+        .finalize();
+    let mut point = Vec::with_capacity(2 * (2 + 32));
+    put_sized(&mut point, &x);
+    put_sized(&mut point, &y);
+    Some((seed.into(), point))
+}
+
+fn coordinates(key: &VerifyingKey) -> Option<([u8; 32], [u8; 32])> {
+    let sec1 = key.to_sec1_point(false);
+    let bytes = sec1.as_bytes().get(1..)?;
+    let (x, y) = bytes.split_at_checked(SEED_BYTES)?;
+    Some((x.try_into().ok()?, y.try_into().ok()?))
 }
 
 /// KDFa (Part 1, 11.4.10.2) with SHA-256, one block. The block is the same for every shorter output

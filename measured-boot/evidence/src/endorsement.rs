@@ -20,7 +20,11 @@ use x509_cert::{
     spki::SubjectPublicKeyInfoOwned,
 };
 
-use crate::{cursor::Cursor, public::EndorsementKey, tcg};
+use crate::{
+    cursor::Cursor,
+    public::{EncryptingKey, EndorsementKey},
+    tcg,
+};
 
 /// Longest certificate; those of TPMs have 0.7 to 1.5 KiB.
 const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
@@ -129,7 +133,10 @@ impl Certificate {
     #[must_use]
     pub fn is_of(&self, key: &EndorsementKey) -> bool {
         let info = self.parsed.tbs_certificate().subject_public_key_info();
-        rsa_key(info).is_some_and(|rsa| rsa == *key.key())
+        match key.key() {
+            EncryptingKey::Rsa(key) => rsa_key(info).is_some_and(|rsa| rsa == *key),
+            EncryptingKey::P256(key) => p256_key(info).is_some_and(|p256| p256 == *key),
+        }
     }
 
     /// Whether one of `roots` (DER) issued it, and it is valid at `now_s` (seconds since 1970).
@@ -212,16 +219,24 @@ fn verify(
     }
 }
 
+fn curve(key: &SubjectPublicKeyInfoOwned) -> Option<ObjectIdentifier> {
+    key.algorithm.parameters.as_ref()?.decode_as::<ObjectIdentifier>().ok()
+}
+
+fn p256_key(key: &SubjectPublicKeyInfoOwned) -> Option<p256::ecdsa::VerifyingKey> {
+    let point = key.subject_public_key.as_bytes().filter(|_| curve(key) == Some(P256))?;
+    p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()
+}
+
 fn ecdsa(key: &SubjectPublicKeyInfoOwned, digest: &[u8], signature: &[u8]) -> Option<bool> {
-    let curve = key.algorithm.parameters.as_ref()?.decode_as::<ObjectIdentifier>().ok()?;
-    let point = key.subject_public_key.as_bytes()?;
-    match curve {
+    match curve(key)? {
         P256 => {
-            let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()?;
+            let key = p256_key(key)?;
             let signature = p256::ecdsa::Signature::from_der(signature).ok()?;
             Some(key.verify_prehash(digest, &signature).is_ok())
         }
         P384 => {
+            let point = key.subject_public_key.as_bytes()?;
             let key = p384::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()?;
             let signature = p384::ecdsa::Signature::from_der(signature).ok()?;
             Some(key.verify_prehash(digest, &signature).is_ok())

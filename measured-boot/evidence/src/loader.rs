@@ -5,21 +5,30 @@
 //! the other system's own hash before that runs. All that comes after is public and could be
 //! extended by anybody. So every policy that releases a secret has this register in it.
 //!
-//! Predicted for the boot that the product is made for: a boot option runs the blob and nothing
-//! else ran before. A firmware that tried something else first measures more, and the box then
-//! needs its recovery key.
+//! Where the blob stands (a boot entry, the removable path, whichever disk) makes no difference: the
+//! path is in the event's data, its digest is the blob's hash. What does is how many boot options
+//! failed before the blob's turn came, an empty drive or a network without a server: each adds two
+//! events whose digests are constants. So what is accepted are the values for 0 to [`FAILED_MAX`] of
+//! them. In none of these did anything run that is not the blob or the kernel in it: a firmware that
+//! ran something else first measured that, and the box then needs its recovery key.
 
 use std::collections::BTreeMap;
 
 use crate::{
     digest::{Digest, HashAlg, Hasher},
-    manifest::ReferenceManifest,
-    pcr::{PcrIndex, PcrSet},
+    log::{Context, Event},
+    manifest::{ExpectedEvent, ReferenceManifest},
+    pcr::{PcrIndex, PcrSet, extend},
     uki::{self, RawLayout, UkiError},
 };
 
-/// EV_EFI_ACTION in front of the first boot option.
-const ACTION: &[u8] = b"Calling EFI Application from Boot Option";
+/// Boot options that may fail before the blob's: as many as a small computer lists (two drives, a
+/// card reader, network by IPv4, IPv6 and HTTP on one or two ports). More would cost policies.
+pub const FAILED_MAX: usize = 8;
+/// EV_EFI_ACTION in front of a boot option.
+pub(crate) const CALLING: &[u8] = b"Calling EFI Application from Boot Option";
+/// EV_EFI_ACTION behind one that failed or came back.
+pub(crate) const RETURNING: &[u8] = b"Returning from EFI Application from Boot Option";
 /// EV_SEPARATOR.
 const SEPARATOR: [u8; 4] = [0; 4];
 /// Offsets in the optional header of PE32+ (PE format, "Optional Header").
@@ -66,43 +75,84 @@ pub fn authenticode(image: &[u8], alg: HashAlg) -> Result<Digest, UkiError> {
     Ok(hasher.finish())
 }
 
-/// PCR 4 of a boot of `blob`.
+/// Events of PCR 4 of a boot of `blob` by the first boot option: action, separator, blob, kernel.
 ///
 /// # Errors
 /// [`UkiError::NotPe`] for the blob or the kernel in it.
-pub fn predict_pcr4(blob: &[u8], banks: &[HashAlg]) -> Result<BTreeMap<HashAlg, Digest>, UkiError> {
+pub fn events(blob: &[u8], banks: &[HashAlg]) -> Result<Vec<Event>, UkiError> {
     let kernel = uki::sections(blob)?
         .into_iter()
         .find(|section| section.name == ".linux")
         .ok_or(UkiError::NotPe("no section .linux"))?
         .content;
-    let mut pcrs = PcrSet::new();
-    let mut out = BTreeMap::new();
-    for bank in banks {
-        for digest in [
-            bank.digest(&[ACTION]),
-            bank.digest(&[&SEPARATOR]),
-            authenticode(blob, *bank)?,
-            authenticode(kernel, *bank)?,
-        ] {
-            pcrs.extend(PcrIndex::LOADER, &digest);
-        }
-        if let Some(value) = pcrs.get(*bank, PcrIndex::LOADER) {
-            out.insert(*bank, value.clone());
-        }
-    }
-    Ok(out)
+    let event = |name: &str, digest: &dyn Fn(HashAlg) -> Result<Digest, UkiError>| {
+        let digests = banks.iter().map(|bank| digest(*bank)).collect::<Result<_, _>>()?;
+        Ok(Event { pcr: PcrIndex::LOADER, digests, name: name.into(), context: Context::default() })
+    };
+    Ok(vec![
+        event("firmware:boot-option", &|bank| Ok(bank.digest(&[CALLING])))?,
+        event("firmware:separator", &|bank| Ok(bank.digest(&[&SEPARATOR])))?,
+        event("blob:uki", &|bank| authenticode(blob, bank))?,
+        event("blob:kernel", &|bank| authenticode(kernel, bank))?,
+    ])
 }
 
-/// Adds the prediction to a manifest.
+/// PCR 4 of a boot of `blob` by the first boot option.
 ///
 /// # Errors
-/// As [`predict_pcr4`].
+/// As [`events`].
+pub fn predict_pcr4(blob: &[u8], banks: &[HashAlg]) -> Result<BTreeMap<HashAlg, Digest>, UkiError> {
+    Ok(replay(&events(blob, banks)?))
+}
+
+fn replay(events: &[Event]) -> BTreeMap<HashAlg, Digest> {
+    let mut pcrs = PcrSet::new();
+    for digest in events.iter().flat_map(|event| &event.digests) {
+        pcrs.extend(PcrIndex::LOADER, digest);
+    }
+    pcrs.iter().map(|(bank, _, value)| (bank, value.clone())).collect()
+}
+
+/// Adds the prediction to a manifest: the events, and the value when the first option is the blob.
+///
+/// # Errors
+/// As [`events`].
 pub fn add_loader(manifest: &mut ReferenceManifest, blob: &[u8]) -> Result<(), UkiError> {
-    for (bank, value) in predict_pcr4(blob, &HashAlg::ALL)? {
+    let events = events(blob, &HashAlg::ALL)?;
+    for (bank, value) in replay(&events) {
         manifest.set_pcr(bank, PcrIndex::LOADER, &value);
     }
+    manifest.loader = events.iter().map(ExpectedEvent::from).collect();
     Ok(())
+}
+
+/// Values of PCR 4 with which nothing but the manifest's blob ran: at place `n` the one after `n` boot
+/// options that failed. Empty when the manifest predicts none; one when it has no events of it.
+#[must_use]
+pub fn accepted(manifest: &ReferenceManifest, bank: HashAlg) -> Vec<Digest> {
+    let Some(predicted) = manifest.pcr(bank, PcrIndex::LOADER) else {
+        return Vec::new();
+    };
+    let mut out = vec![predicted];
+    let events: Option<Vec<Digest>> =
+        manifest.loader.iter().map(|event| event.digest(bank)).collect();
+    let Some([calling, separator, blob, kernel]) = events.as_deref() else {
+        return out;
+    };
+    let returning = bank.digest(&[RETURNING]);
+    let mut before = extend(&extend(&Digest::zero(bank), calling), separator);
+    for _ in 0..FAILED_MAX {
+        before = extend(&extend(&before, &returning), calling);
+        out.push(extend(&extend(&before, blob), kernel));
+    }
+    out
+}
+
+/// Whether `digest` is of an event that any boot of the manifest's blob may have in PCR 4.
+pub(crate) fn is_known(manifest: &ReferenceManifest, digest: &Digest) -> bool {
+    let bank = digest.alg();
+    *digest == bank.digest(&[RETURNING])
+        || manifest.loader.iter().any(|event| event.digest(bank).as_ref() == Some(digest))
 }
 
 #[cfg(test)]
@@ -135,6 +185,36 @@ mod tests {
         let value = predict_pcr4(&blob(), &HashAlg::ALL).unwrap();
         assert_eq!(value.len(), HashAlg::ALL.len());
         assert!(predict_pcr4(&uki::tests::stub(), &[HashAlg::Sha256]).is_err());
+    }
+
+    #[test]
+    fn options_that_failed_are_predicted_and_nothing_else() {
+        let list = crate::closure::ServiceList { service: Vec::new() };
+        let mut manifest = ReferenceManifest::predict("1", 1, &list, |_| Ok(Vec::new())).unwrap();
+        assert_eq!(accepted(&manifest, HashAlg::Sha256), []);
+        add_loader(&mut manifest, &blob()).unwrap();
+        let events = events(&blob(), &HashAlg::ALL).unwrap();
+        for bank in HashAlg::ALL {
+            let values = accepted(&manifest, bank);
+            assert_eq!(values.len(), 1 + FAILED_MAX);
+            assert_eq!(values[0], predict_pcr4(&blob(), &[bank]).unwrap()[&bank]);
+            // As firmware does it: an option that can't be loaded, then ours.
+            let blob = authenticode(&blob(), bank).unwrap();
+            let order: [&[u8]; 4] = [CALLING, &SEPARATOR, RETURNING, CALLING];
+            let mut value = Digest::zero(bank);
+            for event in order {
+                value = extend(&value, &bank.digest(&[event]));
+            }
+            let kernel = events[3].digest(bank).unwrap();
+            assert_eq!(values[1], extend(&extend(&value, &blob), kernel));
+            // A program that ran and came back is none of them.
+            let other = extend(&value, &bank.digest(&[b"other"]));
+            assert!(!values.contains(&extend(&extend(&other, &blob), kernel)));
+            assert!(is_known(&manifest, &blob) && !is_known(&manifest, &bank.digest(&[b"other"])));
+        }
+        manifest.loader.clear();
+        assert_eq!(accepted(&manifest, HashAlg::Sha256).len(), 1);
+        assert_eq!(ReferenceManifest::parse(&manifest.to_json()), Ok(manifest));
     }
 
     proptest! {

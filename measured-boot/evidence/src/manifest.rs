@@ -38,6 +38,10 @@ pub struct ReferenceManifest {
     /// the image and in the boot blob's envelope.
     #[serde(default)]
     pub boot: Vec<ExpectedEvent>,
+    /// Expected events of PCR 4 in order, when the first boot option is the blob; see
+    /// [`crate::loader`]. Where `boot` is.
+    #[serde(default)]
+    pub loader: Vec<ExpectedEvent>,
     /// Signed TPM policies; only in the copy beside the image and in the boot blob's envelope.
     #[serde(default)]
     pub policies: Vec<SignedPolicy>,
@@ -51,6 +55,14 @@ pub struct ExpectedEvent {
     pub name: String,
     /// Bank -> hexadecimal digest.
     pub digests: BTreeMap<String, String>,
+}
+
+impl ExpectedEvent {
+    /// Its digest in a bank.
+    #[must_use]
+    pub fn digest(&self, bank: HashAlg) -> Option<Digest> {
+        Digest::from_hex(bank, self.digests.get(bank.name())?)
+    }
 }
 
 impl From<&Event> for ExpectedEvent {
@@ -77,7 +89,7 @@ pub enum ManifestError {
 }
 
 /// Format that this code writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 impl ReferenceManifest {
     /// Parses a manifest.
@@ -139,6 +151,7 @@ impl ReferenceManifest {
             pcrs: BTreeMap::new(),
             events: events.iter().map(ExpectedEvent::from).collect(),
             boot: Vec::new(),
+            loader: Vec::new(),
         };
         for (alg, index, digest) in crate::log::replay(&events).iter() {
             manifest.set_pcr(alg, index, digest);

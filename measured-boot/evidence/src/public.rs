@@ -1,5 +1,5 @@
 //! TPMT_PUBLIC (TPM 2.0 Library, Part 2, 12.2.4) of the two kinds of keys that the box has: P-256
-//! attestation keys and RSA-2048 endorsement keys.
+//! attestation keys, and endorsement keys of RSA 2048 or P-256.
 //!
 //! Must never happen here: a key with attributes under which it would sign, or decrypt, what others
 //! chose. Constants are those of Part 2, 6 and 8.3.
@@ -38,7 +38,7 @@ const EK_MODULUS_BITS: u16 = 2048;
 /// What an exponent of 0 in a public area stands for (Part 2, 12.2.3.5).
 const EXPONENT_DEFAULT: u32 = 65537;
 
-/// PolicySecret(TPM_RH_ENDORSEMENT), authPolicy of the template L-1 (TCG EK Credential Profile,
+/// PolicySecret(TPM_RH_ENDORSEMENT), authPolicy of the templates L-1 and L-2 (TCG EK Credential Profile,
 /// B.3.3 and B.6.2).
 const EK_POLICY: [u8; 32] = [
     0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24,
@@ -97,7 +97,6 @@ pub(crate) fn attestation_key(public: &[u8]) -> Result<p256::ecdsa::VerifyingKey
             "not restricted, signing only, made in its TPM and fixed to it",
         ));
     }
-    let short = malformed("cut short");
     if rest.u16_be().ok_or(malformed("cut short"))? != ALG_NULL {
         return Err(QuoteError::Key("a signing key with a symmetric algorithm"));
     }
@@ -105,16 +104,11 @@ pub(crate) fn attestation_key(public: &[u8]) -> Result<p256::ecdsa::VerifyingKey
     if words().ok_or(malformed("cut short"))? != [ALG_ECDSA, ALG_SHA256, CURVE_P256, ALG_NULL] {
         return Err(QuoteError::Key("not ECDSA with SHA-256 on P-256"));
     }
-    let mut point = || Some((rest.sized(COORDINATE_BYTES)?, rest.sized(COORDINATE_BYTES)?));
-    let (x, y) = point().ok_or(short)?;
+    let key = point(&mut rest)?;
     if !rest.is_empty() {
         return Err(malformed("bytes after the end"));
     }
-    let outside = || QuoteError::Key("no point on P-256");
-    let mut sec1 = vec![0x04];
-    sec1.extend_from_slice(&padded(x).ok_or_else(outside)?);
-    sec1.extend_from_slice(&padded(y).ok_or_else(outside)?);
-    p256::ecdsa::VerifyingKey::from_sec1_bytes(&sec1).map_err(|_| outside())
+    Ok(key)
 }
 
 /// TPMT_PUBLIC of an attestation key, as a TPM would make it.
@@ -135,40 +129,49 @@ pub(crate) fn attestation_area(key: &p256::ecdsa::VerifyingKey) -> Vec<u8> {
     out
 }
 
-/// An endorsement key: RSA 2048, restricted, decrypting, fixed to its TPM (template L-1).
+/// The encrypting half of an endorsement key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EncryptingKey {
+    /// RSA 2048.
+    Rsa(rsa::PublicKey),
+    /// A point on P-256; the type is a verifying key's, it verifies nothing.
+    P256(p256::ecdsa::VerifyingKey),
+}
+
+/// An endorsement key: restricted, decrypting, fixed to its TPM (TCG EK Credential Profile, templates
+/// L-1: RSA 2048, and L-2: P-256).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndorsementKey {
     name: KeyName,
-    key: rsa::PublicKey,
+    key: EncryptingKey,
 }
 
 impl EndorsementKey {
-    /// From a TPMT_PUBLIC; refuses what is not made by the template.
+    /// From a TPMT_PUBLIC; refuses what is not made by one of the templates.
     ///
     /// # Errors
     /// [`QuoteError::Malformed`], [`QuoteError::Key`].
     pub fn from_public(public: &[u8]) -> Result<Self, QuoteError> {
-        let Head { attributes, policy, mut rest } = head(public, ALG_RSA)?;
+        let p256 = public.starts_with(&ALG_ECC.to_be_bytes());
+        let Head { attributes, policy, mut rest } =
+            head(public, if p256 { ALG_ECC } else { ALG_RSA })?;
         let wanted = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRICTED | DECRYPT;
         if attributes & (wanted | SIGN | ENCRYPTED_DUPLICATION) != wanted || policy != EK_POLICY {
-            return Err(QuoteError::Key("endorsement key: not made by the template L-1"));
+            return Err(QuoteError::Key("endorsement key: not made by the template L-1 or L-2"));
         }
         let mut symmetric = || Some([rest.u16_be()?, rest.u16_be()?, rest.u16_be()?]);
         if symmetric().ok_or(malformed("cut short"))? != [ALG_AES, 128, ALG_CFB] {
             return Err(QuoteError::Key("endorsement key: not AES-128-CFB inside"));
         }
-        let mut parameters = || Some(([rest.u16_be()?, rest.u16_be()?], rest.u32_be()?));
-        let (scheme_bits, exponent) = parameters().ok_or(malformed("cut short"))?;
-        if scheme_bits != [ALG_NULL, EK_MODULUS_BITS] || ![0, EXPONENT_DEFAULT].contains(&exponent)
-        {
-            return Err(QuoteError::Key("endorsement key: not RSA 2048 with exponent 65537"));
+        let key = if p256 {
+            EncryptingKey::P256(endorsement_point(&mut rest)?)
+        } else {
+            EncryptingKey::Rsa(endorsement_modulus(&mut rest)?)
+        };
+        if !rest.is_empty() {
+            return Err(malformed("bytes after the end"));
         }
-        let bytes = usize::from(EK_MODULUS_BITS / 8);
-        let modulus = rest.sized(bytes).ok_or(malformed("cut short"))?;
-        if modulus.len() != bytes || !rest.is_empty() {
-            return Err(malformed("modulus of another length or bytes after the end"));
-        }
-        Ok(Self { name: name_of(public), key: rsa_key(modulus)? })
+        Ok(Self { name: name_of(public), key })
     }
 
     /// Its name.
@@ -179,7 +182,7 @@ impl EndorsementKey {
 
     /// Its encrypting half.
     #[must_use]
-    pub fn key(&self) -> &rsa::PublicKey {
+    pub fn key(&self) -> &EncryptingKey {
         &self.key
     }
 
@@ -196,6 +199,41 @@ impl EndorsementKey {
         };
         join(join(&ENDORSEMENT, &self.name).as_bytes(), name)
     }
+}
+
+/// TPMS_RSA_PARMS behind its symmetric part, and TPM2B_PUBLIC_KEY_RSA.
+fn endorsement_modulus(rest: &mut Cursor<'_>) -> Result<rsa::PublicKey, QuoteError> {
+    let mut parameters = || Some(([rest.u16_be()?, rest.u16_be()?], rest.u32_be()?));
+    let (scheme_bits, exponent) = parameters().ok_or(malformed("cut short"))?;
+    if scheme_bits != [ALG_NULL, EK_MODULUS_BITS] || ![0, EXPONENT_DEFAULT].contains(&exponent) {
+        return Err(QuoteError::Key("endorsement key: not RSA 2048 with exponent 65537"));
+    }
+    let bytes = usize::from(EK_MODULUS_BITS / 8);
+    let modulus = rest.sized(bytes).ok_or(malformed("cut short"))?;
+    if modulus.len() != bytes {
+        return Err(malformed("modulus of another length"));
+    }
+    rsa_key(modulus)
+}
+
+/// TPMS_ECC_PARMS behind its symmetric part, and TPMS_ECC_POINT.
+fn endorsement_point(rest: &mut Cursor<'_>) -> Result<p256::ecdsa::VerifyingKey, QuoteError> {
+    let mut words = || Some([rest.u16_be()?, rest.u16_be()?, rest.u16_be()?]);
+    if words().ok_or(malformed("cut short"))? != [ALG_NULL, CURVE_P256, ALG_NULL] {
+        return Err(QuoteError::Key("endorsement key: not on P-256, or with a scheme"));
+    }
+    point(rest)
+}
+
+/// TPMS_ECC_POINT on P-256.
+fn point(rest: &mut Cursor<'_>) -> Result<p256::ecdsa::VerifyingKey, QuoteError> {
+    let mut point = || Some((rest.sized(COORDINATE_BYTES)?, rest.sized(COORDINATE_BYTES)?));
+    let (x, y) = point().ok_or(malformed("cut short"))?;
+    let outside = || QuoteError::Key("no point on P-256");
+    let mut sec1 = vec![0x04];
+    sec1.extend_from_slice(&padded(x).ok_or_else(outside)?);
+    sec1.extend_from_slice(&padded(y).ok_or_else(outside)?);
+    p256::ecdsa::VerifyingKey::from_sec1_bytes(&sec1).map_err(|_| outside())
 }
 
 fn rsa_key(modulus: &[u8]) -> Result<rsa::PublicKey, QuoteError> {

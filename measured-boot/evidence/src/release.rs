@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     digest::{Digest, HashAlg, MultiHasher},
+    loader,
     log::{Context, Event},
     manifest::{ExpectedEvent, ReferenceManifest},
     pcr::{PcrIndex, PcrSet, extend},
@@ -91,52 +92,53 @@ pub fn sign_policies(
     let mut policies = Vec::new();
     for (bank, uki) in uki {
         for purpose in Purpose::ALL {
-            let approved = pcr_policy(purpose, &state(manifest, *bank, uki, purpose)?)?;
-            for generation in 1..=generation {
-                let digest = signed_digest(&approved, purpose, generation);
-                policies.push(SignedPolicy {
-                    purpose,
-                    generation,
-                    bank: bank.name().into(),
-                    digest: hex(&approved),
-                    signature: hex(&sign(&digest)),
-                });
+            for state in states(manifest, *bank, uki, purpose)? {
+                let approved = pcr_policy(purpose, &state)?;
+                for generation in 1..=generation {
+                    let digest = signed_digest(&approved, purpose, generation);
+                    policies.push(SignedPolicy {
+                        purpose,
+                        generation,
+                        bank: bank.name().into(),
+                        digest: hex(&approved),
+                        signature: hex(&sign(&digest)),
+                    });
+                }
             }
         }
     }
     Ok(policies)
 }
 
-/// Registers of `purpose` when its secret is used.
-fn state(
+/// Registers of `purpose` when its secret is used, for every way in which the firmware may come to
+/// run the blob and nothing else ([`loader::accepted`]).
+fn states(
     manifest: &ReferenceManifest,
     bank: HashAlg,
     uki: &Digest,
     purpose: Purpose,
-) -> Result<Vec<(PcrIndex, Digest)>, PolicyError> {
-    let services = manifest
-        .pcr(bank, PcrIndex::SERVICES)
-        .ok_or(PolicyError::Prediction { bank, pcr: PcrIndex::SERVICES.get() })?;
-    let loader = manifest
-        .pcr(bank, PcrIndex::LOADER)
-        .ok_or(PolicyError::Prediction { bank, pcr: PcrIndex::LOADER.get() })?;
-    let zero = Digest::zero(bank);
-    Ok(match purpose {
+) -> Result<Vec<Vec<(PcrIndex, Digest)>>, PolicyError> {
+    let missing = |pcr: PcrIndex| PolicyError::Prediction { bank, pcr: pcr.get() };
+    let services = manifest.pcr(bank, PcrIndex::SERVICES).ok_or(missing(PcrIndex::SERVICES))?;
+    let loaders = loader::accepted(manifest, bank);
+    if loaders.is_empty() {
+        return Err(missing(PcrIndex::LOADER));
+    }
+    let state = |loader| match purpose {
         Purpose::Volume => vec![
             (PcrIndex::LOADER, loader),
             (PcrIndex::UKI, uki.clone()),
-            (PcrIndex::SITE, zero.clone()),
-            (PcrIndex::SERVICES, services),
-            (PcrIndex::STATE, zero),
+            (PcrIndex::SITE, Digest::zero(bank)),
+            (PcrIndex::SERVICES, services.clone()),
+            (PcrIndex::STATE, Digest::zero(bank)),
         ],
-        Purpose::Ledger => {
-            vec![
-                (PcrIndex::LOADER, loader),
-                (PcrIndex::UKI, unlocked(bank, uki)),
-                (PcrIndex::SERVICES, services),
-            ]
-        }
-    })
+        Purpose::Ledger => vec![
+            (PcrIndex::LOADER, loader),
+            (PcrIndex::UKI, unlocked(bank, uki)),
+            (PcrIndex::SERVICES, services.clone()),
+        ],
+    };
+    Ok(loaders.into_iter().map(state).collect())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -167,8 +169,10 @@ mod tests {
             ReferenceManifest::predict("1.2.3", 3, &list, |_| Ok(Vec::new())).unwrap();
         for bank in HashAlg::ALL {
             manifest.set_pcr(bank, PcrIndex::SERVICES, &bank.digest(&[b"services"]));
-            manifest.set_pcr(bank, PcrIndex::LOADER, &bank.digest(&[b"loader"]));
         }
+        let kernel = uki::compose(&uki::tests::stub(), &[(".text", b"kernel")]).unwrap();
+        let blob = uki::compose(&uki::tests::stub(), &[(".linux", &kernel)]).unwrap();
+        loader::add_loader(&mut manifest, &blob).unwrap();
         manifest
     }
 
@@ -200,12 +204,13 @@ mod tests {
         add_boot(&mut predicted, &blob()).unwrap();
         assert_eq!(signed.pcrs, predicted.pcrs);
         let policies = signed.policies;
-        assert_eq!(policies.len(), 2 * 4 * 3);
+        assert_eq!(policies.len(), 2 * 4 * 3 * (1 + loader::FAILED_MAX));
         for policy in &policies {
             let bank = HashAlg::from_name(&policy.bank).unwrap();
             let approved = Digest::from_hex(HashAlg::Sha256, &policy.digest).unwrap();
-            let values = state(&manifest(), bank, &uki[&bank], policy.purpose).unwrap();
-            assert_eq!(approved.as_bytes(), pcr_policy(policy.purpose, &values).unwrap());
+            let states = states(&manifest(), bank, &uki[&bank], policy.purpose).unwrap();
+            let of = |state: &Vec<_>| pcr_policy(policy.purpose, state).unwrap();
+            assert_eq!(states.iter().filter(|state| of(state) == approved.as_bytes()).count(), 1);
             let digest = signed_digest(
                 &approved.as_bytes().try_into().unwrap(),
                 policy.purpose,

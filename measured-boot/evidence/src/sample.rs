@@ -17,6 +17,7 @@ use crate::{
     bundle::{self, Endorsement, EpochQuote, Evidence, Logs, PcrClaim, boot_nonce},
     closure::ServiceList,
     digest::{Digest, HashAlg},
+    loader,
     log::{self, Context, Event},
     manifest::{self, ExpectedEvent, ReferenceManifest},
     pcr::{PcrIndex, PcrSet},
@@ -170,6 +171,15 @@ impl Sample {
             manifest.set_pcr(bank, pcr, value);
         }
         manifest.boot = boot.iter().map(ExpectedEvent::from).collect();
+        let started: Vec<Event> = firmware
+            .iter()
+            .filter(|event| event.pcr == PcrIndex::LOADER.get())
+            .map(|f| event(PcrIndex::LOADER, "program", &f.measured))
+            .collect();
+        for (bank, pcr, value) in log::replay(&started).iter() {
+            manifest.set_pcr(bank, pcr, value);
+        }
+        manifest.loader = started.iter().map(ExpectedEvent::from).collect();
         let boot_id = "0123456789abcdef0123456789abcdef".to_owned();
         let epoch = Binding {
             nonce: boot_nonce(&boot_id).into(),
@@ -396,7 +406,13 @@ fn firmware() -> Vec<Firmware> {
         [&[1; 16][..], &10u64.to_le_bytes(), &1u64.to_le_bytes(), &name, &[1]].concat();
     let mut out = vec![same(0, 0x08, b"firmware 1.2")];
     out.push(same(7, 0x8000_0001, &secure_boot));
+    out.push(same(4, 0x8000_0007, loader::CALLING));
     out.extend((0..8).map(|pcr| same(pcr, 0x04, &[0; 4])));
+    // What is hashed of a program is not what the log says: its path is.
+    for (name, path) in [("the boot blob", "disk"), ("the kernel", "blob")] {
+        let (measured, data) = (name.as_bytes().to_vec(), path.as_bytes().to_vec());
+        out.push(Firmware { pcr: 4, kind: 0x8000_0003, measured, data });
+    }
     for section in [".linux", ".osrel", ".cmdline", ".initrd"] {
         let data = wide(&format!("{section}\0"));
         let name = format!("{section}\0").into_bytes();

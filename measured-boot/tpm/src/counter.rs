@@ -16,15 +16,13 @@ use tss_esapi::{
     structures::{NvPublic, NvPublicBuilder},
 };
 
-use crate::{Context, error::TrustError};
+use crate::{Context, error::TrustError, structures::EkKind};
 
 /// The boot counter, in the owner's range (TCG Registry of Reserved TPM 2.0 Handles, 2.2.2:
 /// 0x01800000 to 0x01bfffff); the low half is `HP` in ASCII.
 pub const EPOCH_INDEX: u32 = 0x0180_4850;
 /// A counter has eight bytes.
 const COUNTER_BYTES: u16 = 8;
-/// RSA 2048 certificate of the endorsement key (TCG EK Credential Profile, 2.2.1.4).
-const EK_CERTIFICATE_INDEX: u32 = 0x01c0_0002;
 /// Certificates have 1 to 2 KiB; NV memory has little more for everything.
 const CERTIFICATE_BYTES_MAX: usize = 4096;
 /// Bytes of one TPM2_NV_Read: every PC Client TPM takes that many.
@@ -86,11 +84,12 @@ impl Context {
     }
 
     /// The certificate, `None` where the maker stored none.
-    pub(crate) fn ek_certificate(&mut self) -> Result<Option<Vec<u8>>, TrustError> {
-        if !self.has_handle(EK_CERTIFICATE_INDEX)? {
+    pub(crate) fn ek_certificate(&mut self, kind: EkKind) -> Result<Option<Vec<u8>>, TrustError> {
+        let certificate = kind.certificate();
+        if !self.has_handle(certificate)? {
             return Ok(None);
         }
-        self.with_index(EK_CERTIFICATE_INDEX, |tpm, index, public| {
+        self.with_index(certificate, |tpm, index, public| {
             let size = public.data_size();
             if size > CERTIFICATE_BYTES_MAX {
                 return Err(TrustError::Unexpected {

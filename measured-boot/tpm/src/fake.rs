@@ -248,7 +248,7 @@ impl Trust for Fake {
         // As long as it should be, and odd.
         modulus[0] |= 0x80;
         modulus[structures::EK_MODULUS_BYTES - 1] |= 1;
-        let mut public = structures::EK_TEMPLATE.to_vec();
+        let mut public = structures::EkKind::Rsa.template();
         structures::sized(&mut public, &modulus);
         Ok(Endorsement {
             public: public.into(),

@@ -14,12 +14,10 @@ use tss_esapi::{
 use crate::{
     Context,
     error::TrustError,
-    structures::{self, SigningKind},
+    structures::{self, EkKind, SigningKind},
     trust::AkBlob,
 };
 
-/// Where the maker leaves the RSA endorsement key (TCG TPM v2.0 Provisioning Guidance, 7.8).
-const EK_HANDLE: u32 = 0x8101_0001;
 /// Longest part of a key or a credential that is taken: more than any TPM2B of a P-256 key has.
 const BLOB_BYTES_MAX: usize = 1024;
 /// Bytes of the secret by which the TPM proves to itself that both keys are in it.
@@ -38,28 +36,37 @@ impl Context {
         if let Some(ek) = &self.ek {
             return Ok(ek.handle);
         }
-        let ek = match self.persistent_ek()? {
+        let kind = self.ek_kind()?;
+        let ek = match self.persistent_ek(kind)? {
             Some(ek) => ek,
-            None => self.primary_ek()?,
+            None => self.primary_ek(kind)?,
         };
         let handle = ek.handle;
         self.ek = Some(ek);
         Ok(handle)
     }
 
+    /// The one that the maker certified; RSA when it certified both or none. What is under the key
+    /// depends on it, so it has to be the same at each boot: certificates do not come and go.
+    fn ek_kind(&mut self) -> Result<EkKind, TrustError> {
+        let certified = !self.has_handle(EkKind::Rsa.certificate())?
+            && self.has_handle(EkKind::P256.certificate())?;
+        Ok(if certified { EkKind::P256 } else { EkKind::Rsa })
+    }
+
     /// The maker's, when it is one of the template: that saves seconds on a discrete TPM.
-    fn persistent_ek(&mut self) -> Result<Option<LoadedKey>, TrustError> {
-        if !self.has_handle(EK_HANDLE)? {
+    fn persistent_ek(&mut self, kind: EkKind) -> Result<Option<LoadedKey>, TrustError> {
+        if !self.has_handle(kind.handle())? {
             return Ok(None);
         }
         const COMMAND: &str = "TPM2_ReadPublic";
-        let handle = PersistentTpmHandle::new(EK_HANDLE).map_err(TrustError::tpm(COMMAND))?;
+        let handle = PersistentTpmHandle::new(kind.handle()).map_err(TrustError::tpm(COMMAND))?;
         let mut object =
             self.call(COMMAND, |esys| esys.tr_from_tpm_public(TpmHandle::Persistent(handle)))?;
         let (public, _, _) =
             self.call(COMMAND, |esys| esys.read_public(KeyHandle::from(object)))?;
         let public = marshall(&public)?;
-        if is_ek(&public) {
+        if is_ek(&public, kind) {
             return Ok(Some(LoadedKey { handle: object.into(), public }));
         }
         self.esys.tr_close(&mut object).map_err(TrustError::tpm(COMMAND))?;
@@ -67,15 +74,13 @@ impl Context {
     }
 
     /// By the empty password: there is no key yet to salt a session with, and nothing secret is sent.
-    fn primary_ek(&mut self) -> Result<LoadedKey, TrustError> {
-        let mut template = structures::EK_TEMPLATE.to_vec();
-        structures::sized(&mut template, &[0; structures::EK_MODULUS_BYTES]);
-        let template = unmarshall(&template)?;
+    fn primary_ek(&mut self, kind: EkKind) -> Result<LoadedKey, TrustError> {
+        let template = unmarshall(&kind.public())?;
         let made = self.call_with(AuthSession::Password, "TPM2_CreatePrimary", |esys| {
             esys.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
         })?;
         let public = marshall(&made.out_public)?;
-        if !is_ek(&public) {
+        if !is_ek(&public, kind) {
             self.flush(made.key_handle.into())?;
             return Err(TrustError::Unexpected {
                 what: "the endorsement key is not made by its template",
@@ -97,9 +102,9 @@ impl Context {
 
     pub(crate) fn read_endorsement(&mut self) -> Result<Endorsement, TrustError> {
         self.ek()?;
-        let certificate = self.ek_certificate()?.map(Into::into);
-        let ek = self.ek.as_ref().ok_or(NOT_LOADED)?;
-        Ok(Endorsement { public: ek.public.clone().into(), certificate })
+        let public = self.ek.as_ref().ok_or(NOT_LOADED)?.public.clone();
+        let certificate = self.ek_certificate(EkKind::of(&public))?.map(Into::into);
+        Ok(Endorsement { public: public.into(), certificate })
     }
 
     /// Makes a P-256 key under the endorsement key; it is not loaded.
@@ -200,8 +205,8 @@ impl Context {
 
 const NOT_LOADED: TrustError = TrustError::Unexpected { what: "the endorsement key is not loaded" };
 
-fn is_ek(public: &[u8]) -> bool {
-    structures::is_made_from(public, &structures::EK_TEMPLATE, structures::EK_UNIQUE_BYTES)
+fn is_ek(public: &[u8], kind: EkKind) -> bool {
+    structures::is_made_from(public, &kind.template(), kind.unique_bytes())
 }
 
 /// By its template, and for an attestation key by the verifiers' own rules too.

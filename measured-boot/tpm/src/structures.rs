@@ -16,6 +16,9 @@ const ADMIN_WITH_POLICY: u32 = 1 << 7;
 /// TPMA_OBJECT: restricted, signs only what the TPM made.
 const RESTRICTED: u32 = 1 << 16;
 
+const ALG_RSA: u16 = 0x0001;
+const ALG_AES: u16 = 0x0006;
+const ALG_CFB: u16 = 0x0043;
 const ALG_KEYEDHASH: u16 = 0x0008;
 const ALG_HMAC: u16 = 0x0005;
 const ALG_SHA256: u16 = 0x000b;
@@ -96,23 +99,93 @@ pub(crate) fn is_made_from(public: &[u8], template: &[u8], unique_bytes: usize) 
         && public.starts_with(template)
 }
 
-/// TPMT_PUBLIC of an RSA-2048 endorsement key, without `unique` (TCG EK Credential Profile for TPM
-/// Family 2.0, template L-1, B.3.3): restricted decryption key, usable by
-/// PolicySecret(TPM_RH_ENDORSEMENT) only.
+/// PolicySecret(TPM_RH_ENDORSEMENT): nobody else may use an endorsement key.
 #[rustfmt::skip]
-pub(crate) const EK_TEMPLATE: [u8; 56] = [
-    0x00, 0x01, 0x00, 0x0b, 0x00, 0x03, 0x00, 0xb2, // RSA, SHA-256, attributes
-    0x00, 0x20,                                     // authPolicy
+const EK_POLICY: [u8; 32] = [
     0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24,
     0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
-    0x00, 0x06, 0x00, 0x80, 0x00, 0x43,             // AES-128-CFB for what is stored under it
-    0x00, 0x10, 0x08, 0x00,                         // no scheme, 2048 bits
-    0x00, 0x00, 0x00, 0x00,                         // exponent 65537
 ];
+/// TPMA_OBJECT of an endorsement key: fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy,
+/// restricted, decrypt.
+const EK_ATTRIBUTES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | ADMIN_WITH_POLICY | RESTRICTED | 1 << 17;
 /// Bytes of an RSA-2048 modulus.
 pub(crate) const EK_MODULUS_BYTES: usize = 256;
-/// `unique` of the endorsement key.
-pub(crate) const EK_UNIQUE_BYTES: usize = 2 + EK_MODULUS_BYTES;
+
+/// Which endorsement key (TCG EK Credential Profile for TPM Family 2.0, 2.2.1 and B.3.3, B.3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EkKind {
+    /// Template L-1: RSA 2048.
+    Rsa,
+    /// Template L-2: P-256.
+    P256,
+}
+
+impl EkKind {
+    /// Of an endorsement key's public area.
+    pub(crate) fn of(public: &[u8]) -> Self {
+        if public.starts_with(&ALG_ECC.to_be_bytes()) { Self::P256 } else { Self::Rsa }
+    }
+
+    /// Where the maker leaves the key (TCG TPM v2.0 Provisioning Guidance, 7.8).
+    pub(crate) fn handle(self) -> u32 {
+        match self {
+            Self::Rsa => 0x8101_0001,
+            Self::P256 => 0x8101_0002,
+        }
+    }
+
+    /// NV index of its certificate.
+    pub(crate) fn certificate(self) -> u32 {
+        match self {
+            Self::Rsa => 0x01c0_0002,
+            Self::P256 => 0x01c0_000a,
+        }
+    }
+
+    /// TPMT_PUBLIC without `unique`.
+    pub(crate) fn template(self) -> Template {
+        let mut out = Vec::with_capacity(64);
+        let alg = match self {
+            Self::Rsa => ALG_RSA,
+            Self::P256 => ALG_ECC,
+        };
+        head(&mut out, alg, EK_ATTRIBUTES, &EK_POLICY);
+        for word in [ALG_AES, 128, ALG_CFB, ALG_NULL] {
+            out.extend(word.to_be_bytes());
+        }
+        match self {
+            // 2048 bits, exponent 65537.
+            Self::Rsa => out.extend([0x08, 0x00, 0x00, 0x00, 0x00, 0x00]),
+            Self::P256 => {
+                for word in [ECC_NIST_P256, ALG_NULL] {
+                    out.extend(word.to_be_bytes());
+                }
+            }
+        }
+        out
+    }
+
+    /// TPMT_PUBLIC to make it from: `unique` is all zero.
+    pub(crate) fn public(self) -> Vec<u8> {
+        let mut out = self.template();
+        match self {
+            Self::Rsa => sized(&mut out, &[0; EK_MODULUS_BYTES]),
+            Self::P256 => {
+                sized(&mut out, &[0; 32]);
+                sized(&mut out, &[0; 32]);
+            }
+        }
+        out
+    }
+
+    /// Most bytes of `unique`.
+    pub(crate) fn unique_bytes(self) -> usize {
+        match self {
+            Self::Rsa => 2 + EK_MODULUS_BYTES,
+            Self::P256 => P256_UNIQUE_BYTES,
+        }
+    }
+}
 
 /// `unique` of a P-256 key: two sized coordinates of 32 bytes.
 pub(crate) const P256_UNIQUE_BYTES: usize = 2 * (2 + 32);

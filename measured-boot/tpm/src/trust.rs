@@ -88,8 +88,9 @@ pub trait Trust {
     /// Clock, reset and restart counters (TPM2_ReadClock).
     fn clock(&mut self) -> Result<ClockInfo, TrustError>;
 
-    /// The endorsement key (RSA 2048, TCG EK Credential Profile, template L-1; the persistent one
-    /// where the maker left it) and its certificate from NV memory.
+    /// The endorsement key and its certificate from NV memory: RSA 2048 (TCG EK Credential Profile,
+    /// template L-1), or P-256 (L-2) where the maker certified that one alone; the persistent one
+    /// where the maker left it.
     fn endorsement(&mut self) -> Result<Endorsement, TrustError>;
 
     /// Makes a P-256 attestation key under the endorsement key, then proves to itself by

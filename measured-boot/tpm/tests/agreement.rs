@@ -11,8 +11,8 @@ use hookprobe_evidence::{
     pcr::PcrIndex,
 };
 use hookprobe_init::tpm::{Tpm, TpmError};
+use hookprobe_swtpm::Swtpm;
 use hookprobe_tpm::{Context, PcrError};
-use support::Swtpm;
 
 const ALL_BANKS: &str = "sha1,sha256,sha384,sha512";
 const SERVICES: &str = include_str!("../../../image/rootfs/services.toml");
@@ -41,13 +41,13 @@ fn boot_events(list: &ServiceList, banks: &[HashAlg]) -> Vec<Event> {
 
 #[test]
 fn three_implementations_agree_in_every_bank() {
-    let Some(swtpm) = Swtpm::start(ALL_BANKS) else {
+    let Some(swtpm) = Swtpm::start_fresh(ALL_BANKS) else {
         return;
     };
     let list = ServiceList::parse(SERVICES).unwrap();
     let indexes = [PcrIndex::SITE, PcrIndex::SERVICES];
 
-    let mut init = Tpm::new(swtpm.transport());
+    let mut init = Tpm::new(support::data_channel(&swtpm));
     init.startup().unwrap();
     init.startup().expect("a started TPM is fine");
     let banks = init.banks().unwrap();
@@ -88,7 +88,7 @@ fn three_implementations_agree_in_every_bank() {
 
 #[test]
 fn extends_by_both_sides_add_up() {
-    let Some(swtpm) = Swtpm::start(ALL_BANKS) else {
+    let Some(swtpm) = Swtpm::start_fresh(ALL_BANKS) else {
         return;
     };
     let index = PcrIndex::SERVICES;
@@ -100,7 +100,7 @@ fn extends_by_both_sides_add_up() {
         }
     };
 
-    let mut init = Tpm::new(swtpm.transport());
+    let mut init = Tpm::new(support::data_channel(&swtpm));
     init.startup().unwrap();
     init.extend(index, &digests("by init")).unwrap();
     expect("by init");
@@ -111,7 +111,7 @@ fn extends_by_both_sides_add_up() {
     expect("by tpm2-tss");
     drop(tss);
 
-    let mut init = Tpm::new(swtpm.transport());
+    let mut init = Tpm::new(support::data_channel(&swtpm));
     for value in &expected {
         assert_eq!(&init.read(value.alg(), index).unwrap(), value);
     }
@@ -119,11 +119,11 @@ fn extends_by_both_sides_add_up() {
 
 #[test]
 fn inactive_banks_are_not_made_up() {
-    let Some(swtpm) = Swtpm::start("sha256,sha384") else {
+    let Some(swtpm) = Swtpm::start_fresh("sha256,sha384") else {
         return;
     };
     let index = PcrIndex::SERVICES;
-    let mut init = Tpm::new(swtpm.transport());
+    let mut init = Tpm::new(support::data_channel(&swtpm));
     init.startup().unwrap();
     assert_eq!(init.banks().unwrap(), [HashAlg::Sha256, HashAlg::Sha384]);
     assert_eq!(

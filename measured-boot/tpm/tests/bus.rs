@@ -12,9 +12,9 @@ use hookprobe_evidence::{
     policy::{self, Purpose},
     quote::{AttestationKey, Binding},
 };
+use hookprobe_swtpm::Swtpm;
 use hookprobe_tpm::{Context, Trust, TrustError};
 use release::Release;
-use support::Swtpm;
 use wiretap::Wiretap;
 
 /// Command codes (Part 2, 6.5.2).
@@ -32,7 +32,7 @@ fn registers(tpm: &mut Context) -> Vec<(PcrIndex, hookprobe_evidence::digest::Di
 
 #[test]
 fn no_secret_crosses_the_wire_in_the_clear() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let tap = Wiretap::on(&swtpm);
@@ -54,7 +54,7 @@ fn no_secret_crosses_the_wire_in_the_clear() {
 fn a_changed_answer_is_refused() {
     let release = Release::new(1);
     for command in [GET_TIME, NV_READ, HMAC, ACTIVATE_CREDENTIAL] {
-        let Some(swtpm) = Swtpm::start_booted("sha256") else {
+        let Some(swtpm) = Swtpm::start("sha256") else {
             return;
         };
         let tap = Wiretap::on(&swtpm);
@@ -91,7 +91,7 @@ fn a_changed_quote_is_refused_by_whoever_verifies_it() {
         head: None,
         root: None,
     };
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let tap = Wiretap::on(&swtpm);

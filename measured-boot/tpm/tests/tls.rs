@@ -10,6 +10,7 @@ mod support;
 
 use std::sync::Arc;
 
+use hookprobe_swtpm::Swtpm;
 use hookprobe_tpm::{
     Context, Trust, TrustError,
     tls::{EXPORTER_BYTES, EXPORTER_LABEL, TlsKey, TlsKeyBlob, TlsKeyError},
@@ -21,7 +22,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
     sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };
-use support::{Swtpm, left_over};
+use support::left_over;
 
 const NAME: &str = "box.example";
 
@@ -110,7 +111,7 @@ fn start(swtpm: &Swtpm) -> TlsKey {
 
 #[test]
 fn a_handshake_with_a_key_in_the_tpm() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let key = start(&swtpm);
@@ -130,8 +131,7 @@ fn a_handshake_with_a_key_in_the_tpm() {
 
 #[test]
 fn another_key_is_refused_by_the_client() {
-    let (Some(ours), Some(theirs)) = (Swtpm::start_booted("sha256"), Swtpm::start_booted("sha256"))
-    else {
+    let (Some(ours), Some(theirs)) = (Swtpm::start("sha256"), Swtpm::start("sha256")) else {
         return;
     };
     let (key, impostor) = (start(&ours), start(&theirs));
@@ -143,8 +143,7 @@ fn another_key_is_refused_by_the_client() {
 
 #[test]
 fn keys_of_other_tpms_and_purposes_are_refused_at_the_start() {
-    let (Some(one), Some(two)) = (Swtpm::start_booted("sha256"), Swtpm::start_booted("sha256"))
-    else {
+    let (Some(one), Some(two)) = (Swtpm::start("sha256"), Swtpm::start("sha256")) else {
         return;
     };
     let mut tpm = Context::open(&one.tcti()).unwrap();
@@ -162,7 +161,7 @@ fn keys_of_other_tpms_and_purposes_are_refused_at_the_start() {
 
 #[test]
 fn only_its_own_scheme_is_offered() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let key = start(&swtpm);

@@ -10,11 +10,12 @@ use hookprobe_evidence::{
     digest::HashAlg,
     endorsement::Certificate,
     pcr::PcrIndex,
-    public::EndorsementKey,
+    public::{EncryptingKey, EndorsementKey},
     quote::{AttestationKey, Binding, KeyName},
 };
+use hookprobe_swtpm::Swtpm;
 use hookprobe_tpm::{Context, EPOCH_INDEX, Trust, TrustError, trust::Selection};
-use support::{Swtpm, left_over, tool};
+use support::{left_over, tool};
 use tempfile::TempDir;
 
 fn selection() -> Selection {
@@ -41,7 +42,7 @@ fn certified_endorsement_key() {
     };
     let mut tpm = Context::open(&swtpm.tcti()).unwrap();
     let endorsement = tpm.endorsement().unwrap();
-    assert!(tpm.commands() <= 10, "{} commands", tpm.commands());
+    assert!(tpm.commands() <= 11, "{} commands", tpm.commands());
     let key = EndorsementKey::from_public(&endorsement.public).unwrap();
     let certificate = endorsement.certificate.expect("the maker's certificate");
     // The certificate is about this key, and nothing follows it.
@@ -61,7 +62,7 @@ fn certified_endorsement_key() {
 
 #[test]
 fn attestation_key_and_quote() {
-    let Some(swtpm) = Swtpm::start_booted("sha1,sha256,sha384,sha512") else {
+    let Some(swtpm) = Swtpm::start("sha1,sha256,sha384,sha512") else {
         return;
     };
     let mut tpm = Context::open(&swtpm.tcti()).unwrap();
@@ -98,7 +99,7 @@ fn attestation_key_and_quote() {
     drop(tpm);
     assert_eq!(left_over(&swtpm), 0);
 
-    let Some(other) = Swtpm::start_booted("sha256") else {
+    let Some(other) = Swtpm::start("sha256") else {
         return;
     };
     let mut tpm = Context::open(&other.tcti()).unwrap();
@@ -109,7 +110,7 @@ fn attestation_key_and_quote() {
 
 #[test]
 fn quotes_of_several_banks_and_of_banks_that_are_not_there() {
-    let Some(swtpm) = Swtpm::start_booted("sha256,sha384") else {
+    let Some(swtpm) = Swtpm::start("sha256,sha384") else {
         return;
     };
     let mut tpm = Context::open(&swtpm.tcti()).unwrap();
@@ -127,7 +128,7 @@ fn quotes_of_several_banks_and_of_banks_that_are_not_there() {
 
 #[test]
 fn tpm2_checkquote_accepts_our_quote() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let mut tpm = Context::open(&swtpm.tcti()).unwrap();
@@ -193,9 +194,53 @@ fn evidence_challenges_us() {
     assert!(tpm.activate(&made.credential, &made.secret).is_err());
 }
 
+/// A TPM whose maker certified a P-256 key and no other: that one is used for all.
+#[test]
+fn an_elliptic_endorsement_key() {
+    let Some(swtpm) = Swtpm::start("sha256") else {
+        return;
+    };
+    // What a maker would have written; that it is not about this key is for the verifier.
+    let file = swtpm.folder().join("certificate");
+    fs::write(&file, [0x30, 2, 5, 0]).unwrap();
+    let (tcti, file) = (swtpm.tcti(), file.to_str().unwrap());
+    let index = "0x01c0000a";
+    let define = [index, "-C", "o", "-s", "4", "-a", "ownerwrite|ownerread|authread", "-T", &tcti];
+    for (name, args) in [
+        ("tpm2_nvdefine", &define[..]),
+        ("tpm2_nvwrite", &[index, "-C", "o", "-i", file, "-T", &tcti]),
+    ] {
+        let Some(output) = tool(name, args) else { return };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let mut tpm = Context::open(&swtpm.tcti()).unwrap();
+    let endorsement = tpm.endorsement().unwrap();
+    assert_eq!(endorsement.certificate.unwrap().to_vec(), [0x30, 2, 5, 0]);
+    let ek = EndorsementKey::from_public(&endorsement.public).unwrap();
+    assert!(matches!(ek.key(), EncryptingKey::P256(_)));
+    let blob = tpm.create_ak().unwrap();
+    let ak = AttestationKey::from_public(&blob.public).unwrap();
+    let random = std::array::from_fn(|at| at as u8);
+    let made = make_credential(&ek, ak.name(), &[0x5a; 32], &random).unwrap();
+    assert_eq!(tpm.activate(&made.credential, &made.secret).unwrap(), [0x5a; 32]);
+    let made = make_credential(&ek, &KeyName::new(vec![0; 34]), &[0x5a; 32], &random).unwrap();
+    assert!(tpm.activate(&made.credential, &made.secret).is_err());
+    // A quote says under which endorsement key its key is; so it is after a restart.
+    for _ in 0..2 {
+        let quoted = tpm.quote(&selection(), &binding(1).extra_data()).unwrap();
+        let verified = quoted.quote.verify(&ak, &binding(1)).unwrap();
+        assert_eq!(ek.qualified_child(ak.name()), verified.qualified_signer);
+        drop(tpm);
+        tpm = Context::open(&swtpm.tcti()).unwrap();
+        tpm.load_ak(&blob).unwrap();
+    }
+    drop(tpm);
+    assert_eq!(left_over(&swtpm), 0);
+}
+
 #[test]
 fn tpm2_makecredential_challenges_us() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let mut tpm = Context::open(&swtpm.tcti()).unwrap();
@@ -234,7 +279,7 @@ fn tpm2_makecredential_challenges_us() {
 
 #[test]
 fn the_boot_counter_only_counts_up() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let mut tpm = Context::open(&swtpm.tcti()).unwrap();

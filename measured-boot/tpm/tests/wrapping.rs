@@ -11,12 +11,13 @@ use hookprobe_evidence::{
     pcr::PcrIndex,
     policy::{self, Purpose, SignedPolicy},
 };
+use hookprobe_swtpm::Swtpm;
 use hookprobe_tpm::{
     Context, Trust, TrustError,
     seal::{self, SealError, Sealed},
 };
 use release::Release;
-use support::{Swtpm, left_over};
+use support::left_over;
 use tss_esapi::{
     constants::{SessionType, StructureTag, response_code::Tss2ResponseCodeKind},
     interface_types::{
@@ -102,7 +103,7 @@ fn policy_pcr(
 
 #[test]
 fn trial_sessions_compute_what_evidence_computes() {
-    let Some(swtpm) = Swtpm::start_booted("sha1,sha256,sha384,sha512") else {
+    let Some(swtpm) = Swtpm::start("sha1,sha256,sha384,sha512") else {
         return;
     };
     let release = Release::new(1).key();
@@ -142,7 +143,7 @@ fn trial_sessions_compute_what_evidence_computes() {
 
 #[test]
 fn only_the_signed_state_gets_the_key() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let release = Release::new(1);
@@ -205,7 +206,7 @@ fn only_the_signed_state_gets_the_key() {
 fn each_register_of_a_purpose_decides() {
     for purpose in Purpose::ALL {
         for index in purpose.pcrs() {
-            let Some(swtpm) = Swtpm::start_booted("sha256") else {
+            let Some(swtpm) = Swtpm::start("sha256") else {
                 return;
             };
             let release = Release::new(1);
@@ -221,7 +222,7 @@ fn each_register_of_a_purpose_decides() {
 /// The TPM itself refuses, whatever the software in front of it believes.
 #[test]
 fn the_tpm_enforces_the_policy() {
-    let Some(swtpm) = Swtpm::start_booted("sha256") else {
+    let Some(swtpm) = Swtpm::start("sha256") else {
         return;
     };
     let (release, purpose) = (Release::new(1), Purpose::Ledger);
@@ -316,8 +317,7 @@ fn wrapping_public(policy: &[u8; 32]) -> Public {
 
 #[test]
 fn sealed_secrets_stay_with_their_tpm() {
-    let (Some(one), Some(two)) = (Swtpm::start_booted("sha256"), Swtpm::start_booted("sha256"))
-    else {
+    let (Some(one), Some(two)) = (Swtpm::start("sha256"), Swtpm::start("sha256")) else {
         return;
     };
     let release = Release::new(1);
@@ -335,7 +335,7 @@ fn sealed_secrets_stay_with_their_tpm() {
 
 #[test]
 fn without_sha256_the_first_bank_decides() {
-    let Some(swtpm) = Swtpm::start_booted("sha384,sha512") else {
+    let Some(swtpm) = Swtpm::start("sha384,sha512") else {
         return;
     };
     let (release, purpose) = (Release::new(1), Purpose::Ledger);

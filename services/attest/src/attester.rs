@@ -10,7 +10,10 @@ mod quote;
 mod start;
 
 use hookprobe_evidence::{
-    appraise::Memory, bundle::Endorsement, digest::HashAlg, quote::AttestationKey,
+    appraise::{Firmware, Memory},
+    bundle::Endorsement,
+    digest::HashAlg,
+    quote::AttestationKey,
 };
 use hookprobe_tpm::trust::{Maker, Secret, Trust};
 use zeroize::Zeroizing;
@@ -50,6 +53,8 @@ pub struct Attester {
     ready: Option<Ready>,
     /// What the last appraisal left for the next one.
     memory: Option<Memory>,
+    /// Firmware of the boot before, for as long as this one is looked at.
+    firmware: Option<Firmware>,
     /// The state of registers and logs that was waited for in vain.
     unexplained: Option<[u8; 32]>,
 }
@@ -90,6 +95,7 @@ impl Attester {
             keep_file: false,
             ready: None,
             memory: None,
+            firmware: None,
             unexplained: None,
         }
     }

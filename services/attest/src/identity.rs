@@ -1,9 +1,11 @@
 //! The identity file: what the box has to remember to be the same box after a restart.
 //!
 //! ```text
-//! identity = [ version=1, ak / null, seed / null, generation, enrolled_s, recovery / null, boot / null ]
+//! identity = [ version=1, ak / null, seed / null, generation, enrolled_s, recovery / null, boot / null,
+//!              firmware / null ]
 //! ak       = [ public(bytes), private(bytes) ]
 //! boot     = [ boot_id(text), epoch, reset_count, restart_count ]
+//! firmware = { "bank:register": hexadecimal }
 //! ```
 //!
 //! CBOR, at most [`IDENTITY_BYTES_MAX`] bytes. The key and the seed in it are of use in their TPM
@@ -11,6 +13,7 @@
 //! why an operator is asked to note and forget it. Hostile when it is read back: somebody may have
 //! written the disk. Pure; [`crate::store`] does the I/O.
 
+use hookprobe_evidence::appraise::Firmware;
 use hookprobe_tpm::trust::AkBlob;
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use thiserror::Error;
@@ -45,6 +48,9 @@ pub struct Identity {
     /// The last boot that was seen.
     #[n(6)]
     pub boot: Option<BootPin>,
+    /// Registers of the firmware at the last boot that was verified; files of before have none.
+    #[n(7)]
+    pub firmware: Option<Firmware>,
 }
 
 /// An attestation key as it is stored.
@@ -118,6 +124,7 @@ impl Default for Identity {
             enrolled_s: 0,
             recovery: None,
             boot: None,
+            firmware: None,
         }
     }
 }
@@ -190,16 +197,26 @@ mod tests {
             enrolled_s: 1_700_000_000,
             recovery: Some("abcd".into()),
             boot: Some(BootPin { boot_id: "b".into(), epoch: 7, reset_count: 8, restart_count: 9 }),
+            firmware: Some([("sha256:0".to_owned(), "ff".to_owned())].into()),
         }
     }
 
     /// A file of version 1 opens for ever; a field that moves shows here.
     #[test]
     fn the_golden_file_opens() {
+        const BEFORE: &str = "018242010241034404040404021a6553f1006461626364846162070809";
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let bytes = sample().to_bytes();
-        assert_eq!(hex(&bytes), "87018242010241034404040404021a6553f1006461626364846162070809");
+        assert_eq!(hex(&bytes), format!("88{BEFORE}a168736861{}{}", "3235363a30", "626666"));
         assert_eq!(Identity::parse(&bytes).unwrap(), sample());
+        // As it was written before there was the last field.
+        let digits = format!("87{BEFORE}");
+        let old: Vec<u8> = (0..digits.len() / 2)
+            .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        let mut expected = sample();
+        expected.firmware = None;
+        assert_eq!(Identity::parse(&old).unwrap(), expected);
     }
 
     #[test]

@@ -202,6 +202,52 @@ fn a_restored_copy_of_the_state_is_said() {
 }
 
 #[test]
+fn firmware_that_changed_is_told_for_one_boot() {
+    let boot = |lab: &Lab, firmware: &str| {
+        let (mut attester, _, _) = lab.start();
+        lab.event(PcrIndex::new(0).unwrap(), firmware);
+        // As often as the box looks at itself.
+        [(); 2].map(|()| {
+            let own = quote(&mut attester, Want::Own).unwrap().appraisal.unwrap();
+            own.divergence.contains("HP-MB-070")
+        })
+    };
+    let mut lab = Lab::new();
+    assert_eq!(boot(&lab, "1.2"), [false; 2]);
+    lab.reboot(1);
+    assert_eq!(boot(&lab, "1.2"), [false; 2]);
+    for changed in [[true; 2], [false; 2]] {
+        lab.reboot(2);
+        assert_eq!(boot(&lab, "1.3"), changed);
+    }
+    // Not remembered: told again.
+    lab.reboot(3);
+    lab.files().no_write = true;
+    assert_eq!(boot(&lab, "1.4"), [true; 2]);
+    lab.files().no_write = false;
+    lab.reboot(4);
+    assert_eq!(boot(&lab, "1.4"), [true; 2]);
+    // Another TPM: another box.
+    lab.reboot(5);
+    *lab.tpm() = Fake::new([2; 32]);
+    assert_eq!(boot(&lab, "1.5"), [false; 2]);
+}
+
+#[test]
+fn a_clock_that_is_wrong_locks_nobody_out() {
+    let mut lab = Lab::new();
+    let seed = bytes(lab.start().2);
+    for (boot, seconds) in [0, u64::MAX, 4_000_000_000, 1].into_iter().enumerate() {
+        lab.seconds = seconds;
+        lab.reboot(u8::try_from(boot).unwrap() + 1);
+        let (mut attester, started, again) = lab.start();
+        assert_eq!((bytes(again), codes(&started), change(&started)), (seed, vec![], None));
+        let own = quote(&mut attester, Want::Own).unwrap().appraisal.unwrap();
+        assert_ne!(own.verdict, Verdict::Contraindicated, "{}", own.divergence);
+    }
+}
+
+#[test]
 fn without_a_tpm_there_is_a_seed_of_this_boot_and_nothing_else() {
     let mut lab = Lab::new();
     lab.present = false;

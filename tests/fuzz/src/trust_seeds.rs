@@ -158,6 +158,7 @@ pub(crate) fn manifest() -> ReferenceManifest {
         pcrs,
         events,
         boot: Vec::new(),
+        loader: Vec::new(),
         policies: vec![SignedPolicy {
             purpose: Purpose::Volume,
             generation: 1,

@@ -11,7 +11,6 @@
 )]
 
 pub mod fixture;
-pub mod swtpm;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,16 +27,6 @@ pub fn tree() -> PathBuf {
 #[must_use]
 pub fn scratch() -> PathBuf {
     tree().join("target/interop")
-}
-
-/// Whether `program` can be run; says what to install when not.
-#[must_use]
-pub fn available(program: &str, package: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        println!("skipped: {program} is not installed (package {package})");
-    }
-    found
 }
 
 /// Runs a command and gives its output; fails the test, with all that it said, when it failed.

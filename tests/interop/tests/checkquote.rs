@@ -11,7 +11,8 @@ use hookprobe_evidence::{
     quote::{AttestationKey, Binding},
     tcg::ReplayedLog,
 };
-use hookprobe_interop::{available, fixture, output, swtpm::Swtpm};
+use hookprobe_interop::{fixture, output};
+use hookprobe_swtpm::{Swtpm, available};
 use hookprobe_tpm::{Context, trust::Trust};
 use p256::pkcs8::{EncodePublicKey, LineEnding};
 

@@ -5,7 +5,8 @@
 use std::{fs, process::Command};
 
 use hookprobe_evidence::{digest::HashAlg, tcg::ReplayedLog};
-use hookprobe_interop::{available, fixture, output};
+use hookprobe_interop::{fixture, output};
+use hookprobe_swtpm::available;
 
 /// `bank -> (index, digest)` of the part `pcrs:` of its output.
 fn registers(text: &str, bank: HashAlg) -> Vec<(u8, String)> {

@@ -9,7 +9,8 @@
 use std::{fs, process::Command};
 
 use hookprobe_evidence::{digest::HashAlg, pcr::PcrIndex};
-use hookprobe_interop::{available, fixture, output, scratch};
+use hookprobe_interop::{fixture, output, scratch};
+use hookprobe_swtpm::available;
 
 /// Prints one `index digest` a line; ends with a failure where Keylime finds one.
 const SCRIPT: &str = r#"

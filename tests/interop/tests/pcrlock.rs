@@ -19,7 +19,8 @@ use hookprobe_evidence::{
     pcr::PcrIndex,
     tcg::ReplayedLog,
 };
-use hookprobe_interop::{fixture, scratch, swtpm::Swtpm};
+use hookprobe_interop::{fixture, scratch};
+use hookprobe_swtpm::Swtpm;
 use hookprobe_tpm::Context;
 use serde_json::Value;
 

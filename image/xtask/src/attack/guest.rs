@@ -27,6 +27,10 @@ use crate::{
 const ATTEMPTS_WAIT: Duration = Duration::from_secs(120);
 /// TPM2_CC_Startup
 const STARTUP: u32 = 0x144;
+/// What the sensor says when the guard in the kernel refused to execute something.
+const GUARD: &str = "HP-SN-073";
+/// The service's user, by whom the guard's line is known.
+const UID: &str = "uid=850";
 /// Name of the image and of the service.
 const NAME: &str = "adversary";
 /// The service: sandboxed as services are, with what could help it and is harmless in the list.
@@ -38,7 +42,7 @@ env = { LD_PRELOAD = "/var/lib/hookprobe/adversary/planted", LD_LIBRARY_PATH = "
 uid = 850
 gid = 850
 groups = [800]
-seccomp = ["base", "files", "unix"]
+seccomp = ["base", "files", "unix", "libraries"]
 read = ["/dev", "/etc", "/proc", "/run", "/usr", "/var"]
 write = ["/var/lib/hookprobe/adversary"]
 directories = ["/var/lib/hookprobe/adversary"]
@@ -56,6 +60,7 @@ const ATTEMPTS: [(u8, &[&str]); 4] = [
             "preload-file",
             "exec-planted",
             "exec-planted-descriptor",
+            "map-planted",
             "memfd",
             "preloaded",
         ],
@@ -149,8 +154,22 @@ pub(super) fn adversary(campaign: &mut Campaign<'_>) -> Result<()> {
         };
         campaign.saw(number, failed.is_empty(), text);
     }
+    guarded(campaign, &mut vm);
     restarted(campaign, &mut vm, again.is_ok())?;
     vm.power_off()
+}
+
+/// Attack 4, below the sandbox: mapping what was planted is refused by the kernel's guard before any
+/// mount flag is looked at, and the sensor says so.
+fn guarded(campaign: &mut Campaign<'_>, vm: &mut Vm) {
+    let said = wait(vm, "the guard's line", |line| {
+        line.source == "sensor" && line.text.contains(GUARD) && line.text.contains(UID)
+    });
+    let text = match &said {
+        Ok(line) => format!("guard: {}", line.text),
+        Err(error) => error.to_string().replace('\n', " / "),
+    };
+    campaign.saw(4, said.is_ok(), text);
 }
 
 /// Power on, and off as soon as the firmware started the TPM: one more reset in its life, so that

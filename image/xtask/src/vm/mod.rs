@@ -36,6 +36,9 @@ pub use screen::Screen;
 /// The firmware with its room for variables, from the package ovmf.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// The drive that has nothing to boot.
+const EMPTY: &str = "empty.img";
+const EMPTY_BYTES: u64 = 1 << 20;
 /// swtpm and QEMU make their sockets at once; ten seconds is a machine that is very busy.
 const SOCKET_WAIT: Duration = Duration::from_secs(10);
 /// How long a guest may take to power off: the services have five seconds each to end.
@@ -82,6 +85,10 @@ pub struct Options {
     pub disk_prefix: String,
     /// A proxy between the machine and its TPM, see [`Vm::proxy`].
     pub tap: bool,
+    /// An empty drive that the firmware tries to boot before the disk.
+    pub empty_first: bool,
+    /// What the machine's clock says at its start, e.g. `1990-01-01T00:00:00`; none: the host's time.
+    pub clock: Option<String>,
 }
 
 impl Options {
@@ -103,6 +110,8 @@ impl Options {
             uki: None,
             disk_prefix: String::new(),
             tap: false,
+            empty_first: false,
+            clock: None,
         }
     }
 }
@@ -156,6 +165,11 @@ impl Vm {
             .transpose()?;
         for name in ["log.txt", "serial.txt", "qmp.sock", "serial.sock", challenge::SOCKET] {
             let _ = fs::remove_file(dir.join(name));
+        }
+        if options.empty_first {
+            let path = dir.join(EMPTY);
+            let made = File::create(&path).and_then(|file| file.set_len(EMPTY_BYTES));
+            made.map_err(at(&path))?;
         }
         let mut command = Command::new("qemu-system-x86_64");
         command.args(arguments(tree, &dir, options)?);
@@ -320,10 +334,17 @@ fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> 
         "-drive",
         &format!("if=none,id=disk,format=raw,file={}{}", options.disk_prefix, path("disk.img")),
     ]);
-    add(&["-device", "virtio-blk-pci,drive=disk,id=disk0,bootindex=0,romfile="]);
+    add(&["-device", "virtio-blk-pci,drive=disk,id=disk0,bootindex=1,romfile="]);
+    if options.empty_first {
+        add(&["-drive", &format!("if=none,id=empty,format=raw,file={}", path(EMPTY))]);
+        add(&["-device", "virtio-blk-pci,drive=empty,id=disk1,bootindex=0,romfile="]);
+    }
     if options.tpm_banks.is_some() {
         add(&["-chardev", &format!("socket,id=tpm,path={}", path(tpm::SOCKET))]);
         add(&["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);
+    }
+    if let Some(clock) = &options.clock {
+        add(&["-rtc", &format!("base={clock}")]);
     }
     if options.network {
         add(&["-netdev", "user,id=uplink,restrict=on"]);

@@ -58,14 +58,30 @@ impl Screen {
     /// # Errors
     /// [`Error::Check`] with the screen as it is.
     pub fn wait(&mut self, parts: &[&str]) -> Result<String> {
+        let there = |text: &str| parts.iter().all(|part| text.contains(part));
+        self.wait_until(there)
+            .map_err(|text| Error::Check(format!("{parts:?} did not appear on\n{text}")))
+    }
+
+    /// Waits until `part` is not on the screen any more.
+    ///
+    /// # Errors
+    /// [`Error::Check`] with the screen as it is.
+    pub fn wait_gone(&mut self, part: &str) -> Result<String> {
+        self.wait_until(|text| !text.contains(part))
+            .map_err(|text| Error::Check(format!("{part:?} stays on\n{text}")))
+    }
+
+    /// The text once it is as wanted, else as it is.
+    fn wait_until(&mut self, wanted: impl Fn(&str) -> bool) -> std::result::Result<String, String> {
         let start = Instant::now();
         loop {
             let text = self.text();
-            if parts.iter().all(|part| text.contains(part)) {
+            if wanted(&text) {
                 return Ok(text);
             }
             if start.elapsed() > SCREEN_WAIT {
-                return Err(Error::Check(format!("{parts:?} did not appear on\n{text}")));
+                return Err(text);
             }
         }
     }

@@ -123,4 +123,20 @@ pub(super) enum Problem {
         "HP-MB-064 Secure Boot: off or not measured, so firmware starts any boot blob; enrol the release's keys in the firmware setup"
     )]
     SecureBoot,
+    #[error(
+        "HP-MB-068 PCR 4: the firmware ran something that is neither the boot blob nor the kernel in it ({event}, {bank}:{measured}); remove other boot options in the firmware setup, or re-flash"
+    )]
+    Foreign { event: String, bank: HashAlg, measured: String },
+    #[error(
+        "HP-MB-069 firmware: {count} boot options failed before the boot blob's turn, nothing of theirs ran; put the box's disk first in the firmware setup"
+    )]
+    OptionsFailed { count: usize },
+    #[error(
+        "HP-MB-070 firmware: PCR {pcr} ({measured}) is not what it was when this box was enrolled, its firmware or a plugged-in card's changed; if you updated it, enrol the box again"
+    )]
+    FirmwareChanged { pcr: PcrIndex, measured: String },
+    #[error(
+        "HP-MB-071 firmware settings: PCR {pcr} ({measured}) is not what it was when this box was enrolled, its boot order or hardware changed; nothing if you know why"
+    )]
+    SettingsChanged { pcr: PcrIndex, measured: String },
 }

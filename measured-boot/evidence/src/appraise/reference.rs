@@ -41,6 +41,8 @@ pub struct Reference {
     pub site: Option<Site>,
     /// What the last appraisal of this box left.
     pub memory: Option<Memory>,
+    /// Firmware that this box was enrolled with; none: what `memory` has.
+    pub firmware: Option<Firmware>,
     /// Certificates (DER) that endorsement keys may be issued by; each is trusted by itself.
     pub ek_roots: Option<Vec<Vec<u8>>>,
     /// Seconds that the result is valid.
@@ -60,6 +62,7 @@ impl Default for Reference {
             first_contact: false,
             site: None,
             memory: None,
+            firmware: None,
             ek_roots: None,
             validity_s: VALIDITY_S,
         }
@@ -90,6 +93,9 @@ impl Site {
     }
 }
 
+/// Registers of firmware and its settings by [`Memory::register`], hexadecimal.
+pub type Firmware = BTreeMap<String, String>;
+
 /// What is remembered of a box between appraisals, so that a restored snapshot is found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +120,9 @@ pub struct Memory {
     pub generation: u32,
     /// Registers that a log has explained once (`sha256:12`) and what they were, hexadecimal.
     pub explained: BTreeMap<String, String>,
+    /// Firmware as it was when the box was first looked at; it stays until the box is enrolled again.
+    #[serde(default)]
+    pub firmware: Firmware,
 }
 
 impl Memory {

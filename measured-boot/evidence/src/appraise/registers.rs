@@ -10,6 +10,7 @@ use super::{
 use crate::{
     bundle::Evidence,
     digest::{Digest, HashAlg},
+    loader,
     log::{self, Event},
     manifest::{ExpectedEvent, ReferenceManifest},
     pcr::PcrIndex,
@@ -191,13 +192,7 @@ impl Run<'_> {
     /// have for another.
     fn boot(&mut self, log: Option<&ReplayedLog>, manifest: &ReferenceManifest) -> bool {
         if self.predicted(PcrIndex::UKI, manifest) {
-            let known = |bank: HashAlg| manifest.pcr(bank, PcrIndex::LOADER).is_some();
-            if HashAlg::ALL.into_iter().any(known) && !self.predicted(PcrIndex::LOADER, manifest) {
-                let problem = self.differs(PcrIndex::LOADER, manifest);
-                self.diverges(&problem);
-                return false;
-            }
-            return true;
+            return self.loader(log, manifest);
         }
         let events: Vec<&Event> =
             log.into_iter().flat_map(|log| log.of(PcrIndex::UKI)).map(|e| &e.event).collect();
@@ -207,6 +202,43 @@ impl Run<'_> {
             first_boot_divergence(&manifest.boot, &events)
                 .unwrap_or_else(|| self.differs(PcrIndex::UKI, manifest))
         };
+        self.diverges(&problem);
+        false
+    }
+
+    /// PCR 4: the blob ran, and nothing else before it; how many boot options failed first is told
+    /// and counts for nothing.
+    fn loader(&mut self, log: Option<&ReplayedLog>, manifest: &ReferenceManifest) -> bool {
+        let known = |bank: HashAlg| manifest.pcr(bank, PcrIndex::LOADER).is_some();
+        if !HashAlg::ALL.into_iter().any(known) {
+            return true;
+        }
+        let quoted = self.quoted(PcrIndex::LOADER);
+        let failed: Option<Vec<usize>> = quoted
+            .iter()
+            .map(|value| {
+                let accepted = loader::accepted(manifest, value.alg());
+                accepted.iter().position(|accepted| accepted == value)
+            })
+            .collect();
+        // All banks tell of the same boot, and one of them at least can be believed.
+        if let Some([first, others @ ..]) = failed.as_deref()
+            && others.iter().all(|other| other == first)
+            && quoted.iter().any(|value| value.alg() != HashAlg::Sha1)
+        {
+            for register in &mut self.out.registers {
+                if register.pcr == PcrIndex::LOADER {
+                    register.expected = Some(register.value.clone());
+                }
+            }
+            if *first > 0 {
+                self.note(&Problem::OptionsFailed { count: *first });
+            }
+            return true;
+        }
+        self.predicted(PcrIndex::LOADER, manifest);
+        let problem = first_foreign(log, manifest)
+            .unwrap_or_else(|| self.differs(PcrIndex::LOADER, manifest));
         self.diverges(&problem);
         false
     }
@@ -352,6 +384,20 @@ impl Run<'_> {
             self.fail(which, Claim::UNSAFE, &Problem::Unexplained { pcr });
         }
     }
+}
+
+/// The first event of PCR 4 that no boot of the manifest's blob has.
+fn first_foreign(log: Option<&ReplayedLog>, manifest: &ReferenceManifest) -> Option<Problem> {
+    let digest = log?
+        .of(PcrIndex::LOADER)
+        .filter(|_| !manifest.loader.is_empty())
+        .flat_map(|event| event.event.digests.iter().map(move |digest| (event, digest)))
+        .find(|(_, digest)| !loader::is_known(manifest, digest));
+    digest.map(|(event, digest)| Problem::Foreign {
+        event: event.event.name.clone(),
+        bank: digest.alg(),
+        measured: digest.short(),
+    })
 }
 
 /// Whether PID 1 measures it and nothing before PID 1 does, by the name in the replayed log. PCR 12

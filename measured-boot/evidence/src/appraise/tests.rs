@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     levels::Level,
-    log, manifest,
+    loader, log, manifest,
     policy::PHASE_EVENT,
     quote::{ClockInfo, KeyName},
     sample::{self, Firmware, Sample, fixture},
@@ -113,6 +113,53 @@ fn a_changed_boot_blob_is_named_by_its_section() {
         sample.events.push(crate::release::phase_event(&HashAlg::ALL));
     });
     refused(&twice, "HP-MB-055");
+}
+
+/// Puts events into PCR 4 where the firmware measures a boot option that comes before the blob.
+fn before_the_blob(sample: &mut Sample, measured: &[&[u8]]) {
+    let at = sample.firmware.iter().position(|event| event.measured == b"the boot blob").unwrap();
+    let events = measured.iter().map(|measured| Firmware {
+        pcr: 4,
+        kind: 0x8000_0007,
+        measured: measured.to_vec(),
+        data: measured.to_vec(),
+    });
+    drop(sample.firmware.splice(at..at, events));
+}
+
+#[test]
+fn a_boot_option_that_failed_is_told_and_one_that_ran_refused() {
+    let failed: [&[u8]; 2] = [loader::RETURNING, loader::CALLING];
+    for count in 1..=loader::FAILED_MAX {
+        let result = changed(|sample| {
+            sample.banks = vec![HashAlg::Sha256, HashAlg::Sha384];
+            before_the_blob(sample, &failed.repeat(count));
+        });
+        assert_eq!(result.status, Status::Affirming, "{:?}", result.findings);
+        let finding = result.findings[0].to_string();
+        assert!(finding.starts_with(&format!("HP-MB-069 firmware: {count} boot options")));
+        let of_4 = result.registers.iter().filter(|register| register.pcr == PcrIndex::LOADER);
+        assert!(of_4.clone().all(|r| r.expected.as_ref() == Some(&r.value)) && of_4.count() == 2);
+    }
+    let many = changed(|sample| before_the_blob(sample, &failed.repeat(loader::FAILED_MAX + 1)));
+    refused(&many, "HP-MB-056");
+    // Something ran, came back, and the blob ran after it.
+    let ran: [&[u8]; 3] = [b"another system", failed[0], failed[1]];
+    let other = changed(|sample| before_the_blob(sample, &ran));
+    refused(&other, "HP-MB-068");
+    assert!(other.divergence.unwrap().contains("(efi-action, sha256:"));
+    // Whatever the log calls it: a digest is known or is not.
+    let twice = changed(|sample| before_the_blob(sample, &[b"the boot blob"]));
+    refused(&twice, "HP-MB-056");
+    let none = changed(|sample| sample.firmware.retain(|event| event.measured != b"the kernel"));
+    refused(&none, "HP-MB-056");
+    // A manifest with the value alone accepts that alone.
+    let value_only = changed(|sample| {
+        sample.manifest.loader.clear();
+        before_the_blob(sample, &failed);
+    });
+    refused(&value_only, "HP-MB-056");
+    assert_eq!(changed(|sample| sample.manifest.loader.clear()).status, Status::Affirming);
 }
 
 #[test]
@@ -416,6 +463,47 @@ fn a_restored_box_is_found() {
     check(Some("the TPM's clock"), |sample| {
         sample.clock = ClockInfo { clock_ms: 1, reset_count: 21, restart_count: 0, safe: true };
     });
+}
+
+#[test]
+fn firmware_is_the_one_of_the_enrolment_until_the_next() {
+    let first = against(|_| ()).memory;
+    let looked = |memory: &Option<Memory>, change: fn(&mut Sample)| {
+        let mut sample = Sample::new();
+        change(&mut sample);
+        let reference = Reference { memory: memory.clone(), ..sample.reference() };
+        appraise(&sample.evidence(), &reference, Sample::NOW_S)
+    };
+    let updated = |sample: &mut Sample| sample.firmware[0].measured = b"firmware 1.3".to_vec();
+    assert_eq!(looked(&first, |_| ()).findings, []);
+    let mut memory = first.clone();
+    for _ in 0..2 {
+        let result = looked(&memory, updated);
+        warned(&result, "HP-MB-070");
+        assert!(result.findings[0].cause.starts_with("PCR 0 ("), "{:?}", result.findings);
+        memory = result.memory;
+    }
+    assert_eq!(memory.as_ref().unwrap().firmware, first.as_ref().unwrap().firmware);
+    assert_eq!(looked(&None, updated).status, Status::Affirming);
+    // Settings change with what is plugged in: told, and no claim.
+    let settings = looked(&first, |sample| {
+        let mut event = sample.firmware[0].clone();
+        event.pcr = 1;
+        sample.firmware.push(event);
+    });
+    assert_eq!((settings.status, &*settings.findings[0].code), (Status::Affirming, "HP-MB-071"));
+    // Of another key nothing is known, unless the verifier says it itself.
+    let pins = first.as_ref().unwrap().firmware.clone();
+    let mut other = first;
+    other.as_mut().unwrap().ak_name = "000b".into();
+    let codes = |result: Appraisal| -> Vec<String> {
+        result.findings.into_iter().map(|finding| finding.code).collect()
+    };
+    assert!(!codes(looked(&other, updated)).contains(&"HP-MB-070".into()));
+    let mut sample = Sample::new();
+    let reference = Reference { firmware: Some(pins), ..sample.reference() };
+    updated(&mut sample);
+    assert_eq!(codes(appraise(&sample.evidence(), &reference, Sample::NOW_S)), ["HP-MB-070"]);
 }
 
 #[test]

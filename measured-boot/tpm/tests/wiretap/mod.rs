@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers: a failure here is a failed test")]
 
+use hookprobe_swtpm::{Swtpm, free_port_pair};
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -11,8 +12,6 @@ use std::{
     },
     thread,
 };
-
-use crate::support::{Swtpm, free_port_pair};
 
 /// Tag, size and code of a command or response.
 const HEADER_BYTES: usize = 10;

@@ -1,7 +1,7 @@
 //! The box's own look at its evidence: what a verifier with the image's release key would say.
 
 use hookprobe_evidence::{
-    appraise::{self, Memory, Reference, Register, Status},
+    appraise::{self, Firmware, Memory, Reference, Register, Status},
     bundle::{Endorsement, Evidence},
     digest::{Digest, HashAlg},
     levels::Level,
@@ -74,35 +74,46 @@ pub(super) fn measurements<'a>(
         .collect()
 }
 
-/// What a verifier with the image's release key, this box's key and the memory of the last
-/// appraisal would say.
+/// What the box knows of its past.
+pub(super) struct Past<'a> {
+    /// Of the last appraisal in this life of the service.
+    pub(super) memory: &'a mut Option<Memory>,
+    /// Of the boot before.
+    pub(super) firmware: &'a Option<Firmware>,
+}
+
+/// What a verifier with the image's release key, this box's key and its past would say; and the
+/// firmware, when nothing speaks against remembering it.
 pub(super) fn appraise(
     evidence: &Evidence,
     ready: &Ready,
     anchors: &Anchors,
-    memory: &mut Option<Memory>,
+    Past { memory, firmware }: Past<'_>,
     now_s: u64,
-) -> Appraisal {
+) -> (Appraisal, Option<Firmware>) {
     let earlier = memory.take().map(|memory| forget_other_lane(memory, evidence));
     let reference = Reference {
         release_keys: anchors.release.iter().cloned().collect(),
         nonce: Some(evidence.binding.nonce.to_vec()),
         ak_name: Some(ready.key.name().clone()),
         memory: earlier.clone(),
+        firmware: firmware.clone(),
         ..Reference::default()
     };
     let result = appraise::appraise(evidence, &reference, now_s);
     // A result that must not be built upon leaves what was known before.
+    let firmware = result.memory.as_ref().map(|_| appraise::firmware_of(&result.registers));
     *memory = result.memory.clone().or(earlier);
     let level =
         if ready.maker.software && result.level != Level::L0 { Level::T } else { result.level };
-    Appraisal {
+    let appraisal = Appraisal {
         verdict: verdict(result.status),
         divergence: divergence(&result),
         level: (level.word().into(), level.text().into()),
         pcrs: result.registers.iter().map(register).collect(),
         log: log(evidence, &result, anchors.manifest.as_ref()),
-    }
+    };
+    (appraisal, firmware)
 }
 
 /// The ledger may be away, or sign with another key, without the box being another: that is for

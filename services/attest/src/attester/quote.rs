@@ -1,6 +1,7 @@
 //! Quotes: made, explained by the log, verified by the box itself before anybody else sees them.
 
 use hookprobe_evidence::{
+    appraise::Firmware,
     bundle::{EpochQuote, Evidence, Logs, PcrClaim, VERSION},
     digest::{Digest, HashAlg},
     log,
@@ -12,7 +13,7 @@ use hookprobe_tpm::trust::{AkBlob, Quoted, Selection};
 use minicbor::bytes::ByteVec;
 use sha2::{Digest as _, Sha256};
 
-use super::{Attester, Ready, appraisal, not_enrolled};
+use super::{Attester, Ready, appraisal, appraisal::Past, not_enrolled};
 use crate::{
     code::{self, Fault},
     host::RawLogs,
@@ -60,13 +61,29 @@ impl Attester {
         let evidence = self.evidence(made, binding, full, epoch, ready);
         let (evidence, appraisal) = match want {
             Want::Own => {
-                let (memory, now_s) = (&mut self.memory, self.host.seconds());
-                let own = appraisal::appraise(&evidence, ready, &self.anchors, memory, now_s);
+                let past = Past { memory: &mut self.memory, firmware: &self.firmware };
+                let now_s = self.host.seconds();
+                let (own, firmware) =
+                    appraisal::appraise(&evidence, ready, &self.anchors, past, now_s);
+                self.remember_firmware(firmware);
                 (Vec::new(), Some(own))
             }
             Want::Epoch | Want::Challenge { .. } => (evidence.to_bytes(), None),
         };
         Ok(Attested { evidence, quote, clock: verified.clock, appraisal, us, retries })
+    }
+
+    /// What the next boot compares its firmware with. A change is told for as long as this boot lasts
+    /// and stands in the ledger; after that it is the box's firmware. Verifiers remember for longer.
+    fn remember_firmware(&mut self, firmware: Option<Firmware>) {
+        if self.keep_file || firmware.is_none() || self.identity.firmware == firmware {
+            return;
+        }
+        let before = std::mem::replace(&mut self.identity.firmware, firmware);
+        if let Err(error) = self.store.write(&self.identity.to_bytes()) {
+            tracing::warn!("{} identity file: firmware not remembered: {error}", code::STORE);
+            self.identity.firmware = before;
+        }
     }
 
     fn evidence(

@@ -197,6 +197,8 @@ impl Attester {
             commands: trust.commands(),
         };
         self.ready = Some(Ready { key, ak_public: ak.public, endorsement, maker, banks });
+        // Of another TPM there is none by now: that is another box's firmware.
+        self.firmware = self.identity.firmware.clone();
         Ok((enrolled, seed))
     }
 

@@ -139,6 +139,7 @@ impl Lab {
             pcrs: Default::default(),
             events: events.iter().map(ExpectedEvent::from).collect(),
             boot: boot.iter().map(ExpectedEvent::from).collect(),
+            loader: Vec::new(),
             policies: Vec::new(),
         };
         let all: Vec<Event> = boot.into_iter().chain(events).collect();

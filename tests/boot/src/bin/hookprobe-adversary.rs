@@ -46,6 +46,25 @@ mod call {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
     }
 
+    /// Maps the first page of a file to be executed.
+    pub(crate) fn map_executable(file: &std::fs::File) -> io::Result<i64> {
+        use std::os::fd::AsRawFd as _;
+        const PAGE_BYTES: usize = 4096;
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        // SAFETY: a new mapping at a place that the kernel chooses; nobody uses it.
+        let mapped = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE_BYTES,
+                protection,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(0) }
+    }
+
     /// `true` in the child.
     pub(crate) fn fork() -> io::Result<bool> {
         // SAFETY: there is one thread, so the child has the whole of the program.
@@ -240,6 +259,10 @@ fn files() {
         let empty = [0usize; 1];
         let (name, list) = (c"".as_ptr() as usize, empty.as_ptr() as usize);
         call::raw(libc::SYS_execveat, [fd, name, list, list, 0x1000])
+    });
+    // What a program with libraries may do with a file of the root; the kernel's guard is asked first.
+    in_child("map-planted", || {
+        fs::File::open(&planted).and_then(|file| call::map_executable(&file))
     });
     in_child("memfd", || {
         let name = c"planted";
