@@ -25,6 +25,10 @@ pub enum Link {
     LinuxSll2,
     /// PPP, with or without its address and control bytes.
     Ppp,
+    /// IEEE 802.11.
+    Wlan,
+    /// The same behind a radiotap header.
+    Radiotap,
 }
 
 impl Link {
@@ -38,6 +42,8 @@ impl Link {
             113 => Some(Self::LinuxSll),
             276 => Some(Self::LinuxSll2),
             9 => Some(Self::Ppp),
+            105 => Some(Self::Wlan),
+            127 => Some(Self::Radiotap),
             _ => None,
         }
     }

@@ -183,8 +183,8 @@ pub struct App {
 /// Protocol states. Large ones are boxed: most flows of a busy network are unknown or short.
 #[derive(Debug)]
 pub enum State {
-    /// Not known yet: the first bytes of both directions.
-    Unknown(Box<detect::Detect>),
+    /// Not known yet: the first bytes of both directions; nothing before there are any.
+    Unknown(Option<Box<detect::Detect>>),
     /// Nothing that is known: both directions were probed to the end.
     Failed,
     /// Recognised, not parsed (SMB, FTP, ...), or its parser met an error.
@@ -211,7 +211,7 @@ pub enum State {
 
 impl Default for State {
     fn default() -> Self {
-        Self::Unknown(Box::default())
+        Self::Unknown(None)
     }
 }
 

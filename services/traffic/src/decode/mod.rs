@@ -16,6 +16,7 @@ mod tcp;
 mod tests;
 mod transport;
 mod tunnel;
+mod wlan;
 
 use crate::{
     config,

@@ -95,6 +95,7 @@ pub(super) fn service(
     flow: &Flow,
     connection: &Connection,
     tunnel: Option<&'static str>,
+    alone: Option<Proto>,
 ) -> String {
     let mut out = String::new();
     if is_partial(flow, connection) {
@@ -103,7 +104,10 @@ pub(super) fn service(
     let tunnel = tunnel.or_else(|| tunnel_by_port(flow, connection));
     let name = |proto: Option<Proto>| name(proto?, flow.key.protocol);
     let app = &flow.app;
-    for name in [name(app.original), tunnel, name(app.proto())].into_iter().flatten() {
+    // Zeek believes in SSH when both have said so.
+    let alone = alone.filter(|proto| *proto != Proto::Ssh);
+    let proto = app.proto().or(alone);
+    for name in [name(app.original), tunnel, name(proto)].into_iter().flatten() {
         if !out.is_empty() {
             out.push(',');
         }

@@ -9,12 +9,14 @@ mod conn;
 mod dhcp;
 mod dns;
 pub mod files;
+mod ftp;
 mod http;
 mod ident;
 pub mod log;
 mod mime;
 mod names;
 mod notice;
+mod oneside;
 mod schema;
 mod ssh;
 mod ssl;
@@ -22,14 +24,17 @@ mod weird;
 
 use hookprobe_traffic::{
     Direction,
-    app::{TxRef, dns as dns_message},
+    app::{self, App, Proto, TxRef, dns as dns_message},
     engine::{Inspector, View},
     flow::{Flow, Reason},
     packet::{Origin, Packet, Transport, Tunnel},
     zeek::Connection,
 };
 
-use self::weird::{Told, Weird};
+use self::{
+    oneside::OneSide,
+    weird::{Told, Weird},
+};
 use super::eve::{Place, Signature};
 
 pub use self::{
@@ -51,6 +56,8 @@ pub struct Logs {
     files: Files,
     flows: Vec<FlowLog>,
     dhcp: dhcp::Exchanges,
+    ftp: ftp::Expected,
+    app: Box<app::Config>,
     told: Told,
     frame: Frame,
     is_checksum_validated: bool,
@@ -67,6 +74,7 @@ struct FlowLog {
     next_tx: u64,
     dns: Option<Box<dns::Pending>>,
     quic: Option<Box<ssl::QuicHello>>,
+    one_side: Option<Box<OneSide>>,
     is_handshake_written: bool,
     /// Name of the connection; empty before its first packet.
     uid: String,
@@ -99,6 +107,8 @@ impl Logs {
             files: Files::new(format, open),
             flows: Vec::new(),
             dhcp: dhcp::Exchanges::default(),
+            ftp: ftp::Expected::default(),
+            app: Box::default(),
             told: Told::default(),
             frame: Frame::default(),
             is_checksum_validated: true,
@@ -216,14 +226,19 @@ impl Logs {
         }
     }
 
-    /// Takes transactions: those that are complete, or all when the flow `is_over`.
+    /// Takes transactions of the engine, see [`Self::take`].
     fn transactions(&mut self, flow: &Flow, is_over: bool) {
+        self.take(flow, &flow.zeek, &flow.app, is_over);
+    }
+
+    /// Takes transactions: those that are complete, or all when the flow `is_over`.
+    fn take(&mut self, flow: &Flow, connection: &Connection, app: &App, is_over: bool) {
         let Some(log) = usize::try_from(flow.slot).ok().and_then(|slot| self.flows.get_mut(slot))
         else {
             return;
         };
         let mut ident = None;
-        for tx in flow.app.txs() {
+        for tx in app.txs() {
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
             if !is_single && tx.id() < log.next_tx {
                 continue;
@@ -236,7 +251,7 @@ impl Logs {
             }
             log.next_tx = tx.id() + 1;
             let ident = ident.get_or_insert_with(|| {
-                let ident = ident_of(flow, &flow.zeek);
+                let ident = ident_of(flow, connection);
                 if log.is_flipped { ident.flipped() } else { ident }
             });
             let proto = conn::transport(flow.key.protocol);
@@ -244,7 +259,7 @@ impl Logs {
                 TxRef::Dns(tx) => {
                     // Who answers first is the server, whatever the engine made of it.
                     let is_client = tx.direction == Direction::ToServer;
-                    let is_by_orig = is_client == flow.zeek.is_originator_client();
+                    let is_by_orig = is_client == connection.is_originator_client();
                     if tx.id == 0
                         && is_by_orig
                         && tx.message.is_response()
@@ -261,7 +276,7 @@ impl Logs {
                 TxRef::Quic(tx) => log.quic.get_or_insert_default().take(tx),
                 TxRef::Dhcp(tx) => {
                     let is_client = tx.direction == Direction::ToServer;
-                    let is_orig = is_client == flow.zeek.is_originator_client();
+                    let is_orig = is_client == connection.is_originator_client();
                     self.dhcp.message(ident, is_orig, tx, &mut self.files);
                 }
                 TxRef::Smtp(_) => {}
@@ -269,10 +284,49 @@ impl Logs {
         }
     }
 
-    /// Zeek does not look into a datagram with a wrong checksum; Suricata does.
+    /// Feeds connections that the engine has no session for.
+    fn one_sided(&mut self, view: &View<'_, '_>, flow: &Flow) {
+        let is_followed = flow.tcp.as_ref().is_some_and(|session| session.is_established());
+        let is_data = flow.key.protocol == 6 && !view.packet.payload.is_empty();
+        let is_passed = is_followed || !is_data || flow.app.proto().is_some();
+        if is_passed || conn::is_partial(flow, &flow.zeek) || self.is_wrong(view.packet) {
+            return;
+        }
+        let Some(log) = usize::try_from(flow.slot).ok().and_then(|slot| self.flows.get_mut(slot))
+        else {
+            return;
+        };
+        let is_from_orig = (view.direction == Direction::ToServer)
+            == flow.zeek.is_originator_client();
+        let direction = if is_from_orig { Direction::ToServer } else { Direction::ToClient };
+        let (client, server) = (flow.key.client_port, flow.key.server_port);
+        let is_straight = flow.zeek.is_originator_client();
+        let ports = if is_straight { (client, server) } else { (server, client) };
+        let mut one_side = log.one_side.take().unwrap_or_default();
+        if one_side.segment(view.packet, direction, ports, &self.app) {
+            self.take(flow, &flow.zeek, &one_side.app, false);
+            one_side.app.prune();
+        }
+        if let Some(log) = self.slot(flow.slot) {
+            log.one_side = Some(one_side);
+        }
+    }
+
+    /// What is left of a connection that the engine has no session for, and its service.
+    fn end_one_side(&mut self, flow: &Flow, connection: &Connection) -> Option<Proto> {
+        let one_side = self.slot(flow.slot)?.one_side.take()?;
+        self.take(flow, connection, &one_side.app, true);
+        if let Some(log) = self.slot(flow.slot) {
+            // What comes next in this flow is another connection.
+            (log.next_tx, log.is_handshake_written) = (0, false);
+        }
+        one_side.app.proto()
+    }
+
+    /// Zeek does not look into a packet with a wrong checksum; Suricata looks into such datagrams.
     fn is_wrong(&self, packet: &Packet<'_>) -> bool {
         self.is_checksum_validated
-            && matches!(packet.transport, Transport::Udp { .. })
+            && matches!(packet.transport, Transport::Udp { .. } | Transport::Tcp(_))
             && packet.is_transport_checksum_right() == Some(false)
     }
 
@@ -395,15 +449,25 @@ impl Inspector for Logs {
                 self.transactions(flow, false);
             }
             self.local_names(view.packet, flow);
+            self.one_sided(view, flow);
+            if flow.app.proto() == Some(Proto::Ftp) {
+                self.ftp.control(view.packet.payload, flow.server());
+            }
         }
         self.weird(view);
     }
 
     fn connection_end(&mut self, flow: &Flow, connection: &Connection) {
+        let alone = self.end_one_side(flow, connection);
+        let ident = ident_of(flow, connection);
         let mut ended = self.log_of(flow).map(std::mem::take).unwrap_or_default();
         let service = ended.service.take();
-        let service = service.unwrap_or_else(|| conn::service(flow, connection, ended.tunnel));
-        let ident = ident_of(flow, connection);
+        let mut service = service.unwrap_or_else(|| {
+            conn::service(flow, connection, ended.tunnel, alone)
+        });
+        if service.is_empty() && self.ftp.take((ident.resp_h, ident.resp_p)) {
+            service.push_str("ftp-data");
+        }
         conn::write(&ident, flow, connection, &service, &ended.parents, &mut self.files);
         ended.parents.clear();
         ended.uid.clear();
@@ -423,7 +487,9 @@ impl Inspector for Logs {
             return;
         };
         // The connection may end later, when nobody knows any more what was spoken.
-        log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, log.tunnel));
+        if log.one_side.is_none() {
+            log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, log.tunnel, None));
+        }
         let ident = if log.is_flipped { ident.flipped() } else { ident };
         let (dns, quic) = (log.dns.take(), log.quic.take());
         if let Some(mut pending) = dns {
