@@ -82,13 +82,7 @@ impl Held {
     }
 
     /// Puts into `scratch` what overlap policies keep of the pieces in `overlaps`.
-    fn keep(
-        &self,
-        new: &New<'_>,
-        overlaps: Range<usize>,
-        scratch: &mut [u8],
-        events: &mut Events,
-    ) {
+    fn keep(&self, new: &New<'_>, overlaps: Range<usize>, scratch: &mut [u8], events: &mut Events) {
         for old in self.segments.get(overlaps).unwrap_or_default() {
             let start = new.piece.start.max(old.start).max(new.base);
             let shared = start..new.piece.end.min(old.end);

@@ -196,6 +196,13 @@ impl Connection {
         self.is_flipped = !self.is_flipped;
     }
 
+    /// The content says that the flow's client began, whatever ports made of it.
+    pub(crate) fn client_began(&mut self) {
+        if self.is_flipped {
+            self.flip();
+        }
+    }
+
     /// `ts`: time of the first packet.
     #[must_use]
     pub const fn first_ns(&self) -> u64 {

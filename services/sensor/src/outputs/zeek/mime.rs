@@ -90,9 +90,9 @@ pub(super) fn sniff(head: &[u8]) -> Option<&'static str> {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let start = lower(text.trim_ascii_start());
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n');
-    let is_closure = head.strip_prefix(CLOSURE).is_some_and(|rest| {
-        rest.iter().find(|byte| !is_blank(byte)) == Some(&b'{')
-    });
+    let is_closure = head
+        .strip_prefix(CLOSURE)
+        .is_some_and(|rest| rest.iter().find(|byte| !is_blank(byte)) == Some(&b'{'));
     let is_script = is_closure || SCRIPT.iter().any(|script| start.starts_with(script));
     if is_script || is_script_element(&start) {
         return Some("application/javascript");
@@ -144,7 +144,8 @@ fn is_script_element(start: &[u8]) -> bool {
         return body.starts_with(b"var ") || body.starts_with(b"function ");
     }
     let rest = rest.trim_ascii_start();
-    let Some(value) = rest.strip_prefix(b"type=").or_else(|| rest.strip_prefix(b"language=")) else {
+    let Some(value) = rest.strip_prefix(b"type=").or_else(|| rest.strip_prefix(b"language="))
+    else {
         return false;
     };
     let value = value.strip_prefix(b"'").or_else(|| value.strip_prefix(b"\"")).unwrap_or(value);
@@ -194,7 +195,8 @@ fn is_json(text: &[u8]) -> bool {
                 _ => None,
             };
             let value = name.and_then(|at| rest.get(at..)).map(<[u8]>::trim_ascii_start);
-            let value = value.and_then(|rest| rest.strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
+            let value =
+                value.and_then(|rest| rest.strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
             value.is_some_and(|value| {
                 matches!(value.first(), Some(b'"' | b'[' | b'{' | b'0'..=b'9'))
                     || value.starts_with(b"true")

@@ -14,10 +14,12 @@ mod http;
 mod ident;
 pub mod log;
 mod mime;
+mod multipart;
 mod names;
 mod notice;
 mod oneside;
 mod schema;
+mod services;
 mod ssh;
 mod ssl;
 mod weird;
@@ -75,7 +77,10 @@ struct FlowLog {
     dns: Option<Box<dns::Pending>>,
     quic: Option<Box<ssl::QuicHello>>,
     one_side: Option<Box<OneSide>>,
+    signs: services::Signs,
     is_handshake_written: bool,
+    /// Something came that is no HTTP.
+    is_http_over: bool,
     /// Name of the connection; empty before its first packet.
     uid: String,
     parents: Vec<String>,
@@ -270,7 +275,14 @@ impl Logs {
                     }
                     log.dns.get_or_insert_default().message(ident, proto, tx, &mut self.files);
                 }
-                TxRef::Http(tx) => http::write(ident, tx, &mut self.files),
+                TxRef::Http(tx) => {
+                    log.is_http_over |= http::is_broken(tx);
+                    if !log.is_http_over {
+                        http::write(ident, tx, &mut self.files);
+                        let history = connection.history().as_str();
+                        http::write_late_end(ident, tx, history, &mut self.files);
+                    }
+                }
                 TxRef::Tls(tx) => ssl::write(ident, tx, &mut self.files),
                 TxRef::Ssh(tx) => ssh::write(ident, tx, &mut self.files),
                 TxRef::Quic(tx) => log.quic.get_or_insert_default().take(tx),
@@ -296,8 +308,8 @@ impl Logs {
         else {
             return;
         };
-        let is_from_orig = (view.direction == Direction::ToServer)
-            == flow.zeek.is_originator_client();
+        let is_from_orig =
+            (view.direction == Direction::ToServer) == flow.zeek.is_originator_client();
         let direction = if is_from_orig { Direction::ToServer } else { Direction::ToClient };
         let (client, server) = (flow.key.client_port, flow.key.server_port);
         let is_straight = flow.zeek.is_originator_client();
@@ -309,6 +321,31 @@ impl Logs {
         }
         if let Some(log) = self.slot(flow.slot) {
             log.one_side = Some(one_side);
+        }
+    }
+
+    /// Services that the engine does not name.
+    fn signs(&mut self, view: &View<'_, '_>, flow: &Flow) {
+        let side = flow.side(view.direction);
+        let payload = view.packet.payload;
+        let is_tcp = matches!(view.packet.transport, Transport::Tcp(_));
+        let is_named = !matches!(flow.app.proto(), None | Some(Proto::Ldap | Proto::Pgsql));
+        let is_passed = payload.is_empty() || is_named || side.packets > services::PACKETS_MAX;
+        if is_passed || self.is_wrong(view.packet) {
+            return;
+        }
+        let (client, server) = (flow.key.client_port, flow.key.server_port);
+        let is_straight = flow.zeek.is_originator_client();
+        let seen = services::Seen {
+            payload,
+            is_tcp,
+            is_orig: (view.direction == Direction::ToServer) == is_straight,
+            is_first: side.payload_bytes == payload.len() as u64,
+            ports: if is_straight { (client, server) } else { (server, client) },
+            proto: flow.app.proto(),
+        };
+        if let Some(log) = self.slot(flow.slot) {
+            log.signs.packet(&seen);
         }
     }
 
@@ -326,8 +363,8 @@ impl Logs {
     /// Zeek does not look into a packet with a wrong checksum; Suricata looks into such datagrams.
     fn is_wrong(&self, packet: &Packet<'_>) -> bool {
         self.is_checksum_validated
+            && packet.is_checksum_wrong
             && matches!(packet.transport, Transport::Udp { .. } | Transport::Tcp(_))
-            && packet.is_transport_checksum_right() == Some(false)
     }
 
     /// Passes over the transactions that are there.
@@ -433,7 +470,7 @@ pub fn ident_of(flow: &Flow, connection: &Connection) -> Ident {
 
 impl Inspector for Logs {
     fn packet(&mut self, view: &mut View<'_, '_>) {
-        if let Some(flow) = view.flow.as_deref() {
+        if let Some(flow) = view.flow.as_deref().filter(|flow| flow.zeek.is_live()) {
             // Makes the state of the slot.
             let Some(log) = self.log_of(flow) else {
                 return;
@@ -450,6 +487,7 @@ impl Inspector for Logs {
             }
             self.local_names(view.packet, flow);
             self.one_sided(view, flow);
+            self.signs(view, flow);
             if flow.app.proto() == Some(Proto::Ftp) {
                 self.ftp.control(view.packet.payload, flow.server());
             }
@@ -463,7 +501,11 @@ impl Inspector for Logs {
         let mut ended = self.log_of(flow).map(std::mem::take).unwrap_or_default();
         let service = ended.service.take();
         let mut service = service.unwrap_or_else(|| {
-            conn::service(flow, connection, ended.tunnel, alone)
+            conn::service(
+                flow,
+                connection,
+                &conn::Hints { tunnel: ended.tunnel, alone, signs: ended.signs },
+            )
         });
         if service.is_empty() && self.ftp.take((ident.resp_h, ident.resp_p)) {
             service.push_str("ftp-data");
@@ -488,7 +530,8 @@ impl Inspector for Logs {
         };
         // The connection may end later, when nobody knows any more what was spoken.
         if log.one_side.is_none() {
-            log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, log.tunnel, None));
+            let hints = conn::Hints { tunnel: log.tunnel, alone: None, signs: log.signs };
+            log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, &hints));
         }
         let ident = if log.is_flipped { ident.flipped() } else { ident };
         let (dns, quic) = (log.dns.take(), log.quic.take());
