@@ -28,6 +28,8 @@ pub use event::{Event, Events};
 pub(crate) use feed::Step;
 pub use proto::Proto;
 
+use std::collections::VecDeque;
+
 use crate::Direction;
 
 /// Which transport carries the flow.
@@ -394,12 +396,21 @@ impl App {
     /// (One-transaction protocols keep theirs for the life of the flow.)
     pub fn prune(&mut self) {
         match &mut self.state {
-            State::Http(http) => http.prune(),
-            State::Http2(http) => http.prune(),
-            State::Dns(dns) => dns.txs.clear(),
-            State::Smtp(smtp) => smtp.prune(),
-            State::Quic(quic) => quic.txs.clear(),
-            State::Dhcp(dhcp) => dhcp.txs.clear(),
+            State::Http(http) => {
+                http.prune();
+                let_go(&mut http.txs);
+            }
+            State::Http2(http) => {
+                http.prune();
+                let_go(&mut http.txs);
+            }
+            State::Dns(dns) => dns.txs = VecDeque::new(),
+            State::Smtp(smtp) => {
+                smtp.prune();
+                let_go(&mut smtp.txs);
+            }
+            State::Quic(quic) => quic.txs = VecDeque::new(),
+            State::Dhcp(dhcp) => dhcp.txs = VecDeque::new(),
             State::Unknown(_)
             | State::Failed
             | State::Known(_)
@@ -407,6 +418,13 @@ impl App {
             | State::Tls(_)
             | State::Ssh(_) => {}
         }
+    }
+}
+
+/// Gives the room of an empty queue back: flows that wait would hold it for their whole life.
+fn let_go<T>(txs: &mut VecDeque<T>) {
+    if txs.is_empty() {
+        *txs = VecDeque::new();
     }
 }
 
