@@ -71,7 +71,7 @@ struct FlowLog {
     /// Whose it is; another flow in the slot begins anew.
     flow: u64,
     /// Services, when they are told before the connection ends.
-    service: Option<String>,
+    service: Option<Box<str>>,
     /// First transaction of the flow's protocol that was not taken.
     next_tx: u64,
     dns: Option<Box<dns::Pending>>,
@@ -81,14 +81,19 @@ struct FlowLog {
     is_handshake_written: bool,
     /// Something came that is no HTTP.
     is_http_over: bool,
-    /// Name of the connection; empty before its first packet.
-    uid: String,
-    parents: Vec<String>,
+    /// Begin of the connection, which makes its name; 0 before its first packet.
+    first_ns: u64,
+    #[expect(clippy::box_collection, reason = "few connections have some: 8 bytes, not 24")]
+    parents: Option<Box<Vec<String>>>,
     tunnel: Option<&'static str>,
     /// The first packet was an answer of DNS: who sent it is the server.
     is_flipped: bool,
-    weird: Vec<&'static str>,
+    #[expect(clippy::box_collection, reason = "few connections have some: 8 bytes, not 24")]
+    weird: Option<Box<Vec<&'static str>>>,
 }
+
+/// One for each flow.
+const _: () = assert!(size_of::<FlowLog>() <= 128);
 
 /// Flows of the packets of one frame.
 #[derive(Debug, Default)]
@@ -102,6 +107,13 @@ struct Layer {
     depth: u8,
     slot: u32,
     tunnel: Option<Tunnel>,
+}
+
+impl FlowLog {
+    /// The name of its connection.
+    fn uid(&self) -> String {
+        ident::unique('C', [self.flow, self.first_ns])
+    }
 }
 
 impl Logs {
@@ -221,12 +233,13 @@ impl Logs {
             {
                 log.tunnel = Some(name);
             }
-            if let Some(uid) = self.slot(outer.slot).map(|log| log.uid.clone())
+            if let Some(uid) = self.slot(outer.slot).map(|log| log.uid())
                 && let Some(log) = self.slot(inner.slot)
-                && log.parents.len() < PARENTS_MAX
-                && !log.parents.contains(&uid)
             {
-                log.parents.push(uid);
+                let parents = log.parents.get_or_insert_default();
+                if parents.len() < PARENTS_MAX && !parents.contains(&uid) {
+                    parents.push(uid);
+                }
             }
         }
     }
@@ -417,7 +430,7 @@ impl Logs {
         let mut seen = flow
             .and_then(|flow| usize::try_from(flow.slot).ok())
             .and_then(|slot| self.flows.get_mut(slot))
-            .map(|log| &mut log.weird);
+            .map(|log| &mut **log.weird.get_or_insert_default());
         for event in packet.events.iter() {
             let weird = Weird::of_packet(event);
             let (ident, names) = (ident.as_ref(), seen.as_deref_mut());
@@ -475,8 +488,8 @@ impl Inspector for Logs {
             let Some(log) = self.log_of(flow) else {
                 return;
             };
-            if log.uid.is_empty() {
-                log.uid = uid_of(flow, &flow.zeek);
+            if log.first_ns == 0 {
+                log.first_ns = flow.zeek.first_ns();
             }
             self.tunnels(view.packet, flow);
             if view.is_app_changed && !conn::is_partial(flow, &flow.zeek) {
@@ -499,7 +512,7 @@ impl Inspector for Logs {
         let alone = self.end_one_side(flow, connection);
         let ident = ident_of(flow, connection);
         let mut ended = self.log_of(flow).map(std::mem::take).unwrap_or_default();
-        let service = ended.service.take();
+        let service = ended.service.take().map(String::from);
         let mut service = service.unwrap_or_else(|| {
             conn::service(
                 flow,
@@ -510,9 +523,9 @@ impl Inspector for Logs {
         if service.is_empty() && self.ftp.take((ident.resp_h, ident.resp_p)) {
             service.push_str("ftp-data");
         }
-        conn::write(&ident, flow, connection, &service, &ended.parents, &mut self.files);
-        ended.parents.clear();
-        ended.uid.clear();
+        let parents = ended.parents.take().unwrap_or_default();
+        conn::write(&ident, flow, connection, &service, &parents, &mut self.files);
+        ended.first_ns = 0;
         // The flow may go on, as another connection.
         if let Some(log) = self.slot(flow.slot) {
             *log = ended;
@@ -531,7 +544,7 @@ impl Inspector for Logs {
         // The connection may end later, when nobody knows any more what was spoken.
         if log.one_side.is_none() {
             let hints = conn::Hints { tunnel: log.tunnel, alone: None, signs: log.signs };
-            log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, &hints));
+            log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, &hints).into());
         }
         let ident = if log.is_flipped { ident.flipped() } else { ident };
         let (dns, quic) = (log.dns.take(), log.quic.take());
