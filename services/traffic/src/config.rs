@@ -33,6 +33,8 @@ pub struct Config {
 pub struct Decode {
     /// UDP ports of VXLAN; empty turns it off.
     pub vxlan_ports: Vec<u16>,
+    /// VXLAN's reserved bits must be 0, as Suricata has it; RFC 7348 says that they are to be ignored.
+    pub is_vxlan_strict: bool,
     /// UDP ports of Geneve; empty turns it off.
     pub geneve_ports: Vec<u16>,
     /// IPv6 in UDP.
@@ -53,6 +55,7 @@ impl Default for Decode {
     fn default() -> Self {
         Self {
             vxlan_ports: vec![4789],
+            is_vxlan_strict: true,
             geneve_ports: vec![6081],
             is_teredo_on: true,
             teredo_ports: vec![3544],

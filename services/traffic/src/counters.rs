@@ -47,6 +47,8 @@ counters! {
     flows_evicted,
     /// TCP segments with a wrong checksum, ignored.
     checksum_wrong,
+    /// Packets with a wrong checksum, taken because their sender leaves it to its network card.
+    checksum_offloaded,
     /// Segments that the stream engine refused: out of window, wrong state.
     stream_refused,
     /// Packets of a TCP flow that has no session (no handshake, midstream off).

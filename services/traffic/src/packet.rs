@@ -25,6 +25,10 @@ pub enum Link {
     LinuxSll2,
     /// PPP, with or without its address and control bytes.
     Ppp,
+    /// IEEE 802.11.
+    Wlan,
+    /// The same behind a radiotap header.
+    Radiotap,
 }
 
 impl Link {
@@ -38,6 +42,8 @@ impl Link {
             113 => Some(Self::LinuxSll),
             276 => Some(Self::LinuxSll2),
             9 => Some(Self::Ppp),
+            105 => Some(Self::Wlan),
+            127 => Some(Self::Radiotap),
             _ => None,
         }
     }
@@ -393,6 +399,11 @@ pub struct Packet<'a> {
     pub origin: Origin,
     /// How many tunnels it is in.
     pub tunnel_depth: u8,
+    /// The checksum of TCP, UDP, ICMP or ICMPv6 is wrong, and that counts: it is validated, and the sender
+    /// does not leave it to its network card.
+    pub is_checksum_wrong: bool,
+    /// It came in a datagram with a wrong checksum: Zeek does not look into such.
+    pub is_outside_wrong: bool,
     /// Its headers do not hold together: no flow, no inspection but for events (Suricata's
     /// `PKT_IS_INVALID`).
     pub is_invalid: bool,

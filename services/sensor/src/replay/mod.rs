@@ -45,6 +45,10 @@ use crate::{
 /// longer than any of them.
 const AFTER_LAST_NS: u64 = 60_000_000_000;
 
+/// Bytes of a capture in which senders are looked for that leave checksums to their network card: room
+/// for the packets that the engine wants to see.
+const SAMPLE_BYTES_MAX: u64 = 1 << 20;
+
 /// Why a replay ended early.
 #[derive(Debug, Error)]
 pub enum ReplayError {
@@ -149,17 +153,17 @@ impl<W: Write> Replay<W> {
         }
     }
 
+    /// Shows the engine a packet of the beginning of a capture, before any counts.
+    fn sample(&mut self, packet: &Packet<'_>) {
+        if let Some(frame) = frame(packet) {
+            self.engine.sample(&frame);
+        }
+    }
+
     /// Through the engine; whether it was the first packet of its direction in its flow.
     fn engine(&mut self, packet: &Packet<'_>) -> bool {
-        let number = u32::try_from(packet.link.0).unwrap_or(u32::MAX);
-        let Some(link) = Link::from_linktype(number) else {
+        let Some(frame) = frame(packet) else {
             return false;
-        };
-        let frame = Frame {
-            time_ns: packet.time_ns,
-            wire_bytes: packet.wire_bytes,
-            link,
-            bytes: packet.data,
         };
         self.pipeline.is_new = false;
         self.engine.handle(frame, &mut self.pipeline);
@@ -250,9 +254,24 @@ pub fn run(options: &Options) -> Result<Summary, ReplayError> {
     result.map(|()| summary)
 }
 
+/// A packet as the engine takes it, if it reads such links.
+fn frame<'a>(packet: &Packet<'a>) -> Option<Frame<'a>> {
+    let number = u32::try_from(packet.link.0).unwrap_or(u32::MAX);
+    let link = Link::from_linktype(number)?;
+    let (time_ns, wire_bytes) = (packet.time_ns, packet.wire_bytes);
+    Some(Frame { time_ns, wire_bytes, link, bytes: packet.data })
+}
+
 fn file<W: Write>(replay: &mut Replay<W>, path: &Path) -> Result<(), ReplayError> {
     let open_error = |source| ReplayError::Open { path: path.into(), source };
     let input = File::open(path).map_err(open_error)?;
+    if path.is_file() {
+        let begin = File::open(path).map_err(open_error)?.take(SAMPLE_BYTES_MAX);
+        // It breaks off in a packet; what is wrong with the file is told below.
+        let _ = capture::read(Box::new(begin) as Box<dyn Read + Send>, |packet, _| {
+            replay.sample(packet);
+        });
+    }
     let mut progress = Progress::new(path, input.metadata().map_or(0, |meta| meta.len()));
     let before_ns = replay.summary.last_ns;
     let mut is_first = true;

@@ -62,7 +62,9 @@ impl Options {
         let (mut settings, rules) = self.rules()?;
         let logs = self.zeek.as_deref().map(|folder| self.open_zeek(folder)).transpose()?;
         // Zeek picks connections up in their middle; what rules say holds only from a handshake on.
-        settings.stream.is_midstream |= self.zeek.is_some() && self.rules.is_empty();
+        let is_zeek_alone = self.zeek.is_some() && self.rules.is_empty();
+        settings.stream.is_midstream |= is_zeek_alone;
+        settings.decode.is_vxlan_strict &= !is_zeek_alone;
         let engine = Engine::new(settings);
         Ok(Replay::with(engine, Pipeline::new(rules, writer, logs)))
     }

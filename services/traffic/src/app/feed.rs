@@ -47,7 +47,12 @@ impl App {
             return fed;
         }
         match std::mem::replace(&mut self.state, State::Failed) {
+            // The end of a direction says nothing about what it would have been.
+            State::Unknown(None) if data.is_empty() && meta.gap == 0 => {
+                self.state = State::Unknown(None);
+            }
             State::Unknown(detect) => {
+                let detect = detect.unwrap_or_default();
                 self.detect(now_ns, direction, data, meta, detect, &mut fed);
             }
             state => {
@@ -164,7 +169,7 @@ impl App {
                         fed.events.add("applayer_no_tls_after_starttls");
                     }
                 } else {
-                    self.state = State::Unknown(detect);
+                    self.state = State::Unknown(Some(detect));
                 }
             }
         }

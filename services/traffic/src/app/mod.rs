@@ -28,6 +28,8 @@ pub use event::{Event, Events};
 pub(crate) use feed::Step;
 pub use proto::Proto;
 
+use std::collections::VecDeque;
+
 use crate::Direction;
 
 /// Which transport carries the flow.
@@ -183,8 +185,8 @@ pub struct App {
 /// Protocol states. Large ones are boxed: most flows of a busy network are unknown or short.
 #[derive(Debug)]
 pub enum State {
-    /// Not known yet: the first bytes of both directions.
-    Unknown(Box<detect::Detect>),
+    /// Not known yet: the first bytes of both directions; nothing before there are any.
+    Unknown(Option<Box<detect::Detect>>),
     /// Nothing that is known: both directions were probed to the end.
     Failed,
     /// Recognised, not parsed (SMB, FTP, ...), or its parser met an error.
@@ -211,7 +213,7 @@ pub enum State {
 
 impl Default for State {
     fn default() -> Self {
-        Self::Unknown(Box::default())
+        Self::Unknown(None)
     }
 }
 
@@ -394,12 +396,21 @@ impl App {
     /// (One-transaction protocols keep theirs for the life of the flow.)
     pub fn prune(&mut self) {
         match &mut self.state {
-            State::Http(http) => http.prune(),
-            State::Http2(http) => http.prune(),
-            State::Dns(dns) => dns.txs.clear(),
-            State::Smtp(smtp) => smtp.prune(),
-            State::Quic(quic) => quic.txs.clear(),
-            State::Dhcp(dhcp) => dhcp.txs.clear(),
+            State::Http(http) => {
+                http.prune();
+                let_go(&mut http.txs);
+            }
+            State::Http2(http) => {
+                http.prune();
+                let_go(&mut http.txs);
+            }
+            State::Dns(dns) => dns.txs = VecDeque::new(),
+            State::Smtp(smtp) => {
+                smtp.prune();
+                let_go(&mut smtp.txs);
+            }
+            State::Quic(quic) => quic.txs = VecDeque::new(),
+            State::Dhcp(dhcp) => dhcp.txs = VecDeque::new(),
             State::Unknown(_)
             | State::Failed
             | State::Known(_)
@@ -407,6 +418,13 @@ impl App {
             | State::Tls(_)
             | State::Ssh(_) => {}
         }
+    }
+}
+
+/// Gives the room of an empty queue back: flows that wait would hold it for their whole life.
+fn let_go<T>(txs: &mut VecDeque<T>) {
+    if txs.is_empty() {
+        *txs = VecDeque::new();
     }
 }
 

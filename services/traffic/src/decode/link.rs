@@ -36,7 +36,7 @@ const LABELS_MAX: usize = 16;
 const LAYERS_MAX: usize = 16;
 
 /// Where decoding goes on.
-enum Next<'a> {
+pub(super) enum Next<'a> {
     /// With the payload of this Ethernet type.
     Type(u16, &'a [u8]),
     /// With a PPP protocol field.
@@ -56,6 +56,8 @@ impl<'a> Decoder<'a, '_> {
             Link::LinuxSll => self.cooked(bytes, 16, 14, Event::SllPktTooSmall),
             Link::LinuxSll2 => self.cooked(bytes, 20, 0, Event::Sll2PktTooSmall),
             Link::Ppp => Next::Ppp(bytes),
+            Link::Wlan => Self::wlan(bytes),
+            Link::Radiotap => Self::radiotap(bytes),
         };
         for _ in 0..LAYERS_MAX {
             next = match next {
@@ -122,7 +124,7 @@ impl<'a> Decoder<'a, '_> {
             ether_type::VNTAG => return self.tag(bytes, 4, Event::VntagHeaderTooSmall),
             ether_type::ETAG => return self.tag(bytes, 6, Event::EtagHeaderTooSmall),
             // Below 1536 it is a length: LLC, no Ethernet II.
-            0..1536 => {}
+            0..1536 => return Self::llc(bytes),
             _ if self.packet.vlans.count > 0 => self.reject(Event::VlanUnknownType),
             _ => self.note(Event::EthernetUnknownEthertype),
         }

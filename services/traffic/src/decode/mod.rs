@@ -16,6 +16,7 @@ mod tcp;
 mod tests;
 mod transport;
 mod tunnel;
+mod wlan;
 
 use crate::{
     config,
@@ -56,6 +57,7 @@ pub fn decode_inner<'a>(
     let mut packet = empty(outer.time_ns, outer.number, inner.bytes);
     packet.origin = Origin::Tunnel(inner.tunnel);
     packet.tunnel_depth = outer.tunnel_depth.saturating_add(1);
+    packet.is_outside_wrong = outer.is_outside_wrong;
     Decoder { packet, inner: None, config }.run(inner.link)
 }
 
@@ -69,6 +71,7 @@ pub fn decode_rebuilt<'a>(
     let mut packet = empty(last.time_ns, last.number, bytes);
     packet.origin = Origin::Rebuilt;
     packet.tunnel_depth = last.tunnel_depth;
+    packet.is_outside_wrong = last.is_outside_wrong;
     packet.vlans = last.vlans;
     packet.ether = last.ether;
     Decoder { packet, inner: None, config }.run(Link::Raw)
@@ -90,6 +93,8 @@ pub(crate) fn empty(time_ns: u64, number: u64, data: &[u8]) -> Packet<'_> {
         events: Events::default(),
         origin: Origin::Wire,
         tunnel_depth: 0,
+        is_checksum_wrong: false,
+        is_outside_wrong: false,
         is_invalid: false,
     }
 }

@@ -183,7 +183,11 @@ impl<'a> Decoder<'a, '_> {
     fn vxlan(&mut self, bytes: &'a [u8]) {
         let (Some(header), Some(frame)) = (bytes.get(..8), bytes.get(8..)) else { return };
         // Only the bit that says the identifier is valid; all else is reserved.
-        let is_vxlan = matches!(header, [0x08, 0, 0, 0, _, _, _, 0]);
+        let is_vxlan = if self.config.is_vxlan_strict {
+            matches!(header, [0x08, 0, 0, 0, _, _, _, 0])
+        } else {
+            header.first().is_some_and(|flags| flags & 0x08 != 0)
+        };
         let Some(kind) = be16(frame, 12).filter(|_| is_vxlan) else { return };
         match kind {
             ether_type::IP4

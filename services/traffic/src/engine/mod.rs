@@ -10,12 +10,14 @@
 
 mod ending;
 mod inspector;
+mod offload;
 mod packet;
 mod tcp;
 #[cfg(test)]
 mod tests;
 
 pub use inspector::{Inspector, View};
+pub use offload::SAMPLE_PACKETS_MAX;
 
 use crate::{
     config::{Config, SECOND_NS},
@@ -38,6 +40,7 @@ pub struct Engine {
     table: Table,
     defrag: Defragmenter,
     memory: Memory,
+    offload: offload::Offload,
     /// Frames so far.
     number: u64,
     /// Flows so far.
@@ -57,11 +60,27 @@ impl Engine {
             config,
             counters: Counters::default(),
             memory: Memory::default(),
+            offload: offload::Offload::default(),
             number: 0,
             last_id: 0,
             now_ns: 0,
             sweep_ns: 0,
         }
+    }
+
+    /// Looks at a frame of the beginning of a capture, before any is given to [`Self::handle`]: a sender
+    /// none of whose first packets has a right checksum leaves them to its network card, and is not
+    /// checked. Up to [`SAMPLE_PACKETS_MAX`] frames count.
+    pub fn sample(&mut self, frame: &Frame<'_>) {
+        if self.config.stream.is_checksum_validated {
+            self.offload.sample(frame, &self.config.decode);
+        }
+    }
+
+    /// Senders whose checksums are not looked at, see [`Self::sample`].
+    #[must_use]
+    pub fn offloading_senders(&self) -> usize {
+        self.offload.len()
     }
 
     /// Takes one frame.
@@ -149,12 +168,16 @@ impl Engine {
     ) {
         self.counters.packets += 1;
         self.counters.packets_invalid += u64::from(packet.is_invalid);
+        packet.is_checksum_wrong = self.is_checksum_wrong(&packet);
         if let Some(inner) = inner {
             if packet.tunnel_depth >= self.config.decode.tunnel_depth_max {
                 self.counters.packets_too_deep += 1;
             } else {
                 self.counters.packets_tunnelled += 1;
-                let (packet, inner) = decode::decode_inner(&packet, &inner, &self.config.decode);
+                let is_wrong = packet.is_outside_wrong || packet.is_checksum_wrong;
+                let (mut packet, inner) =
+                    decode::decode_inner(&packet, &inner, &self.config.decode);
+                packet.is_outside_wrong = is_wrong;
                 self.layer(packet, inner, inspector);
             }
         }
@@ -162,6 +185,18 @@ impl Engine {
             self.fragment(&mut packet, inspector);
         }
         self.inspect(packet, inspector);
+    }
+
+    /// Whether the checksum of what is above IP is wrong, and that counts.
+    fn is_checksum_wrong(&mut self, packet: &Packet<'_>) -> bool {
+        let is_wrong = self.config.stream.is_checksum_validated
+            && packet.is_transport_checksum_right() == Some(false);
+        if !is_wrong {
+            return false;
+        }
+        let is_passed = packet.ip.is_some_and(|ip| self.offload.contains(ip.source));
+        self.counters.checksum_offloaded += u64::from(is_passed);
+        !is_passed
     }
 
     fn fragment<I: Inspector>(&mut self, packet: &mut Packet<'_>, inspector: &mut I) {

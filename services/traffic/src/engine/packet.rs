@@ -185,7 +185,9 @@ impl Engine {
         direction: Direction,
         inspector: &mut I,
     ) {
-        let is_checked = self.config.stream.is_checksum_validated;
+        if packet.is_outside_wrong {
+            return;
+        }
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         let is_from_client = direction == Direction::ToServer;
@@ -208,7 +210,7 @@ impl Engine {
             is_from_client,
             ip_bytes,
             payload_bytes: payload as u64,
-            is_checksum_wrong: is_checked && packet.is_transport_checksum_right() == Some(false),
+            is_checksum_wrong: packet.is_checksum_wrong,
             ports: packet.ports().unwrap_or((0, 0)),
         };
         let is_reused = match &packet.transport {
@@ -255,6 +257,7 @@ impl Engine {
         place.is_app_changed = fed.is_changed || fed.is_detected;
         if fed.is_reversed {
             flow.swap();
+            flow.zeek.client_began();
             place.direction = place.direction.reverse();
         }
     }

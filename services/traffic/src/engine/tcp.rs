@@ -20,12 +20,10 @@ impl Engine {
         place: &mut Place,
     ) {
         let settings = &self.config.stream;
-        let is_wrong =
-            settings.is_checksum_validated && packet.is_transport_checksum_right() == Some(false);
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         place.is_established = flow.tcp.as_ref().is_some_and(|session| session.is_established());
-        if is_wrong {
+        if packet.is_checksum_wrong {
             self.counters.checksum_wrong += 1;
             return;
         }

@@ -9,16 +9,13 @@ use std::ops::Range;
 
 use super::{
     Raw,
+    held::{Held, New, Piece},
     memory::{self, Memory},
-    overlap,
 };
 use crate::{
     config::{self, Policy},
     event::{Event, Events},
 };
-
-/// A piece of the stream as it came: borders in stream offsets.
-type Piece = Range<u64>;
 
 /// One direction: what one end has sent.
 #[derive(Debug, Default)]
@@ -62,10 +59,8 @@ pub struct Half {
     run: u64,
     /// Behind the last byte that came.
     end: u64,
-    /// The byte of `base` is `bytes[head]`.
-    head: u32,
-    bytes: Vec<u8>,
-    pub(super) segments: Vec<Piece>,
+    /// Bytes and their pieces, if any are held: most streams of a busy network hold none.
+    held: Option<Box<Held>>,
 }
 
 /// What the application layer gets next.
@@ -112,22 +107,38 @@ impl Half {
         let run = if offset < self.run {
             offset..self.run
         } else {
-            let at = self.segments.partition_point(|piece| piece.start < offset);
+            let segments = self.segments();
+            let at = segments.partition_point(|piece| piece.start < offset);
             // A longer piece that began before may reach over `offset`.
-            let before = self.segments.get(..at).unwrap_or_default();
+            let before = segments.get(..at).unwrap_or_default();
             let reach = before.iter().map(|piece| piece.end).max().unwrap_or(0);
-            let first = self.segments.get(at).map(|piece| piece.start);
+            let first = segments.get(at).map(|piece| piece.start);
             let start = if reach > offset { offset } else { first? };
             start..self.run_from(start, reach.max(start))
         };
-        let bytes = self.bytes.get(self.place(&run))?;
+        let bytes = self.bytes().get(self.place(&run))?;
         Some((run.start, bytes))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.held.as_ref().map_or(&[], |held| &held.bytes)
+    }
+
+    /// Pieces that are held, in order of start and then end.
+    pub(super) fn segments(&self) -> &[Piece] {
+        self.held.as_ref().map_or(&[], |held| &held.segments)
+    }
+
+    /// Room of the buffer.
+    fn capacity(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.bytes.capacity())
     }
 
     /// How far bytes reach without a hole, if those before `end` do.
     fn run_from(&self, start: u64, mut end: u64) -> u64 {
-        let at = self.segments.partition_point(|piece| piece.start < start);
-        for piece in self.segments.get(at..).unwrap_or_default() {
+        let segments = self.segments();
+        let at = segments.partition_point(|piece| piece.start < start);
+        for piece in segments.get(at..).unwrap_or_default() {
             if piece.start > end {
                 break;
             }
@@ -138,11 +149,10 @@ impl Half {
 
     /// Where in `bytes` a range of the stream lies; it must not begin before `base`.
     fn place(&self, range: &Range<u64>) -> Range<usize> {
-        let at = |offset: u64| {
-            let ahead = usize::try_from(offset.saturating_sub(self.base)).unwrap_or(usize::MAX);
-            (self.head as usize).saturating_add(ahead)
-        };
-        at(range.start)..at(range.end)
+        match &self.held {
+            Some(held) => held.place(self.base, range),
+            None => Held::default().place(self.base, range),
+        }
     }
 
     /// Stream offset of a sequence number; 0 for those before the stream.
@@ -178,7 +188,6 @@ impl Half {
 
     fn clear(&mut self, memory: &mut Memory) {
         self.release(memory);
-        memory.give_pieces(std::mem::take(&mut self.segments));
         self.base = self.end;
         self.run = self.end;
     }
@@ -207,41 +216,20 @@ impl Half {
             return;
         }
         let place = self.place(&new);
-        self.make_room(place.end, memory);
         let overlaps = self.overlapping(&new);
-        if overlaps.is_empty() && place.start == self.bytes.len() {
-            self.bytes.extend_from_slice(data);
-        } else {
-            if self.bytes.len() < place.end {
-                self.bytes.resize(place.end, 0);
-            }
-            self.write(&new, data, overlaps, &mut memory.scratch, events);
-        }
+        let (base, policy) = (self.base, self.policy);
+        let held = self.held.get_or_insert_with(|| memory.take());
+        held.make_room(place.end, &mut memory.used);
+        let segment = New { piece: &new, data, base, policy };
+        held.insert(&segment, overlaps, &mut memory.scratch, events);
         self.note(new);
-    }
-
-    /// Room for `needed` bytes in the buffer.
-    fn make_room(&mut self, needed: usize, memory: &mut Memory) {
-        if self.segments.capacity() == 0 {
-            self.segments = memory.take_pieces();
-        }
-        if self.bytes.capacity() == 0 {
-            self.bytes = memory.take();
-            memory.used += self.bytes.capacity();
-        }
-        let capacity = self.bytes.capacity();
-        if needed > capacity {
-            let target = needed.max(capacity * 2);
-            self.bytes.reserve_exact(target - self.bytes.len());
-            memory.used += self.bytes.capacity() - capacity;
-        }
     }
 
     /// The buffer goes back to the pool.
     fn release(&mut self, memory: &mut Memory) {
-        memory.used = memory.used.saturating_sub(self.bytes.capacity());
-        memory.give(std::mem::take(&mut self.bytes));
-        self.head = 0;
+        if let Some(held) = self.held.take() {
+            memory.give(held);
+        }
     }
 
     fn is_storable(
@@ -262,12 +250,12 @@ impl Half {
             return false;
         }
         let is_too_far = new.end - self.base > u64::from(settings.half_bytes_max);
-        if is_too_far || self.segments.len() >= settings.segments_max as usize {
+        if is_too_far || self.segments().len() >= settings.segments_max as usize {
             events.set(Event::StreamReassemblyInsertLimit);
             memory.counters.limit += 1;
             return false;
         }
-        let (needed, capacity) = (self.place(new).end, self.bytes.capacity());
+        let (needed, capacity) = (self.place(new).end, self.capacity());
         let growth = match capacity {
             _ if needed <= capacity => 0,
             // A spare buffer may be larger than what is needed.
@@ -284,59 +272,21 @@ impl Half {
 
     /// Indexes of pieces that may overlap `new`.
     fn overlapping(&self, new: &Piece) -> Range<usize> {
-        let end = self.segments.partition_point(|piece| piece.start < new.end);
+        let segments = self.segments();
+        let end = segments.partition_point(|piece| piece.start < new.end);
         // No piece is longer than a packet.
         let reach = new.start.saturating_sub(u64::from(u16::MAX));
-        let mut start = self.segments.partition_point(|piece| piece.start < reach);
-        while start < end && self.segments.get(start).is_some_and(|old| old.end <= new.start) {
+        let mut start = segments.partition_point(|piece| piece.start < reach);
+        while start < end && segments.get(start).is_some_and(|old| old.end <= new.start) {
             start += 1;
         }
         start..end
     }
 
-    /// Writes `data` but for what overlap policies keep.
-    fn write(
-        &mut self,
-        new: &Piece,
-        data: &[u8],
-        overlaps: Range<usize>,
-        scratch: &mut Vec<u8>,
-        events: &mut Events,
-    ) {
-        scratch.clear();
-        scratch.extend_from_slice(data);
-        for old in self.segments.get(overlaps).unwrap_or_default() {
-            let shared = new.start.max(old.start).max(self.base)..new.end.min(old.end);
-            if shared.is_empty() {
-                continue;
-            }
-            let Some(held) = self.bytes.get(self.place(&shared)) else { continue };
-            let at = usize::try_from(shared.start - new.start).unwrap_or(usize::MAX);
-            let Some(ours) = data.get(at..).and_then(|ours| ours.get(..held.len())) else {
-                continue;
-            };
-            if ours == held {
-                continue;
-            }
-            events.set(Event::StreamReassemblyOverlapDifferentData);
-            if !overlap::is_new_used(self.policy, new, old)
-                && let Some(kept) = scratch.get_mut(at..at + held.len())
-            {
-                kept.copy_from_slice(held);
-            }
-        }
-        let place = self.place(new);
-        if let Some(to) = self.bytes.get_mut(place) {
-            to.copy_from_slice(scratch);
-        }
-    }
-
-    /// Remembers a piece, in order of start and then end.
+    /// Remembers a piece.
     fn note(&mut self, new: Piece) {
-        let key = |piece: &Piece| (piece.start, piece.end);
-        let at = self.segments.partition_point(|piece| key(piece) < key(&new));
-        if self.segments.get(at) != Some(&new) {
-            self.segments.insert(at, new.clone());
+        if let Some(held) = &mut self.held {
+            held.note(&new);
         }
         self.end = self.end.max(new.end);
         if new.start <= self.run {
@@ -444,7 +394,7 @@ impl Half {
         settings: &config::Stream,
         memory: &mut Memory,
     ) {
-        if self.bytes.is_empty() {
+        if self.held.is_none() {
             return;
         }
         let mut edge = if is_app_done { u64::MAX } else { self.app };
@@ -465,32 +415,22 @@ impl Half {
 
     fn slide_to(&mut self, edge: u64, memory: &mut Memory) {
         let count = usize::try_from(edge - self.base).unwrap_or(usize::MAX);
-        let head = (self.head as usize).saturating_add(count).min(self.bytes.len());
         self.base = edge;
         self.app = self.app.max(edge);
         self.raw = self.raw.max(edge);
-        if head == self.bytes.len() {
+        if edge >= self.end {
             self.release(memory);
-        } else if head > self.bytes.len() / 2 {
-            // Half of it is read: moving the rest costs no more than reading it did.
-            self.bytes.drain(..head);
-            self.head = 0;
-        } else {
-            // A half holds less than 4 GB: its limit has 32 bits, and half of it is dead at most.
-            self.head = u32::try_from(head).unwrap_or(u32::MAX);
+        } else if let Some(held) = &mut self.held {
+            held.slide(edge, count);
         }
-        self.segments.retain(|piece| piece.end > edge);
         if self.run < edge {
             self.run = self.run_from(0, edge);
-        }
-        if self.segments.is_empty() {
-            memory.give_pieces(std::mem::take(&mut self.segments));
         }
     }
 
     /// Bytes that are held.
     #[must_use]
-    pub const fn held_bytes(&self) -> usize {
-        self.bytes.len().saturating_sub(self.head as usize)
+    pub fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.bytes.len().saturating_sub(held.head))
     }
 }

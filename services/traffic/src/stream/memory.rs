@@ -1,6 +1,6 @@
 //! Memory of all streams together: how much is held, and buffers that wait to be used again.
 
-use std::ops::Range;
+use super::held::Held;
 
 /// Buffers that are kept for the next stream: enough that steady traffic allocates nothing.
 const SPARE_MAX: usize = 256;
@@ -8,7 +8,7 @@ const SPARE_MAX: usize = 256;
 /// large transfer needed.
 pub(super) const SPARE_BYTES_MAX: usize = 2 << 10;
 
-/// Room for borders of segments that a spare list keeps.
+/// Room for borders of segments that a spare buffer keeps.
 const SPARE_PIECES_MAX: usize = 64;
 
 /// What all streams share.
@@ -16,8 +16,8 @@ const SPARE_PIECES_MAX: usize = 64;
 pub(crate) struct Memory {
     /// Room of the buffers of every stream.
     pub(crate) used: usize,
-    spare: Vec<Vec<u8>>,
-    spare_pieces: Vec<Vec<Range<u64>>>,
+    #[expect(clippy::vec_box, reason = "they go to streams as boxes and come back as such")]
+    spare: Vec<Box<Held>>,
     /// For segments that overlap.
     pub(super) scratch: Vec<u8>,
     pub(crate) counters: Losses,
@@ -34,27 +34,25 @@ pub(crate) struct Losses {
 }
 
 impl Memory {
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+    /// An empty buffer.
+    pub(super) fn take(&mut self) -> Box<Held> {
+        let held = self.spare.pop().unwrap_or_else(|| {
+            // Most streams have one piece at a time.
+            Box::new(Held { segments: Vec::with_capacity(1), ..Held::default() })
+        });
+        self.used += held.bytes.capacity();
+        held
     }
 
-    pub(super) fn take_pieces(&mut self) -> Vec<Range<u64>> {
-        self.spare_pieces.pop().unwrap_or_else(|| Vec::with_capacity(1))
-    }
-
-    pub(super) fn give_pieces(&mut self, mut pieces: Vec<Range<u64>>) {
-        if pieces.capacity() > 0 && self.spare_pieces.len() < SPARE_MAX {
-            pieces.clear();
-            pieces.shrink_to(SPARE_PIECES_MAX);
-            self.spare_pieces.push(pieces);
-        }
-    }
-
-    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
-        let capacity = buffer.capacity();
-        if capacity > 0 && capacity <= SPARE_BYTES_MAX && self.spare.len() < SPARE_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
+    /// The buffer of a stream that needs it no more.
+    pub(super) fn give(&mut self, mut held: Box<Held>) {
+        self.used = self.used.saturating_sub(held.bytes.capacity());
+        if held.bytes.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARE_MAX {
+            held.head = 0;
+            held.bytes.clear();
+            held.segments.clear();
+            held.segments.shrink_to(SPARE_PIECES_MAX);
+            self.spare.push(held);
         }
     }
 }

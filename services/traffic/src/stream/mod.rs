@@ -12,6 +12,7 @@ mod closing;
 mod established;
 mod half;
 mod handshake;
+mod held;
 mod memory;
 mod overlap;
 pub(crate) mod seq;

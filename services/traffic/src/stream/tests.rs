@@ -290,7 +290,7 @@ proptest! {
             stream.half.next_seq = stream.half.last_ack;
             let _ = stream.read();
             prop_assert!(stream.memory.used <= 20_000);
-            prop_assert!(stream.half.segments.len() <= 50);
+            prop_assert!(stream.half.segments().len() <= 50);
             prop_assert!(stream.half.held_bytes() <= 16_000);
         }
         stream.half.stop(&mut stream.memory);

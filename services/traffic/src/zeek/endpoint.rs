@@ -35,7 +35,8 @@ pub(super) struct Endpoint {
     pub(super) state: EndState,
     pub(super) before: EndState,
     pub(super) start_seq: u32,
-    /// Highest sequence number sent, extended to 64 bits, relative to `start_seq`.
+    /// Highest sequence number sent, extended to 64 bits, relative to `start_seq`. Of protocols without
+    /// such numbers: bytes of payload.
     pub(super) last: i64,
     /// The same for what the peer acknowledged.
     pub(super) acked: i64,
@@ -45,21 +46,29 @@ pub(super) struct Endpoint {
     pub(super) did_close: bool,
     pub(super) packets: u64,
     pub(super) ip_bytes: u64,
-    /// Payload of UDP and ICMP.
-    pub(super) payload: u64,
-    /// Anything of UDP or ICMP came.
-    pub(super) is_active: bool,
     pub(super) once: u8,
-    /// Where the last SYN, FIN and RST were: sequence numbers.
-    pub(super) last_control: [u32; 3],
-    /// Retransmissions, zero windows, bad checksums, gaps.
-    pub(super) counts: [u16; 4],
+    /// Where the last SYN was.
+    pub(super) last_syn: u32,
     /// Payload up to here is there, or was given up.
     pub(super) reassembled: i64,
-    /// What came ahead of it.
-    #[expect(clippy::box_collection, reason = "most connections have none: 8 bytes, not 24")]
-    pub(super) ahead: Option<Box<Vec<(i64, i64)>>>,
+    /// What most connections never need.
+    pub(super) rare: Option<Box<Rare>>,
 }
+
+/// What happens to few connections.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rare {
+    /// Where the last FIN and RST were.
+    pub(super) last_fin: u32,
+    pub(super) last_rst: u32,
+    /// Retransmissions, zero windows, bad checksums, gaps.
+    pub(super) counts: [u16; 4],
+    /// Payload that came ahead of what is reassembled.
+    pub(super) ahead: Vec<(i64, i64)>,
+}
+
+/// Two for each flow.
+const _: () = assert!(size_of::<Endpoint>() <= 80);
 
 impl Endpoint {
     /// `seq` relative to the start, in the 64 bit space around `near`.
@@ -104,7 +113,7 @@ impl Endpoint {
             return;
         }
         if from > self.reassembled {
-            let ahead = self.ahead.get_or_insert_default();
+            let ahead = &mut self.rare_mut().ahead;
             if ahead.len() < RANGES_MAX {
                 let at = ahead.partition_point(|range| range.0 < from);
                 ahead.insert(at, (from, to));
@@ -115,20 +124,28 @@ impl Endpoint {
         self.absorb();
     }
 
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn ahead(&self) -> &[(i64, i64)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.ahead)
+    }
+
     /// What is no longer ahead.
     fn absorb(&mut self) {
-        let Some(ahead) = &mut self.ahead else { return };
+        let Some(rare) = &mut self.rare else { return };
         let mut taken = 0;
-        for (from, to) in ahead.iter() {
+        for (from, to) in &rare.ahead {
             if *from > self.reassembled {
                 break;
             }
             self.reassembled = self.reassembled.max(*to);
             taken += 1;
         }
-        ahead.drain(..taken);
-        if ahead.is_empty() {
-            self.ahead = None;
+        rare.ahead.drain(..taken);
+        if rare.ahead.is_empty() {
+            rare.ahead = Vec::new();
         }
     }
 
@@ -138,8 +155,7 @@ impl Endpoint {
             return None;
         }
         let from = self.reassembled;
-        let first = self.ahead.as_ref().and_then(|ahead| ahead.first());
-        let end = first.map_or(to, |range| range.0.min(to));
+        let end = self.ahead().first().map_or(to, |range| range.0.min(to));
         self.reassembled = end;
         self.absorb();
         Some((from, end - from))
@@ -147,7 +163,14 @@ impl Endpoint {
 
     /// Payload that waits behind a hole.
     pub(super) fn ahead_bytes(&self) -> i64 {
-        self.ahead.iter().flat_map(|ahead| ahead.iter()).map(|(from, to)| to - from).sum()
+        self.ahead().iter().map(|(from, to)| to - from).sum()
+    }
+
+    /// Forgets what came ahead.
+    pub(super) fn drop_ahead(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.ahead = Vec::new();
+        }
     }
 
     pub(super) const fn has_no_ack(&self) -> bool {

@@ -196,6 +196,13 @@ impl Connection {
         self.is_flipped = !self.is_flipped;
     }
 
+    /// The content says that the flow's client began, whatever ports made of it.
+    pub(crate) fn client_began(&mut self) {
+        if self.is_flipped {
+            self.flip();
+        }
+    }
+
     /// `ts`: time of the first packet.
     #[must_use]
     pub const fn first_ns(&self) -> u64 {
@@ -237,7 +244,7 @@ impl Connection {
         let bytes = if self.kind == Kind::Tcp {
             own.size(peer.state == EndState::Inactive)
         } else {
-            own.payload
+            own.last.unsigned_abs()
         };
         Sizes { packets: own.packets, ip_bytes: own.ip_bytes, bytes }
     }
@@ -254,7 +261,7 @@ impl Connection {
         let [originator, responder] = &self.ends;
         match self.kind {
             Kind::Tcp => self.tcp_state(),
-            Kind::Udp => match (originator.is_active, responder.is_active) {
+            Kind::Udp => match (originator.packets > 0, responder.packets > 0) {
                 (true, true) => State::Sf,
                 (true, false) => State::S0,
                 (false, true) => State::ShR,
@@ -358,19 +365,18 @@ impl Connection {
 
     /// A packet that is not TCP.
     pub(crate) fn packet(&mut self, seen: &Seen) {
-        let end = self.count(seen);
         if seen.is_checksum_wrong {
             if self.kind == Kind::Udp {
-                self.scaled(end, 2, b'C');
+                self.scaled(self.sender(seen.is_from_client), 2, b'C');
             }
             return;
         }
+        let end = self.count(seen);
         self.last_ns = self.last_ns.max(seen.time_ns);
         if let Some(endpoint) = self.ends.get_mut(end.index()) {
             // Zeek knows nothing of the payload of other protocols.
             let bytes = if self.kind == Kind::Other { 0 } else { seen.payload_bytes };
-            endpoint.payload += bytes;
-            endpoint.is_active = true;
+            endpoint.last = endpoint.last.saturating_add_unsigned(bytes);
         }
         if self.kind == Kind::Udp {
             self.once(end, endpoint::once::DATA, b'D');
@@ -415,8 +421,10 @@ impl Connection {
 
     /// A letter the first, tenth, hundredth... time.
     fn scaled(&mut self, end: End, which: usize, letter: u8) {
-        let count = self.ends.get_mut(end.index()).and_then(|end| end.counts.get_mut(which));
-        let Some(count) = count else { return };
+        let end_mut = self.ends.get_mut(end.index());
+        let Some(count) = end_mut.and_then(|end| end.rare_mut().counts.get_mut(which)) else {
+            return;
+        };
         *count = count.saturating_add(1);
         let is_power = 10u16.checked_pow(count.ilog10()) == Some(*count);
         if is_power {

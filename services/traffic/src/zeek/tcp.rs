@@ -89,10 +89,11 @@ impl Connection {
         if is_first {
             self.guess_roles(&segment, seen.ports);
         }
-        let end = self.count(seen);
         if seen.is_checksum_wrong {
-            return self.scaled(end, 2, b'C');
+            // Zeek gives it to nobody: no size counts it.
+            return self.scaled(self.sender(seen.is_from_client), 2, b'C');
         }
+        let end = self.count(seen);
         self.follow(seen, &segment, end);
     }
 
@@ -199,15 +200,15 @@ impl Connection {
             }
             1 => {
                 let is_ack = segment.has(TcpFlags::ACK);
-                let [last_syn, last_fin, last_rst] = &mut self.own(end).last_control;
+                let own = self.own(end);
                 let seq = segment.seq;
                 let (bit, letter, last, at) = if syn {
-                    (once::SYN, if is_ack { b'H' } else { b'S' }, last_syn, seq)
+                    (once::SYN, if is_ack { b'H' } else { b'S' }, &mut own.last_syn, seq)
                 } else if fin {
                     let end = seq.wrapping_add(segment.payload as u32);
-                    (once::FIN, b'F', last_fin, end)
+                    (once::FIN, b'F', &mut own.rare_mut().last_fin, end)
                 } else {
-                    (once::RST, b'R', last_rst, seq)
+                    (once::RST, b'R', &mut own.rare_mut().last_rst, seq)
                 };
                 let is_other = *last != at;
                 *last = at;
@@ -457,7 +458,7 @@ impl Connection {
             own.note_data(from.max(own.acked), to);
         }
         if own.has_no_ack() && own.ahead_bytes() > ABOVE_HOLE_BYTES {
-            own.ahead = None;
+            own.drop_ahead();
             self.is_reassembly_off = true;
         }
     }

@@ -382,6 +382,8 @@ fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
         events: hookprobe_traffic::event::Events::default(),
         origin: Origin::FlowEnd,
         tunnel_depth: flow.key.tunnel_depth,
+        is_checksum_wrong: false,
+        is_outside_wrong: false,
         is_invalid: false,
     }
 }

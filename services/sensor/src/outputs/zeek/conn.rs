@@ -10,6 +10,7 @@ use super::{
     Ident,
     files::{Files, Kind},
     log::Value,
+    services::Signs,
 };
 
 /// Zeek's word for what carries a connection.
@@ -81,7 +82,9 @@ pub(super) fn is_partial(flow: &Flow, connection: &Connection) -> bool {
 /// Tunnels whose inside can't be read are named by their port, as long as checksums are right.
 fn tunnel_by_port(flow: &Flow, connection: &Connection) -> Option<&'static str> {
     let has_data = connection.history().as_str().contains(['D', 'd']);
-    match (flow.key.protocol, flow.key.server_port) {
+    let key = &flow.key;
+    let port = if connection.is_originator_client() { key.server_port } else { key.client_port };
+    match (key.protocol, port) {
         (17, 6081) if has_data => Some("geneve"),
         (17, 4789) if has_data => Some("vxlan"),
         (17, 3544) if has_data => Some("teredo"),
@@ -89,21 +92,35 @@ fn tunnel_by_port(flow: &Flow, connection: &Connection) -> Option<&'static str> 
     }
 }
 
+/// What is known of services beside what the engine says.
+pub(super) struct Hints {
+    /// It carries a tunnel of this name.
+    pub(super) tunnel: Option<&'static str>,
+    /// What a side alone spoke.
+    pub(super) alone: Option<Proto>,
+    /// What first bytes look like.
+    pub(super) signs: Signs,
+}
+
 /// Services joined by commas: what it was before a change first, then what it is.
 #[must_use]
-pub(super) fn service(
-    flow: &Flow,
-    connection: &Connection,
-    tunnel: Option<&'static str>,
-) -> String {
+pub(super) fn service(flow: &Flow, connection: &Connection, hints: &Hints) -> String {
     let mut out = String::new();
     if is_partial(flow, connection) {
         return out;
     }
-    let tunnel = tunnel.or_else(|| tunnel_by_port(flow, connection));
+    let tunnel = hints.tunnel.or_else(|| tunnel_by_port(flow, connection));
     let name = |proto: Option<Proto>| name(proto?, flow.key.protocol);
     let app = &flow.app;
-    for name in [name(app.original), tunnel, name(app.proto())].into_iter().flatten() {
+    // Zeek believes in SSH when both have said so.
+    let alone = hints.alone.filter(|proto| *proto != Proto::Ssh);
+    let proto = app.proto().or(alone);
+    let before = [name(app.original), tunnel].into_iter().flatten();
+    let all = before.chain(hints.signs.names()).chain(name(proto));
+    for name in all {
+        if out.split(',').any(|known| known == name) {
+            continue;
+        }
         if !out.is_empty() {
             out.push(',');
         }

@@ -2,7 +2,7 @@
 
 use hookprobe_traffic::{
     Direction,
-    app::http::{File, Headers, Tx, Version},
+    app::http::{Body, File, Headers, Tx, Version},
 };
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     ident::file_id,
     log::Value,
     mime,
+    multipart::{self, Part},
 };
 
 /// Headers by which a proxy shows itself.
@@ -40,7 +41,7 @@ pub(super) fn write(ident: &Ident, tx: &Tx, files: &mut Files) {
     let (request, response) = (&tx.request, &tx.response);
     let text = |bytes: &'_ [u8]| -> bool { !bytes.is_empty() };
     let has_request = text(&request.line) || text(&request.method);
-    let is_0_9 = response.line.is_empty() && response.body.total > 0;
+    let is_0_9 = is_0_9(tx) && response.line.is_empty() && response.body.total > 0;
     let has_response = text(&response.line) || response.status_number > 0 || is_0_9;
     let uri = unescape(uri(tx));
     let proxied = proxied(&request.headers);
@@ -75,7 +76,7 @@ pub(super) fn write(ident: &Ident, tx: &Tx, files: &mut Files) {
             header("user-agent"),
             header("origin"),
             Value::Count(request.body.total),
-            Value::Count(response.body.total),
+            Value::Count(if has_response { body_bytes(&response.body) } else { 0 }),
             if has_response {
                 Value::Count(u64::from(response.status_number))
             } else {
@@ -97,6 +98,62 @@ pub(super) fn write(ident: &Ident, tx: &Tx, files: &mut Files) {
             list(&resp_kinds),
         ],
     );
+}
+
+/// The request is one line without a protocol.
+fn is_0_9(tx: &Tx) -> bool {
+    tx.request.protocol.is_empty() && !tx.request.line.is_empty()
+}
+
+/// A body that ends with the connection reaches Zeek line by line, each of which counts two bytes more
+/// than its text, whatever its end was.
+fn body_bytes(body: &Body) -> u64 {
+    match body.lines {
+        Some(lines) if body.total > 0 => {
+            body.total + lines.bare + if lines.is_ended() { 0 } else { 2 }
+        }
+        Some(_) | None => body.total,
+    }
+}
+
+/// Whether Zeek takes this for no HTTP: it reads nothing more of the connection then. A request needs
+/// a method that is a token and something behind it, without a protocol three letters and a URI; an
+/// answer begins with `HTTP/`, unless the request had no protocol.
+pub(super) fn is_broken(tx: &Tx) -> bool {
+    let request = &tx.request;
+    if !request.line.is_empty() {
+        let line = request.line.as_slice();
+        let method = line.iter().take_while(|byte| is_token(**byte)).count();
+        let rest = line.get(method..).unwrap_or_default();
+        let behind = rest.trim_ascii_start();
+        let has_protocol = behind.starts_with(b"HTTP/")
+            || behind.windows(6).any(|window| window == b" HTTP/" || window == b"\tHTTP/");
+        let is_request = method > 0
+            && behind.len() < rest.len()
+            && (has_protocol || (method >= 3 && !behind.is_empty()));
+        if !is_request {
+            return true;
+        }
+    }
+    !tx.response.line.is_empty() && !tx.response.line.starts_with(b"HTTP/") && !is_0_9(tx)
+}
+
+/// Characters of a token (RFC 2616, section 2.2); Zeek lets braces end one.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte)
+}
+
+/// Zeek ends a request without a protocol, and without an empty line behind it, when its side of the
+/// connection ends. If the answer was over before, that makes another row, which says nothing.
+pub(super) fn write_late_end(ident: &Ident, tx: &Tx, history: &str, files: &mut Files) {
+    let (client, server) = (history.find('F'), history.find('f'));
+    let is_late = server.is_some_and(|server| client.is_some_and(|client| server < client));
+    let is_open = is_0_9(tx) && !tx.request.has_empty_line;
+    if is_open && tx.response.body.total > 0 && is_late {
+        let mut none = Tx::default();
+        (none.id, none.at_ns) = (tx.id + 1, tx.at_ns);
+        write(ident, &none, files);
+    }
 }
 
 /// Everything between the method and the protocol: Zeek takes spaces as part of it, and a protocol
@@ -179,6 +236,14 @@ fn unescape(uri: &[u8]) -> Vec<u8> {
 
 fn side(ident: &Ident, tx: &Tx, direction: Direction, files: &[File], headers: &Headers) -> Side {
     let mut side = Side::default();
+    if let Some(parts) = parts(tx, direction, headers) {
+        for (index, part) in parts.into_iter().enumerate() {
+            side.ids.push(file_id(ident, tx.id, direction, index));
+            side.names.extend(part.name);
+            side.kinds.extend(mime::sniff(part.head));
+        }
+        return side;
+    }
     if files.is_empty()
         && let (0, bytes @ [_, ..]) = tx.body(direction).window()
     {
@@ -201,6 +266,14 @@ fn side(ident: &Ident, tx: &Tx, direction: Direction, files: &[File], headers: &
         }
     }
     side
+}
+
+/// The parts of a body that is made of parts, if its beginning is still there.
+fn parts<'a>(tx: &'a Tx, direction: Direction, headers: &Headers) -> Option<Vec<Part<'a>>> {
+    let kind = headers.get("content-type").filter(|value| is_multipart(value))?;
+    let (0, bytes) = tx.body(direction).window() else { return None };
+    let parts = multipart::parts(bytes, kind);
+    (!parts.is_empty()).then_some(parts)
 }
 
 fn is_multipart(value: &[u8]) -> bool {

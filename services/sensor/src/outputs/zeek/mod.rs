@@ -9,27 +9,34 @@ mod conn;
 mod dhcp;
 mod dns;
 pub mod files;
+mod ftp;
 mod http;
 mod ident;
 pub mod log;
 mod mime;
+mod multipart;
 mod names;
 mod notice;
+mod oneside;
 mod schema;
+mod services;
 mod ssh;
 mod ssl;
 mod weird;
 
 use hookprobe_traffic::{
     Direction,
-    app::{TxRef, dns as dns_message},
+    app::{self, App, Proto, TxRef, dns as dns_message},
     engine::{Inspector, View},
     flow::{Flow, Reason},
     packet::{Origin, Packet, Transport, Tunnel},
     zeek::Connection,
 };
 
-use self::weird::{Told, Weird};
+use self::{
+    oneside::OneSide,
+    weird::{Told, Weird},
+};
 use super::eve::{Place, Signature};
 
 pub use self::{
@@ -51,6 +58,8 @@ pub struct Logs {
     files: Files,
     flows: Vec<FlowLog>,
     dhcp: dhcp::Exchanges,
+    ftp: ftp::Expected,
+    app: Box<app::Config>,
     told: Told,
     frame: Frame,
     is_checksum_validated: bool,
@@ -62,20 +71,29 @@ struct FlowLog {
     /// Whose it is; another flow in the slot begins anew.
     flow: u64,
     /// Services, when they are told before the connection ends.
-    service: Option<String>,
+    service: Option<Box<str>>,
     /// First transaction of the flow's protocol that was not taken.
     next_tx: u64,
     dns: Option<Box<dns::Pending>>,
     quic: Option<Box<ssl::QuicHello>>,
+    one_side: Option<Box<OneSide>>,
+    signs: services::Signs,
     is_handshake_written: bool,
-    /// Name of the connection; empty before its first packet.
-    uid: String,
-    parents: Vec<String>,
+    /// Something came that is no HTTP.
+    is_http_over: bool,
+    /// Begin of the connection, which makes its name; 0 before its first packet.
+    first_ns: u64,
+    #[expect(clippy::box_collection, reason = "few connections have some: 8 bytes, not 24")]
+    parents: Option<Box<Vec<String>>>,
     tunnel: Option<&'static str>,
     /// The first packet was an answer of DNS: who sent it is the server.
     is_flipped: bool,
-    weird: Vec<&'static str>,
+    #[expect(clippy::box_collection, reason = "few connections have some: 8 bytes, not 24")]
+    weird: Option<Box<Vec<&'static str>>>,
 }
+
+/// One for each flow.
+const _: () = assert!(size_of::<FlowLog>() <= 128);
 
 /// Flows of the packets of one frame.
 #[derive(Debug, Default)]
@@ -91,6 +109,13 @@ struct Layer {
     tunnel: Option<Tunnel>,
 }
 
+impl FlowLog {
+    /// The name of its connection.
+    fn uid(&self) -> String {
+        ident::unique('C', [self.flow, self.first_ns])
+    }
+}
+
 impl Logs {
     /// Logs in `format`, opened by `open` when they get their first row.
     #[must_use]
@@ -99,6 +124,8 @@ impl Logs {
             files: Files::new(format, open),
             flows: Vec::new(),
             dhcp: dhcp::Exchanges::default(),
+            ftp: ftp::Expected::default(),
+            app: Box::default(),
             told: Told::default(),
             frame: Frame::default(),
             is_checksum_validated: true,
@@ -206,24 +233,30 @@ impl Logs {
             {
                 log.tunnel = Some(name);
             }
-            if let Some(uid) = self.slot(outer.slot).map(|log| log.uid.clone())
+            if let Some(uid) = self.slot(outer.slot).map(|log| log.uid())
                 && let Some(log) = self.slot(inner.slot)
-                && log.parents.len() < PARENTS_MAX
-                && !log.parents.contains(&uid)
             {
-                log.parents.push(uid);
+                let parents = log.parents.get_or_insert_default();
+                if parents.len() < PARENTS_MAX && !parents.contains(&uid) {
+                    parents.push(uid);
+                }
             }
         }
     }
 
-    /// Takes transactions: those that are complete, or all when the flow `is_over`.
+    /// Takes transactions of the engine, see [`Self::take`].
     fn transactions(&mut self, flow: &Flow, is_over: bool) {
+        self.take(flow, &flow.zeek, &flow.app, is_over);
+    }
+
+    /// Takes transactions: those that are complete, or all when the flow `is_over`.
+    fn take(&mut self, flow: &Flow, connection: &Connection, app: &App, is_over: bool) {
         let Some(log) = usize::try_from(flow.slot).ok().and_then(|slot| self.flows.get_mut(slot))
         else {
             return;
         };
         let mut ident = None;
-        for tx in flow.app.txs() {
+        for tx in app.txs() {
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
             if !is_single && tx.id() < log.next_tx {
                 continue;
@@ -236,7 +269,7 @@ impl Logs {
             }
             log.next_tx = tx.id() + 1;
             let ident = ident.get_or_insert_with(|| {
-                let ident = ident_of(flow, &flow.zeek);
+                let ident = ident_of(flow, connection);
                 if log.is_flipped { ident.flipped() } else { ident }
             });
             let proto = conn::transport(flow.key.protocol);
@@ -244,7 +277,7 @@ impl Logs {
                 TxRef::Dns(tx) => {
                     // Who answers first is the server, whatever the engine made of it.
                     let is_client = tx.direction == Direction::ToServer;
-                    let is_by_orig = is_client == flow.zeek.is_originator_client();
+                    let is_by_orig = is_client == connection.is_originator_client();
                     if tx.id == 0
                         && is_by_orig
                         && tx.message.is_response()
@@ -255,13 +288,20 @@ impl Logs {
                     }
                     log.dns.get_or_insert_default().message(ident, proto, tx, &mut self.files);
                 }
-                TxRef::Http(tx) => http::write(ident, tx, &mut self.files),
+                TxRef::Http(tx) => {
+                    log.is_http_over |= http::is_broken(tx);
+                    if !log.is_http_over {
+                        http::write(ident, tx, &mut self.files);
+                        let history = connection.history().as_str();
+                        http::write_late_end(ident, tx, history, &mut self.files);
+                    }
+                }
                 TxRef::Tls(tx) => ssl::write(ident, tx, &mut self.files),
                 TxRef::Ssh(tx) => ssh::write(ident, tx, &mut self.files),
                 TxRef::Quic(tx) => log.quic.get_or_insert_default().take(tx),
                 TxRef::Dhcp(tx) => {
                     let is_client = tx.direction == Direction::ToServer;
-                    let is_orig = is_client == flow.zeek.is_originator_client();
+                    let is_orig = is_client == connection.is_originator_client();
                     self.dhcp.message(ident, is_orig, tx, &mut self.files);
                 }
                 TxRef::Smtp(_) => {}
@@ -269,11 +309,75 @@ impl Logs {
         }
     }
 
-    /// Zeek does not look into a datagram with a wrong checksum; Suricata does.
+    /// Feeds connections that the engine has no session for.
+    fn one_sided(&mut self, view: &View<'_, '_>, flow: &Flow) {
+        let is_followed = flow.tcp.as_ref().is_some_and(|session| session.is_established());
+        let is_data = flow.key.protocol == 6 && !view.packet.payload.is_empty();
+        let is_passed = is_followed || !is_data || flow.app.proto().is_some();
+        if is_passed || conn::is_partial(flow, &flow.zeek) || self.is_wrong(view.packet) {
+            return;
+        }
+        let Some(log) = usize::try_from(flow.slot).ok().and_then(|slot| self.flows.get_mut(slot))
+        else {
+            return;
+        };
+        let is_from_orig =
+            (view.direction == Direction::ToServer) == flow.zeek.is_originator_client();
+        let direction = if is_from_orig { Direction::ToServer } else { Direction::ToClient };
+        let (client, server) = (flow.key.client_port, flow.key.server_port);
+        let is_straight = flow.zeek.is_originator_client();
+        let ports = if is_straight { (client, server) } else { (server, client) };
+        let mut one_side = log.one_side.take().unwrap_or_default();
+        if one_side.segment(view.packet, direction, ports, &self.app) {
+            self.take(flow, &flow.zeek, &one_side.app, false);
+            one_side.app.prune();
+        }
+        if let Some(log) = self.slot(flow.slot) {
+            log.one_side = Some(one_side);
+        }
+    }
+
+    /// Services that the engine does not name.
+    fn signs(&mut self, view: &View<'_, '_>, flow: &Flow) {
+        let side = flow.side(view.direction);
+        let payload = view.packet.payload;
+        let is_tcp = matches!(view.packet.transport, Transport::Tcp(_));
+        let is_named = !matches!(flow.app.proto(), None | Some(Proto::Ldap | Proto::Pgsql));
+        let is_passed = payload.is_empty() || is_named || side.packets > services::PACKETS_MAX;
+        if is_passed || self.is_wrong(view.packet) {
+            return;
+        }
+        let (client, server) = (flow.key.client_port, flow.key.server_port);
+        let is_straight = flow.zeek.is_originator_client();
+        let seen = services::Seen {
+            payload,
+            is_tcp,
+            is_orig: (view.direction == Direction::ToServer) == is_straight,
+            is_first: side.payload_bytes == payload.len() as u64,
+            ports: if is_straight { (client, server) } else { (server, client) },
+            proto: flow.app.proto(),
+        };
+        if let Some(log) = self.slot(flow.slot) {
+            log.signs.packet(&seen);
+        }
+    }
+
+    /// What is left of a connection that the engine has no session for, and its service.
+    fn end_one_side(&mut self, flow: &Flow, connection: &Connection) -> Option<Proto> {
+        let one_side = self.slot(flow.slot)?.one_side.take()?;
+        self.take(flow, connection, &one_side.app, true);
+        if let Some(log) = self.slot(flow.slot) {
+            // What comes next in this flow is another connection.
+            (log.next_tx, log.is_handshake_written) = (0, false);
+        }
+        one_side.app.proto()
+    }
+
+    /// Zeek does not look into a packet with a wrong checksum; Suricata looks into such datagrams.
     fn is_wrong(&self, packet: &Packet<'_>) -> bool {
         self.is_checksum_validated
-            && matches!(packet.transport, Transport::Udp { .. })
-            && packet.is_transport_checksum_right() == Some(false)
+            && packet.is_checksum_wrong
+            && matches!(packet.transport, Transport::Udp { .. } | Transport::Tcp(_))
     }
 
     /// Passes over the transactions that are there.
@@ -326,7 +430,7 @@ impl Logs {
         let mut seen = flow
             .and_then(|flow| usize::try_from(flow.slot).ok())
             .and_then(|slot| self.flows.get_mut(slot))
-            .map(|log| &mut log.weird);
+            .map(|log| &mut **log.weird.get_or_insert_default());
         for event in packet.events.iter() {
             let weird = Weird::of_packet(event);
             let (ident, names) = (ident.as_ref(), seen.as_deref_mut());
@@ -379,13 +483,13 @@ pub fn ident_of(flow: &Flow, connection: &Connection) -> Ident {
 
 impl Inspector for Logs {
     fn packet(&mut self, view: &mut View<'_, '_>) {
-        if let Some(flow) = view.flow.as_deref() {
+        if let Some(flow) = view.flow.as_deref().filter(|flow| flow.zeek.is_live()) {
             // Makes the state of the slot.
             let Some(log) = self.log_of(flow) else {
                 return;
             };
-            if log.uid.is_empty() {
-                log.uid = uid_of(flow, &flow.zeek);
+            if log.first_ns == 0 {
+                log.first_ns = flow.zeek.first_ns();
             }
             self.tunnels(view.packet, flow);
             if view.is_app_changed && !conn::is_partial(flow, &flow.zeek) {
@@ -395,18 +499,33 @@ impl Inspector for Logs {
                 self.transactions(flow, false);
             }
             self.local_names(view.packet, flow);
+            self.one_sided(view, flow);
+            self.signs(view, flow);
+            if flow.app.proto() == Some(Proto::Ftp) {
+                self.ftp.control(view.packet.payload, flow.server());
+            }
         }
         self.weird(view);
     }
 
     fn connection_end(&mut self, flow: &Flow, connection: &Connection) {
-        let mut ended = self.log_of(flow).map(std::mem::take).unwrap_or_default();
-        let service = ended.service.take();
-        let service = service.unwrap_or_else(|| conn::service(flow, connection, ended.tunnel));
+        let alone = self.end_one_side(flow, connection);
         let ident = ident_of(flow, connection);
-        conn::write(&ident, flow, connection, &service, &ended.parents, &mut self.files);
-        ended.parents.clear();
-        ended.uid.clear();
+        let mut ended = self.log_of(flow).map(std::mem::take).unwrap_or_default();
+        let service = ended.service.take().map(String::from);
+        let mut service = service.unwrap_or_else(|| {
+            conn::service(
+                flow,
+                connection,
+                &conn::Hints { tunnel: ended.tunnel, alone, signs: ended.signs },
+            )
+        });
+        if service.is_empty() && self.ftp.take((ident.resp_h, ident.resp_p)) {
+            service.push_str("ftp-data");
+        }
+        let parents = ended.parents.take().unwrap_or_default();
+        conn::write(&ident, flow, connection, &service, &parents, &mut self.files);
+        ended.first_ns = 0;
         // The flow may go on, as another connection.
         if let Some(log) = self.slot(flow.slot) {
             *log = ended;
@@ -423,7 +542,10 @@ impl Inspector for Logs {
             return;
         };
         // The connection may end later, when nobody knows any more what was spoken.
-        log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, log.tunnel));
+        if log.one_side.is_none() {
+            let hints = conn::Hints { tunnel: log.tunnel, alone: None, signs: log.signs };
+            log.service.get_or_insert_with(|| conn::service(flow, &flow.zeek, &hints).into());
+        }
         let ident = if log.is_flipped { ident.flipped() } else { ident };
         let (dns, quic) = (log.dns.take(), log.quic.take());
         if let Some(mut pending) = dns {

@@ -20,6 +20,35 @@ pub struct Body {
     pub is_finished: bool,
     /// Bytes were lost inside.
     pub has_gap: bool,
+    /// For a body without length that ends with the connection: its line ends.
+    pub lines: Option<Lines>,
+}
+
+/// Line ends of a body, as far as they are not CR LF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// CR without LF, LF without CR.
+    pub bare: u64,
+    last: u8,
+}
+
+impl Lines {
+    fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match (self.last, byte) {
+                (b'\r', b'\n') => self.bare = self.bare.saturating_sub(1),
+                (_, b'\r' | b'\n') => self.bare += 1,
+                _ => {}
+            }
+            self.last = *byte;
+        }
+    }
+
+    /// The last line has an end.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        matches!(self.last, b'\r' | b'\n')
+    }
 }
 
 /// How a body is kept; see `Config`.
@@ -73,6 +102,9 @@ impl Body {
         let taken = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
         self.data.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         self.total += bytes.len() as u64;
+        if let Some(lines) = &mut self.lines {
+            lines.push(bytes);
+        }
         let cut = (bytes.len() - taken) as u64;
         self.is_limited |= cut > 0;
         cut

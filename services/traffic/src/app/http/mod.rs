@@ -16,8 +16,8 @@ mod response;
 mod tests;
 mod uri;
 
-pub use body::Body;
 pub(crate) use body::Keep;
+pub use body::{Body, Lines};
 pub use file::{Digests, File, FileState};
 pub(crate) use file::{disposition_name, parameter};
 pub use headers::{Field, Headers};
@@ -167,6 +167,8 @@ pub struct Request {
     pub body: Body,
     /// The file that it carries, if any: the body itself or the parts of a form.
     pub files: Vec<File>,
+    /// A request without protocol: an empty line came with it.
+    pub has_empty_line: bool,
     /// The response came before the end of the request or the flow was picked up late.
     pub is_partial: bool,
 }

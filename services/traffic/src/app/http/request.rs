@@ -100,6 +100,7 @@ impl Http {
         read_line(chomp(line), tx, config);
         if tx.request.version == Version::V0_9 && tx.request.protocol.is_empty() {
             if !junk {
+                tx.request.has_empty_line = rest.contains(&b'\n');
                 self.request.at = At::Ignore;
                 self.complete(SIDE);
                 return Turn::On;

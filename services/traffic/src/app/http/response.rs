@@ -4,7 +4,7 @@ use super::file::disposition_name;
 use super::line::{chomp, contains, content_length, is_space, split_at_first, version};
 use super::parser::{At, Turn};
 use super::request::path_name;
-use super::{File, Http, Response, Tx, Version, progress};
+use super::{File, Http, Lines, Response, Tx, Version, progress};
 use crate::Direction;
 use crate::app::{Config, Proto, Step};
 
@@ -187,6 +187,12 @@ impl Http {
         }
         let id = self.response.tx;
         let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
+        let headers = &tx.response.headers;
+        let is_plain = headers.get("content-encoding").is_none()
+            && !headers.get("connection").is_some_and(|value| contains(value, b"close"));
+        if at == At::Close && is_plain {
+            tx.response.body.lines = Some(Lines::default());
+        }
         tx.begin_body(SIDE, config);
         self.raise(SIDE, progress::BODY);
         Turn::On
