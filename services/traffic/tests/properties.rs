@@ -75,7 +75,15 @@ fn talks() -> Vec<Talk> {
 /// Feeds a conversation; `cut` says at which lengths each piece is cut once more.
 fn run(talk: &Talk, cut: usize, transport: Transport, ports: (u16, u16)) -> App {
     let config = Config { are_files_hashed: true, ..Config::default() };
-    let meta = Meta { config: &config, transport, ports, gap: 0, eof: false, is_midstream: false };
+    let meta = Meta {
+        config: &config,
+        transport,
+        ports,
+        gap: 0,
+        eof: false,
+        is_midstream: false,
+        offset: 0,
+    };
     let mut app = App::default();
     for (direction, data) in talk {
         let (head, tail) = data.split_at(cut.min(data.len()));
@@ -147,6 +155,7 @@ fn a_response_first_turns_the_flow_round() {
         gap: 0,
         eof: false,
         is_midstream: false,
+        offset: 0,
     };
     let mut app = App::default();
     let response = b"\x12\x34\x81\x80\0\x01\0\0\0\0\0\0\x02hp\0\0\x01\0\x01";

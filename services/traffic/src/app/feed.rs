@@ -231,7 +231,9 @@ impl App {
         meta: Meta<'_>,
         fed: &mut Fed,
     ) {
+        let is_faulty = direction.of(&meta.config.errors_at).is_some_and(|at| meta.offset >= at);
         let step = match &mut self.state {
+            _ if is_faulty && !data.is_empty() => Step::Fail,
             State::Unknown(_) | State::Failed | State::Known(_) => Step::Go,
             State::Http(http) => http.feed(now_ns, direction, data, &meta, fed),
             State::Http2(http) => http.feed(now_ns, direction, data, &meta, fed),
@@ -245,7 +247,14 @@ impl App {
         };
         match step {
             Step::Go => {}
-            Step::Done | Step::Fail => self.is_over = true,
+            Step::Done => self.is_over = true,
+            Step::Fail => {
+                fed.is_error = true;
+                self.is_over = true;
+                if is_faulty {
+                    self.abandon();
+                }
+            }
             Step::Change(expected) => {
                 self.pending = Some(Change { expected, is_certain: false });
             }

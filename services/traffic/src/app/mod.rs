@@ -54,6 +54,8 @@ pub struct Meta<'a> {
     pub eof: bool,
     /// The flow was picked up without its handshake.
     pub is_midstream: bool,
+    /// How many bytes of this direction came before `data`.
+    pub offset: u64,
 }
 
 /// What one call of `App::feed` did.
@@ -69,6 +71,8 @@ pub struct Fed {
     /// No more bytes are wanted in this flow (encrypted, failed or not parsed): reassembly for the
     /// application may stop.
     pub is_done: bool,
+    /// The parser met bytes that it can't take.
+    pub is_error: bool,
     /// Flow-level events of this call, Suricata's `applayer_*` names.
     pub events: Events,
 }
@@ -130,6 +134,8 @@ pub struct Config {
     pub is_smtp_raw: bool,
     /// `app-layer.protocols.dns.{tcp,udp}.detection-ports`: DNS has no literal to know it by.
     pub dns_ports: Vec<u16>,
+    /// From which offset of each direction parsers fail: a fault made on purpose, to see what follows.
+    pub errors_at: [Option<u64>; 2],
     /// Parsers that are off (by `Proto`): such flows stay unknown.
     pub disabled: Vec<Proto>,
 }
@@ -156,6 +162,7 @@ impl Default for Config {
             is_hassh_on: true,
             is_smtp_raw: false,
             dns_ports: vec![53],
+            errors_at: [None; 2],
             disabled: Vec::new(),
         }
     }
@@ -390,6 +397,13 @@ impl App {
         }
     }
 
+    /// Forgets all but the name of the protocol: nobody follows the flow any more.
+    pub(crate) fn abandon(&mut self) {
+        self.state = self.proto().map_or(State::Failed, State::Known);
+        self.pending = None;
+        self.is_over = true;
+    }
+
     /// Frees what is complete, from the oldest on. The engine calls it after the inspectors.
     /// (One-transaction protocols keep theirs for the life of the flow.)
     pub fn prune(&mut self) {
@@ -423,6 +437,7 @@ pub(crate) mod tests {
             gap: 0,
             eof: false,
             is_midstream: false,
+            offset: 0,
         }
     }
 

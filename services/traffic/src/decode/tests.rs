@@ -100,8 +100,8 @@ fn tunnels_are_followed() {
         (17, geneve, Tunnel::Geneve),
         (17, teredo, Tunnel::Teredo),
         (17, gtp, Tunnel::Gtp),
-        (41, six, Tunnel::Ip),
-        (4, inner_ip, Tunnel::Ip),
+        (41, six, Tunnel::Ip4),
+        (4, inner_ip, Tunnel::Ip4),
     ];
     for (protocol, payload, tunnel) in cases {
         let frame = ip4(1, 2, protocol, &payload);

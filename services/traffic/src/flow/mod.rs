@@ -66,6 +66,18 @@ pub struct Side {
     pub ttl_max: u8,
 }
 
+/// What becomes of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// Its bytes are followed.
+    #[default]
+    Followed,
+    /// Its packets are dropped.
+    Dropped,
+    /// Nobody looks at it any more.
+    Bypassed,
+}
+
 /// One flow.
 #[derive(Debug)]
 pub struct Flow {
@@ -91,6 +103,8 @@ pub struct Flow {
     pub tcp: Option<Box<Session>>,
     /// The application layer wants no more bytes.
     pub is_app_done: bool,
+    /// What an inspector has decided: the engine counts the packets of such a flow and no more.
+    pub fate: Fate,
     /// Directions whose transactions changed since an inspector last saw that direction.
     pub(crate) is_changed: [bool; 2],
     /// Directions of which the application layer knows that they ended.
@@ -112,6 +126,7 @@ impl Flow {
             app: App::default(),
             tcp: None,
             is_app_done: false,
+            fate: Fate::Followed,
             is_changed: [false; 2],
             is_eof: [false; 2],
         }
@@ -179,6 +194,11 @@ impl Flow {
     #[must_use]
     pub fn raw(&self, direction: Direction) -> Option<Raw<'_>> {
         self.tcp.as_ref()?.raw(direction)
+    }
+
+    /// All pieces of [`Self::raw`] that are due.
+    pub fn raws(&self, direction: Direction) -> impl Iterator<Item = Raw<'_>> {
+        self.tcp.iter().flat_map(move |session| session.raws(direction))
     }
 
     /// Raw inspection of `direction` has read up to the stream offset `progress`.

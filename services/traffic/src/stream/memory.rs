@@ -16,6 +16,8 @@ const SPARE_PIECES_MAX: usize = 64;
 pub(crate) struct Memory {
     /// Room of the buffers of every stream.
     pub(crate) used: usize,
+    /// There is no more, whatever `used` says.
+    pub(crate) is_full: bool,
     spare: Vec<Vec<u8>>,
     spare_pieces: Vec<Vec<Range<u64>>>,
     /// For segments that overlap.

@@ -6,7 +6,8 @@ use hookprobe_traffic::{
     Direction,
     app::{TxRef, smtp},
     flow::Flow,
-    packet::Packet,
+    packet::{Origin, Packet},
+    stream::Half,
 };
 use serde_json::{Map, Value, json};
 
@@ -83,11 +84,6 @@ pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> 
     let tuple = base::Tuple::of_packet(packet)
         .or_else(|| flow.map(|flow| base::Tuple::of_flow(flow, place.direction)));
     let mut out = base::header("alert", packet, flow, tuple);
-    if let Some(ether) = packet.ether {
-        let mac = |bytes: [u8; 6]| super::text::hex(&bytes, ":");
-        let (source, destination) = (mac(ether.source.0), mac(ether.destination.0));
-        out.insert("ether".into(), json!({ "src_mac": source, "dest_mac": destination }));
-    }
     out.insert("alert".into(), rule(signature));
     if let Some(outer) = place.outer {
         out.insert("tunnel".into(), tunnel(packet, outer));
@@ -149,7 +145,7 @@ pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature
         out.insert("alert".into(), rule(signature));
     }
     if let Some(flow) = place.flow {
-        base::put_app_proto(&mut out, &flow.app);
+        base::put_app_proto(&mut out, flow);
     }
     Value::Object(out)
 }
@@ -180,7 +176,7 @@ fn put_flow(out: &mut Map<String, Value>, place: &Place<'_, '_>, flow: &Flow, pa
             put_tx(out, place, flow, tx, parts);
         }
     }
-    base::put_app_proto(out, &flow.app);
+    base::put_app_proto(out, flow);
     let direction = match place.direction {
         Direction::ToServer => "to_server",
         Direction::ToClient => "to_client",
@@ -241,26 +237,58 @@ fn put_tx(
 
 fn put_payload(out: &mut Map<String, Value>, place: &Place<'_, '_>, parts: Parts) {
     let Parts { payload, payload_printable, packet, http_body_printable: _ } = parts;
-    let session = place.flow.and_then(|flow| flow.tcp.as_ref()).filter(|_| place.is_stream);
-    let stream = session.and_then(|session| {
-        let half = session.half(place.direction);
-        Some(half.chunk(half.base())?.1)
-    });
-    let bytes = stream.unwrap_or(place.packet.payload);
-    let bytes = bytes.get(..PAYLOAD_BYTES_MAX).unwrap_or(bytes);
-    if payload {
-        out.insert("payload".into(), json!(Base64::encode_string(bytes)));
-    }
-    if payload_printable {
-        out.insert("payload_printable".into(), json!(printable(bytes)));
-    }
     if payload || payload_printable {
+        let session = place.flow.and_then(|flow| flow.tcp.as_ref()).filter(|_| place.is_stream);
+        let stream = session.and_then(|session| stream(session.half(place.direction)));
+        let bytes = stream.as_deref().unwrap_or(place.packet.payload);
+        let bytes = bytes.get(..PAYLOAD_BYTES_MAX).unwrap_or(bytes);
+        if payload {
+            out.insert("payload".into(), json!(Base64::encode_string(bytes)));
+        }
+        if payload_printable {
+            out.insert("payload_printable".into(), json!(printable(bytes)));
+        }
+        out.insert("payload_length".into(), json!(bytes.len()));
         out.insert("stream".into(), json!(u8::from(place.is_stream)));
     }
     if packet {
-        out.insert("packet".into(), json!(Base64::encode_string(place.packet.data)));
-        out.insert("packet_info".into(), json!({ "linktype": 1, "linktype_name": "EN10MB" }));
+        put_packet(out, place);
     }
+}
+
+/// What is held of a stream, with words where bytes are missing; `None` if it is nothing.
+fn stream(half: &Half) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut at = half.base();
+    while let Some((start, bytes)) = half.chunk(at) {
+        if bytes.is_empty() || out.len() >= PAYLOAD_BYTES_MAX {
+            break;
+        }
+        if start > at {
+            out.extend_from_slice(format!("[{} bytes missing]", start - at).as_bytes());
+        }
+        out.extend_from_slice(bytes);
+        at = start + bytes.len() as u64;
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// `packet` and `packet_info`. A packet made of fragments gets the link header of the last of them.
+fn put_packet(out: &mut Map<String, Value>, place: &Place<'_, '_>) {
+    let packet = place.packet;
+    let is_rebuilt = packet.origin == Origin::Rebuilt && packet.tunnel_depth == 0;
+    let link_header = place.outer.filter(|_| is_rebuilt).and_then(link_header);
+    let bytes = [link_header.unwrap_or_default(), packet.data].concat();
+    out.insert("packet".into(), json!(Base64::encode_string(&bytes)));
+    let (number, name) = packet.link.linktype();
+    out.insert("packet_info".into(), json!({ "linktype": number, "linktype_name": name }));
+}
+
+/// What is before the IP header.
+fn link_header<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
+    // The header is a part of the bytes: where it begins is a difference of addresses.
+    let at = packet.ip?.header.as_ptr().addr().checked_sub(packet.data.as_ptr().addr())?;
+    packet.data.get(..at)
 }
 
 /// The alert of a detector: no packet is to blame, a host is.

@@ -19,5 +19,5 @@ pub use self::{
     app::objects,
     community::community_id,
     http::fileinfo,
-    writer::{Types, Writer},
+    writer::{Details, Types, Writer},
 };

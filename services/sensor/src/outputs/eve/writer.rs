@@ -61,11 +61,27 @@ impl Types {
     }
 }
 
+/// How events of some types look; `eve-log: types:` of suricata.yaml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Details {
+    /// `dns.version`: 2 has one event for each query, 3 one for each message.
+    pub dns_version: u8,
+    /// SSH: the fingerprint of the key exchange is waited for.
+    pub is_hassh_awaited: bool,
+}
+
+impl Default for Details {
+    fn default() -> Self {
+        Self { dns_version: 3, is_hassh_awaited: true }
+    }
+}
+
 /// EVE lines to `out`.
 pub struct Writer<W: Write> {
     out: W,
     types: Types,
     parts: Parts,
+    details: Details,
     is_only_alerts: bool,
     flows: Vec<FlowEve>,
     now_ns: u64,
@@ -94,12 +110,19 @@ impl<W: Write> Writer<W> {
             out,
             types,
             parts,
+            details: Details::default(),
             flows: Vec::new(),
             now_ns: 0,
             lines: 0,
             alerts: 0,
             failed: None,
         }
+    }
+
+    /// With events that look otherwise.
+    #[must_use]
+    pub fn with_details(self, details: Details) -> Self {
+        Self { details, ..self }
     }
 
     /// The alert of a rule; what was written, for the ledger's reference.
@@ -205,7 +228,7 @@ impl<W: Write> Writer<W> {
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
             let is_taken =
                 if is_single { state.is_handshake_written } else { tx.id() < state.next_tx };
-            is_waiting |= !is_over && !is_due(tx);
+            is_waiting |= !is_over && !is_due(tx, self.details);
             if is_taken || is_waiting {
                 continue;
             }
@@ -229,6 +252,15 @@ impl<W: Write> Writer<W> {
             return;
         };
         if !self.types.has(name) {
+            return;
+        }
+        if let (TxRef::Dns(dns), 2, "dns") = (tx, self.details.dns_version, *name) {
+            for object in super::dns::dns_2(dns) {
+                let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
+                let mut out = base::header("dns", packet, Some(flow), Some(tuple));
+                out.insert("dns".into(), object);
+                self.line(&Value::Object(out));
+            }
             return;
         }
         let direction = match tx {
@@ -266,7 +298,7 @@ impl<W: Write> Writer<W> {
             for (name, object) in app::objects(tx, flow.app.proto()) {
                 out.insert(name.into(), object);
             }
-            base::put_app_proto(&mut out, &flow.app);
+            base::put_app_proto(&mut out, flow);
             out.insert("fileinfo".into(), http::fileinfo(file, tx.id()));
             self.line(&Value::Object(out));
         };
@@ -332,7 +364,7 @@ impl<W: Write> Writer<W> {
 
     fn flow(&mut self, flow: &Flow, reason: Reason, state: &FlowEve) {
         let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
-        base::put_app_proto(&mut out, &flow.app);
+        base::put_app_proto(&mut out, flow);
         let mut object = base::flow_counters(flow);
         object.insert("end".into(), json!(time::eve(flow.last_ns)));
         let seconds = |ns: u64| ns / 1_000_000_000;
@@ -367,6 +399,7 @@ fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
         number: 0,
         wire_bytes: 0,
         data: &[],
+        link: hookprobe_traffic::packet::Link::Raw,
         ether: None,
         vlans: Vlans::default(),
         ip: None,
@@ -377,11 +410,12 @@ fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
         origin: Origin::FlowEnd,
         tunnel_depth: flow.key.tunnel_depth,
         is_invalid: false,
+        is_carrier: false,
     }
 }
 
 /// Whether a transaction can be written before its flow ends.
-fn is_due(tx: TxRef<'_>) -> bool {
+fn is_due(tx: TxRef<'_>, details: Details) -> bool {
     match tx {
         TxRef::Tls(tx) => {
             let [client, server] = tx.progress;
@@ -390,10 +424,8 @@ fn is_due(tx: TxRef<'_>) -> bool {
         }
         TxRef::Ssh(tx) => {
             let is_done = |side: &ssh::Side| side.progress >= ssh::progress::BANNER_DONE;
-            is_done(&tx.client)
-                && is_done(&tx.server)
-                && tx.client.kex.is_some()
-                && tx.server.kex.is_some()
+            let has_kex = tx.client.kex.is_some() && tx.server.kex.is_some();
+            is_done(&tx.client) && is_done(&tx.server) && (has_kex || !details.is_hassh_awaited)
         }
         TxRef::Http(_) | TxRef::Dns(_) | TxRef::Smtp(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => {
             tx.is_complete()
@@ -443,6 +475,10 @@ fn tcp(flow: &Flow) -> Value {
             if session.half(direction).has_gap() {
                 out.insert(name.into(), json!(true));
             }
+        }
+        // A stream lies in one region here, however far apart its pieces are.
+        for name in ["ts_max_regions", "tc_max_regions"] {
+            out.insert(name.into(), json!(1));
         }
     }
     Value::Object(out)

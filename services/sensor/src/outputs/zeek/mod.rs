@@ -355,7 +355,7 @@ fn tunnel_name(tunnel: Tunnel) -> Option<&'static str> {
         Tunnel::Gtp => Some("gtpv1"),
         Tunnel::Ayiya => Some("ayiya"),
         Tunnel::Teredo => Some("teredo"),
-        Tunnel::Ip | Tunnel::Gre | Tunnel::Erspan => None,
+        Tunnel::Ip4 | Tunnel::Ip6 | Tunnel::Gre | Tunnel::Erspan => None,
     }
 }
 
