@@ -103,6 +103,8 @@ impl AppName {
     pub(crate) fn fits(self, proto: Option<Proto>, is_failed: bool) -> bool {
         match self {
             Self::Http => matches!(proto, Some(Proto::Http1 | Proto::Http2)),
+            // What is carried by named pipes is DCE/RPC, too.
+            Self::One(Proto::Dcerpc) => matches!(proto, Some(Proto::Dcerpc | Proto::Smb)),
             Self::One(own) => proto == Some(own),
             Self::Failed => is_failed,
             Self::Unknown => proto.is_none() && !is_failed,

@@ -143,7 +143,13 @@ impl Work<'_> {
     fn guess(&mut self, rule: &Rule, view: &View<'_, '_>) -> (Option<u64>, bool, bool) {
         let Some(flow) = view.flow.as_deref() else { return (None, false, false) };
         let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
-        let mut txs = flow.app.txs().filter(|tx| tx.has_direction(view.direction));
+        let side = view.direction.index();
+        // Those that this direction is done with are history.
+        let mut txs = flow.app.txs().filter(|tx| {
+            let known = self.state.txs.iter().find(|known| known.id == tx.id());
+            let is_done = known.is_some_and(|known| known.is_done.get(side) == Some(&true));
+            tx.has_direction(view.direction) && (is_udp || !is_done)
+        });
         let Some(tx) = txs.next() else { return (None, false, false) };
         let is_only = txs.next().is_none();
         if is_udp && rule.app.is_some() {

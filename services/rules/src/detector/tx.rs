@@ -395,7 +395,7 @@ fn fingerprint(
             }),
             TxRef::Ssh(tx) => u64::from(tx.side(direction).kex.is_some()),
             TxRef::Tls(tx) => u64::from(tx.version) + tx.server_chain.len() as u64,
-            TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => 0,
+            TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) | TxRef::Record(_) => 0,
         };
         for part in [tx.id(), u64::from(tx.progress(direction)), more, tx.events().len() as u64] {
             // The multiplier of splitmix64 spreads the parts.
@@ -406,6 +406,9 @@ fn fingerprint(
 }
 
 fn is_of(tx: TxRef<'_>, proto: Proto) -> bool {
+    if let TxRef::Record(tx) = tx {
+        return tx.proto() == proto;
+    }
     matches!(
         (tx, proto),
         (TxRef::Http(_), Proto::Http1)

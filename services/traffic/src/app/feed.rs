@@ -1,7 +1,7 @@
 //! Bytes to the parser of the moment, and changes of protocol.
 
 use super::detect::{self, Detect, Verdict};
-use super::{App, Fed, Meta, Proto, State, Transport, dns, socks};
+use super::{App, Fed, Meta, Proto, State, Transport, dns, records, socks};
 use crate::Direction;
 
 /// What a parser says after some bytes.
@@ -138,6 +138,11 @@ impl App {
             verdict = detect::tcp(direction.reverse(), head, ports, meta.config);
             is_reversed = matches!(verdict, Verdict::Is(_));
         }
+        if let (Verdict::Is(Proto::Smb), true) = (verdict, meta.is_midstream)
+            && let Some(is_response) = records::smb::is_response(head)
+        {
+            is_reversed = is_response == (direction == Direction::ToServer);
+        }
         match verdict {
             Verdict::Is(proto) => {
                 if self.expected.is_some_and(|expected| expected != proto) {
@@ -196,10 +201,13 @@ impl App {
             Proto::Quic => State::Quic(Box::default()),
             Proto::Dhcp => State::Dhcp(Box::default()),
             Proto::Socks => State::Socks(Box::<socks::Socks>::default()),
-            other => {
-                self.is_over = true;
-                State::Known(other)
-            }
+            other => match records::Records::of(other) {
+                Some(records) => State::Records(Box::new(records)),
+                None => {
+                    self.is_over = true;
+                    State::Known(other)
+                }
+            },
         };
         let first = detect.first.unwrap_or(direction);
         let order = [first, first.reverse()];
@@ -243,6 +251,7 @@ impl App {
             State::Smtp(smtp) => smtp.feed(now_ns, direction, data, &meta, fed),
             State::Quic(quic) => quic.feed(now_ns, direction, data, &meta, fed),
             State::Dhcp(dhcp) => dhcp.feed(now_ns, direction, data, &meta, fed),
+            State::Records(records) => records.feed(now_ns, direction, data, &meta, fed),
             State::Socks(socks) => socks.feed(direction, data),
         };
         match step {

@@ -16,6 +16,7 @@ pub mod event;
 pub mod http;
 pub mod http2;
 pub mod quic;
+pub mod records;
 pub mod smtp;
 pub mod socks;
 pub mod ssh;
@@ -212,6 +213,8 @@ pub enum State {
     Quic(Box<quic::Quic>),
     /// DHCP for IPv4.
     Dhcp(Box<dhcp::Dhcp>),
+    /// SIP, PostgreSQL, SMB.
+    Records(Box<records::Records>),
     /// SOCKS 4 and 5, until the proxied protocol begins.
     Socks(Box<socks::Socks>),
 }
@@ -239,6 +242,8 @@ pub enum TxRef<'a> {
     Quic(&'a quic::Tx),
     /// One message.
     Dhcp(&'a dhcp::Tx),
+    /// A message, or a request and its response.
+    Record(&'a records::Tx),
 }
 
 impl<'a> TxRef<'a> {
@@ -253,6 +258,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => tx.id,
             Self::Quic(tx) => tx.id,
             Self::Dhcp(tx) => tx.id,
+            Self::Record(tx) => tx.id,
         }
     }
 
@@ -267,6 +273,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => tx.at_ns,
             Self::Quic(tx) => tx.at_ns,
             Self::Dhcp(tx) => tx.at_ns,
+            Self::Record(tx) => tx.at_ns,
         }
     }
 
@@ -281,6 +288,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => tx.progress(direction),
             Self::Quic(tx) => tx.progress(direction),
             Self::Dhcp(tx) => tx.progress(direction),
+            Self::Record(tx) => tx.progress(direction),
         }
     }
 
@@ -295,7 +303,7 @@ impl<'a> TxRef<'a> {
             },
             Self::Ssh(_) => ssh::progress::FINISHED,
             Self::Smtp(_) => smtp::progress::COMPLETE,
-            Self::Dns(_) | Self::Quic(_) | Self::Dhcp(_) => 1,
+            Self::Dns(_) | Self::Quic(_) | Self::Dhcp(_) | Self::Record(_) => 1,
         }
     }
 
@@ -307,6 +315,7 @@ impl<'a> TxRef<'a> {
             Self::Dns(tx) => tx.direction == direction,
             Self::Quic(tx) => tx.direction == direction,
             Self::Dhcp(tx) => tx.direction == direction,
+            Self::Record(tx) => tx.direction.is_none_or(|own| own == direction),
             Self::Http(_) | Self::Tls(_) | Self::Ssh(_) | Self::Smtp(_) => true,
         }
     }
@@ -331,6 +340,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => &tx.events,
             Self::Quic(tx) => &tx.events,
             Self::Dhcp(tx) => &tx.events,
+            Self::Record(tx) => &tx.events,
         }
     }
 }
@@ -351,6 +361,7 @@ impl App {
             State::Smtp(_) => Some(Proto::Smtp),
             State::Quic(_) => Some(Proto::Quic),
             State::Dhcp(_) => Some(Proto::Dhcp),
+            State::Records(records) => Some(records.proto()),
             State::Socks(_) => Some(Proto::Socks),
         }
     }
@@ -378,6 +389,7 @@ impl App {
             State::Smtp(smtp) => smtp.txs.len(),
             State::Quic(quic) => quic.txs.len(),
             State::Dhcp(dhcp) => dhcp.txs.len(),
+            State::Records(records) => records.txs.len(),
         }
     }
 
@@ -394,6 +406,7 @@ impl App {
             State::Smtp(smtp) => smtp.txs.get(index).map(TxRef::Smtp),
             State::Quic(quic) => quic.txs.get(index).map(TxRef::Quic),
             State::Dhcp(dhcp) => dhcp.txs.get(index).map(TxRef::Dhcp),
+            State::Records(records) => records.txs.get(index).map(TxRef::Record),
         }
     }
 
@@ -414,6 +427,7 @@ impl App {
             State::Smtp(smtp) => smtp.prune(),
             State::Quic(quic) => quic.txs.clear(),
             State::Dhcp(dhcp) => dhcp.txs.clear(),
+            State::Records(records) => records.prune(),
             State::Unknown(_)
             | State::Failed
             | State::Known(_)

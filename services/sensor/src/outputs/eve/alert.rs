@@ -256,14 +256,18 @@ fn put_payload(out: &mut Map<String, Value>, place: &Place<'_, '_>, parts: Parts
     }
 }
 
-/// What is held of a stream, with words where bytes are missing; `None` if it is nothing.
+/// What is held of a stream and acknowledged, with words where bytes are missing; `None` if it is
+/// nothing.
 fn stream(half: &Half) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut at = half.base();
+    let limit = half.acked();
     while let Some((start, bytes)) = half.chunk(at) {
-        if bytes.is_empty() || out.len() >= PAYLOAD_BYTES_MAX {
+        if bytes.is_empty() || start >= limit || out.len() >= PAYLOAD_BYTES_MAX {
             break;
         }
+        let most = usize::try_from(limit - start).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..most).unwrap_or(bytes);
         if start > at {
             out.extend_from_slice(format!("[{} bytes missing]", start - at).as_bytes());
         }

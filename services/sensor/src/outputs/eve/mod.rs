@@ -11,6 +11,7 @@ pub mod base;
 mod community;
 mod dns;
 mod http;
+mod records;
 pub mod text;
 mod writer;
 

@@ -35,9 +35,9 @@ impl Default for Types {
 
 impl Types {
     /// Every type, by its `event_type`.
-    pub const ALL: [&'static str; 12] = [
-        "alert", "anomaly", "dhcp", "dns", "fileinfo", "flow", "http", "mdns", "quic", "smtp",
-        "ssh", "tls",
+    pub const ALL: [&'static str; 15] = [
+        "alert", "anomaly", "dhcp", "dns", "fileinfo", "flow", "http", "mdns", "pgsql", "quic",
+        "sip", "smb", "smtp", "ssh", "tls",
     ];
 
     /// Only these; `Err` names one that does not exist.
@@ -267,6 +267,7 @@ impl<W: Write> Writer<W> {
             TxRef::Dns(tx) => tx.direction,
             TxRef::Quic(tx) => tx.direction,
             TxRef::Dhcp(tx) => tx.direction,
+            TxRef::Record(tx) => tx.direction.unwrap_or(Direction::ToServer),
             TxRef::Http(_) | TxRef::Tls(_) | TxRef::Ssh(_) | TxRef::Smtp(_) => Direction::ToServer,
         };
         let tuple = base::Tuple::of_flow(flow, direction);
@@ -321,7 +322,8 @@ impl<W: Write> Writer<W> {
             | TxRef::Ssh(_)
             | TxRef::Smtp(_)
             | TxRef::Quic(_)
-            | TxRef::Dhcp(_) => {}
+            | TxRef::Dhcp(_)
+            | TxRef::Record(_) => {}
         }
     }
 
@@ -427,9 +429,12 @@ fn is_due(tx: TxRef<'_>, details: Details) -> bool {
             let has_kex = tx.client.kex.is_some() && tx.server.kex.is_some();
             is_done(&tx.client) && is_done(&tx.server) && (has_kex || !details.is_hassh_awaited)
         }
-        TxRef::Http(_) | TxRef::Dns(_) | TxRef::Smtp(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => {
-            tx.is_complete()
-        }
+        TxRef::Http(_)
+        | TxRef::Dns(_)
+        | TxRef::Smtp(_)
+        | TxRef::Quic(_)
+        | TxRef::Dhcp(_)
+        | TxRef::Record(_) => tx.is_complete(),
     }
 }
 

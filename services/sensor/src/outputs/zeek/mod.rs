@@ -264,7 +264,7 @@ impl Logs {
                     let is_orig = is_client == flow.zeek.is_originator_client();
                     self.dhcp.message(ident, is_orig, tx, &mut self.files);
                 }
-                TxRef::Smtp(_) => {}
+                TxRef::Smtp(_) | TxRef::Record(_) => {}
             }
         }
     }
@@ -341,9 +341,12 @@ fn is_due(tx: TxRef<'_>) -> bool {
         TxRef::Tls(tx) => tx.is_established,
         // What both sides offer may still come.
         TxRef::Ssh(_) => false,
-        TxRef::Http(_) | TxRef::Dns(_) | TxRef::Smtp(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => {
-            tx.is_complete()
-        }
+        TxRef::Http(_)
+        | TxRef::Dns(_)
+        | TxRef::Smtp(_)
+        | TxRef::Quic(_)
+        | TxRef::Dhcp(_)
+        | TxRef::Record(_) => tx.is_complete(),
     }
 }
 
