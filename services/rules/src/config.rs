@@ -162,6 +162,8 @@ pub struct Config {
     pub is_ips: bool,
     /// `app-layer.protocols.tls.ja4-fingerprints: no`: rules that require them are skipped.
     pub is_ja4_off: bool,
+    /// Rules keep their text, for alerts that show it.
+    pub is_text_kept: bool,
     /// What becomes of flows that are picked up in their middle.
     pub midstream: ExceptionPolicy,
     /// What becomes of flows whose parser fails (`app-layer.error-policy`).
@@ -206,6 +208,7 @@ impl Default for Config {
             is_tx_guessed: false,
             is_ips: false,
             is_ja4_off: false,
+            is_text_kept: false,
             midstream: ExceptionPolicy::Ignore,
             app_error: ExceptionPolicy::Ignore,
             reassembly_memory: ExceptionPolicy::Ignore,

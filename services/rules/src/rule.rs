@@ -347,6 +347,8 @@ pub(crate) enum Post {
     IntSet(u32, IntValue),
     IntAdd(u32, IntValue),
     IntSubtract(u32, IntValue),
+    /// The flow is looked at no more.
+    Bypass,
 }
 
 /// A buffer with its chain.
@@ -430,6 +432,8 @@ pub struct Rule {
     pub kind: Kind,
     /// Line of its file.
     pub line: usize,
+    /// Its text, if [`crate::Config::is_text_kept`].
+    pub text: Option<Box<str>>,
     pub(crate) header: Header,
     pub(crate) app: Option<AppName>,
     pub(crate) tests: Vec<Test>,

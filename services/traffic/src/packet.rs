@@ -29,6 +29,8 @@ pub enum Link {
     RawIp4,
     /// An IPv6 header and nothing else (`LINKTYPE_IPV6`).
     RawIp6,
+    /// Cisco HDLC: two bytes, then an Ethernet type.
+    CiscoHdlc,
     /// ERSPAN type II: eight bytes with a VLAN, then Ethernet. In GRE only.
     Erspan2,
 }
@@ -46,6 +48,7 @@ impl Link {
             113 => Some(Self::LinuxSll),
             276 => Some(Self::LinuxSll2),
             9 => Some(Self::Ppp),
+            104 => Some(Self::CiscoHdlc),
             _ => None,
         }
     }
@@ -60,6 +63,7 @@ impl Link {
             Self::LinuxSll => (113, "LINUX_SLL"),
             Self::LinuxSll2 => (276, "LINUX_SLL2"),
             Self::Ppp => (9, "PPP"),
+            Self::CiscoHdlc => (104, "C_HDLC"),
             Self::RawIp4 => (228, "IPv4"),
             Self::RawIp6 => (229, "IPv6"),
         }

@@ -236,7 +236,10 @@ impl Detector {
             let is_exception = state.is_exception;
             let reason = if is_exception { DropReason::ExceptionFlow } else { DropReason::Flow };
             self.verdict.drop = Some(reason);
-        } else if !self.exceptions(view.exceptions, &mut state) && !state.is_passed {
+        } else if !state.is_bypassed
+            && !self.exceptions(view.exceptions, &mut state)
+            && !state.is_passed
+        {
             self.run(view, &mut state);
         }
         if let Some(flow) = view.flow.as_deref_mut() {
@@ -407,6 +410,7 @@ impl Work<'_> {
                         self.write(bits, *bit, is_on, ends, tx_id);
                     }
                 }
+                Post::Bypass => self.state.is_bypassed = true,
                 Post::IntSet(name, value) => self.number(*name, *value, |_, value| Some(value)),
                 Post::IntAdd(name, value) => {
                     self.number(*name, *value, |own, value| own.unwrap_or(0).checked_add(value));

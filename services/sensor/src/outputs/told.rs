@@ -22,6 +22,8 @@ pub fn signature<'a>(rule: &'a Rule, alert: &'a Alert, is_inline: bool) -> Signa
         metadata: &rule.metadata,
         references: &rule.references,
         contexts: &alert.contexts,
+        target: rule.target,
+        text: rule.text.as_deref(),
         is_blocked: match alert.action {
             Action::Reject(_) => true,
             Action::Drop => is_inline,

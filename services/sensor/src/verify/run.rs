@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use super::{Outcome, case::Case, expect};
 use crate::{
     outputs::{
-        eve::{self, Details, Parts, Types, Writer},
+        eve::{self, Details, Parts, Types, Writer, Xff},
         told,
     },
     replay::capture,
@@ -53,6 +53,7 @@ struct Judge {
     dropped_flows: Vec<(u64, Direction)>,
     are_drops_once: bool,
     has_verdicts: bool,
+    xff: Option<Xff>,
     /// Flows that were dropped or passed, by the number that EVE shows.
     actions: Vec<(u64, Map<String, Value>)>,
 }
@@ -163,6 +164,10 @@ fn judge(case: &Case) -> Judge {
     settings.is_body_inline = case.is_ips;
     settings.is_ips = case.is_ips;
     settings.read_exceptions(&case.config, case.is_ips);
+    let raw = "eve-log.types.alert.metadata.rule.raw";
+    let output = case.config.get("outputs");
+    settings.is_text_kept =
+        output.and_then(|output| output.path(raw)).and_then(Node::switch).unwrap_or(false);
     settings.files = case.files().into_iter().collect();
     let named = case.config.get("threshold-file").and_then(Node::text).map(str::to_owned);
     let thresholds = named
@@ -184,9 +189,12 @@ fn judge(case: &Case) -> Judge {
     let mode = if case.is_ips { Mode::Inline } else { Mode::Passive };
     let parts =
         Parts { payload: true, payload_printable: true, packet: true, http_body_printable: true };
-    let details =
-        Details { dns_version: case.dns_version, is_hassh_awaited: has_hassh(case, &rules) };
-    let output = case.config.get("outputs");
+    let ethernet = output.and_then(|output| output.path("eve-log.ethernet"));
+    let details = Details {
+        dns_version: case.dns_version,
+        is_hassh_awaited: has_hassh(case, &rules),
+        has_ethernet: ethernet.and_then(Node::switch).unwrap_or(false),
+    };
     let drop = output.and_then(|outputs| outputs.path("eve-log.types.drop"));
     Judge {
         detector: Detector::new(Arc::new(ruleset), sets, mode),
@@ -201,8 +209,22 @@ fn judge(case: &Case) -> Judge {
             .and_then(|outputs| outputs.path("eve-log.types.alert.verdict"))
             .and_then(Node::switch)
             .unwrap_or(false),
+        xff: xff(&case.config),
         actions: Vec::new(),
     }
+}
+
+/// `xff` of alerts or of all events.
+fn xff(config: &Node) -> Option<Xff> {
+    let log = config.get("outputs")?.path("eve-log")?;
+    let node = log.path("types.alert.xff").or_else(|| log.get("xff"))?;
+    let text = |name: &str| node.get(name).and_then(Node::text);
+    node.get("enabled").and_then(Node::switch).filter(|is_on| *is_on)?;
+    Some(Xff {
+        is_overwritten: text("mode") == Some("overwrite"),
+        is_forward: text("deployment") == Some("forward"),
+        header: text("header").unwrap_or("X-Forwarded-For").to_owned(),
+    })
 }
 
 /// Fingerprints of SSH are made where the settings or a rule want them.
@@ -245,6 +267,9 @@ impl Judge {
             let signature = told::signature(rule, alert, self.is_ips);
             let place = told::place(view, alert);
             let mut value = eve::alert(&signature, &place, self.parts);
+            if let Some(xff) = &self.xff {
+                xff.put(&mut value, &place);
+            }
             if self.has_verdicts
                 && let Some(object) = value.as_object_mut()
             {

@@ -58,6 +58,7 @@ impl<'a> Decoder<'a, '_> {
             Link::LinuxSll => self.cooked(bytes, 16, 14, Event::SllPktTooSmall),
             Link::LinuxSll2 => self.cooked(bytes, 20, 0, Event::Sll2PktTooSmall),
             Link::Ppp => Next::Ppp(bytes),
+            Link::CiscoHdlc => self.cooked(bytes, 4, 2, Event::ChdlcPktTooSmall),
         };
         for _ in 0..LAYERS_MAX {
             next = match next {

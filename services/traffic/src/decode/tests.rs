@@ -10,8 +10,16 @@ use crate::{
     testing::{Tcp, address, ethernet, ip4, ip4_packet, ip6_packet, udp},
 };
 
-const LINKS: [Link; 6] =
-    [Link::Ethernet, Link::Raw, Link::Null, Link::LinuxSll, Link::LinuxSll2, Link::Ppp];
+const LINKS: [Link; 6] = [
+    Link::Ethernet,
+    Link::Raw,
+    Link::Null,
+    Link::LinuxSll,
+    Link::LinuxSll2,
+    Link::Ppp,
+    Link::CiscoHdlc,
+    Link::Erspan2,
+];
 
 fn settings() -> config::Decode {
     config::Decode::default()

@@ -47,6 +47,7 @@ impl Engine {
             let now_ns = flow.last_ns;
             let mut packet = decode::empty(now_ns, self.number, &[]);
             packet.origin = Origin::FlowEnd;
+            packet.vlans = flow.vlans;
             for direction in Direction::BOTH {
                 self.show_end(slot, direction, &packet, inspector);
             }

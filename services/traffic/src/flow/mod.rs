@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use crate::{
     Direction,
     app::App,
-    packet::Packet,
+    packet::{Packet, Vlans},
     stream::{Raw, Session},
     zeek,
 };
@@ -87,6 +87,8 @@ pub struct Flow {
     pub id: u64,
     /// Client and server.
     pub key: Key,
+    /// VLANs of its first packet, whether or not they are part of the key.
+    pub vlans: Vlans,
     /// To the server, to the client.
     pub sides: [Side; 2],
     /// Time of the first packet.
@@ -118,6 +120,7 @@ impl Flow {
             slot: u32::MAX,
             id,
             key,
+            vlans: Vlans::default(),
             sides: [Side::default(); 2],
             first_ns: now_ns,
             last_ns: now_ns,
@@ -135,6 +138,9 @@ impl Flow {
     /// Counts a packet.
     pub(crate) fn count(&mut self, packet: &Packet<'_>, direction: Direction) {
         self.last_ns = self.last_ns.max(packet.time_ns);
+        if self.sides.iter().all(|side| side.packets == 0) {
+            self.vlans = packet.vlans;
+        }
         let side = direction.of_mut(&mut self.sides);
         if let Some(ip) = &packet.ip {
             side.ip_bytes += u64::from(ip.total_bytes);

@@ -2,11 +2,12 @@
 
 use base64ct::{Base64, Encoding as _};
 use hookprobe_behaviour::finding::{Finding, Weight};
+use hookprobe_rules::rule::Target;
 use hookprobe_traffic::{
     Direction,
     app::{TxRef, smtp},
     flow::Flow,
-    packet::{Origin, Packet},
+    packet::{Origin, Packet, TcpFlags, Transport},
     stream::Half,
 };
 use serde_json::{Map, Value, json};
@@ -43,6 +44,10 @@ pub struct Signature<'a> {
     pub contexts: &'a [(String, String)],
     /// The packet was dropped or rejected for it.
     pub is_blocked: bool,
+    /// `target`: who is attacked.
+    pub target: Option<Target>,
+    /// The rule itself.
+    pub text: Option<&'a str>,
 }
 
 /// Where it matched.
@@ -84,7 +89,7 @@ pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> 
     let tuple = base::Tuple::of_packet(packet)
         .or_else(|| flow.map(|flow| base::Tuple::of_flow(flow, place.direction)));
     let mut out = base::header("alert", packet, flow, tuple);
-    out.insert("alert".into(), rule(signature));
+    out.insert("alert".into(), rule(signature, tuple.as_ref()));
     if let Some(outer) = place.outer {
         out.insert("tunnel".into(), tunnel(packet, outer));
     }
@@ -95,7 +100,25 @@ pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> 
     Value::Object(out)
 }
 
-fn rule(signature: &Signature<'_>) -> Value {
+/// `source` and `target`.
+fn put_ends(out: &mut Map<String, Value>, target: Target, tuple: &base::Tuple) {
+    let (from, to) = tuple.ports.map_or((None, None), |(from, to)| (Some(from), Some(to)));
+    let (there, here) = ((tuple.destination, to), (tuple.source, from));
+    let (source, target) = match target {
+        Target::Destination => (here, there),
+        Target::Source => (there, here),
+    };
+    for (name, (ip, port)) in [("source", source), ("target", target)] {
+        let mut end = Map::new();
+        end.insert("ip".into(), json!(base::address(ip)));
+        if let Some(port) = port {
+            end.insert("port".into(), json!(port));
+        }
+        out.insert(name.into(), Value::Object(end));
+    }
+}
+
+fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>) -> Value {
     let action = if signature.is_blocked { "blocked" } else { "allowed" };
     let mut out = Map::new();
     out.insert("action".into(), json!(action));
@@ -105,6 +128,12 @@ fn rule(signature: &Signature<'_>) -> Value {
     out.insert("signature".into(), json!(signature.message));
     out.insert("category".into(), json!(signature.category));
     out.insert("severity".into(), json!(signature.priority));
+    if let (Some(target), Some(tuple)) = (signature.target, tuple) {
+        put_ends(&mut out, target, tuple);
+    }
+    if let Some(text) = signature.text {
+        out.insert("rule".into(), json!(text));
+    }
     if !signature.references.is_empty() {
         out.insert("references".into(), json!(signature.references));
     }
@@ -132,22 +161,73 @@ fn rule(signature: &Signature<'_>) -> Value {
 pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature<'_>>) -> Value {
     let tuple = base::Tuple::of_packet(place.packet);
     let mut out = base::header("drop", place.packet, place.flow, tuple);
-    let mut object = Map::new();
-    if let Some(ip) = place.packet.ip {
-        object.insert("len".into(), json!(ip.total_bytes));
-        object.insert("tos".into(), json!(ip.tos));
-        object.insert("ttl".into(), json!(ip.ttl));
-        object.insert("ipid".into(), json!(ip.id));
+    if place.flow.is_some() {
+        out.insert("direction".into(), json!(direction(place.direction)));
     }
+    let mut object = headers(place.packet);
     object.insert("reason".into(), json!(reason));
     out.insert("drop".into(), Value::Object(object));
     if let Some(signature) = signature {
-        out.insert("alert".into(), rule(signature));
+        out.insert("alert".into(), rule(signature, tuple.as_ref()));
     }
     if let Some(flow) = place.flow {
         base::put_app_proto(&mut out, flow);
     }
     Value::Object(out)
+}
+
+/// What `drop` says of the headers of a packet.
+fn headers(packet: &Packet<'_>) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Value| {
+        out.insert(name.into(), value);
+    };
+    if let Some(ip) = packet.ip {
+        if ip.version() == 4 {
+            put("len", json!(ip.total_bytes));
+            put("tos", json!(ip.tos));
+            put("ttl", json!(ip.ttl));
+            put("ipid", json!(ip.id));
+        } else {
+            put("len", json!(ip.total_bytes.saturating_sub(40)));
+            put("tc", json!(ip.tos));
+            put("hoplimit", json!(ip.ttl));
+            put("flowlbl", json!(ip.flow_label));
+        }
+    }
+    match packet.transport {
+        Transport::Tcp(tcp) => {
+            put("tcpseq", json!(tcp.seq));
+            put("tcpack", json!(tcp.ack));
+            put("tcpwin", json!(tcp.window));
+            for (name, bit) in [
+                ("syn", TcpFlags::SYN),
+                ("ack", TcpFlags::ACK),
+                ("psh", TcpFlags::PSH),
+                ("rst", TcpFlags::RST),
+                ("urg", TcpFlags::URG),
+                ("fin", TcpFlags::FIN),
+            ] {
+                put(name, json!(tcp.flags.has(bit)));
+            }
+            put("tcpres", json!(tcp.reserved));
+            put("tcpurgp", json!(tcp.urgent));
+        }
+        Transport::Udp { bytes, .. } => put("udplen", json!(bytes)),
+        Transport::Icmp(icmp) => {
+            put("icmp_id", json!(icmp.id));
+            put("icmp_seq", json!(icmp.seq));
+        }
+        Transport::Icmp6(_) | Transport::Sctp { .. } | Transport::Other(_) | Transport::None => {}
+    }
+    out
+}
+
+const fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::ToServer => "to_server",
+        Direction::ToClient => "to_client",
+    }
 }
 
 fn tunnel(packet: &Packet<'_>, outer: &Packet<'_>) -> Value {
@@ -177,11 +257,7 @@ fn put_flow(out: &mut Map<String, Value>, place: &Place<'_, '_>, flow: &Flow, pa
         }
     }
     base::put_app_proto(out, flow);
-    let direction = match place.direction {
-        Direction::ToServer => "to_server",
-        Direction::ToClient => "to_client",
-    };
-    out.insert("direction".into(), json!(direction));
+    out.insert("direction".into(), json!(direction(place.direction)));
     let mut counters = base::flow_counters(flow);
     let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
     counters.insert("src_ip".into(), json!(base::address(tuple.source)));

@@ -250,7 +250,7 @@ pub fn flow_header(flow: &Flow, now_ns: u64) -> Map<String, Value> {
     out.insert("timestamp".into(), json!(time::eve(now_ns)));
     out.insert("flow_id".into(), json!(flow_id(flow)));
     out.insert("event_type".into(), json!("flow"));
-    let vlans: Vec<u16> = flow.key.vlans.iter().copied().filter(|vlan| *vlan != 0).collect();
+    let vlans: Vec<u16> = flow.vlans.iter().collect();
     if !vlans.is_empty() {
         out.insert("vlan".into(), json!(vlans));
     }

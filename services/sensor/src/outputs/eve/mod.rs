@@ -14,6 +14,7 @@ mod http;
 mod records;
 pub mod text;
 mod writer;
+mod xff;
 
 pub use self::{
     alert::{Parts, Place, Signature, alert, dropped, finding},
@@ -21,4 +22,5 @@ pub use self::{
     community::community_id,
     http::fileinfo,
     writer::{Details, Types, Writer},
+    xff::Xff,
 };

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use hookprobe_behaviour::finding::Finding;
 use hookprobe_traffic::{
     Direction,
-    app::{TxRef, http as http1, smtp, ssh, tls},
+    app::{Proto, TxRef, http as http1, smtp, ssh, tls},
     engine::{Inspector, View},
     event::Event,
     flow::{Flow, Reason},
-    packet::Packet,
+    packet::{Ether, Mac, Packet},
     stream::TcpState,
 };
 use serde_json::{Map, Value, json};
@@ -22,6 +22,9 @@ use crate::outputs::time;
 
 /// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
 const REMEMBERED_MAX: usize = 256;
+
+/// Hardware addresses of one end of a flow that are written.
+const MACS_MAX: usize = 8;
 
 /// Which events are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,11 +71,13 @@ pub struct Details {
     pub dns_version: u8,
     /// SSH: the fingerprint of the key exchange is waited for.
     pub is_hassh_awaited: bool,
+    /// `ethernet`: flows name the hardware addresses that they were seen with.
+    pub has_ethernet: bool,
 }
 
 impl Default for Details {
     fn default() -> Self {
-        Self { dns_version: 3, is_hassh_awaited: true }
+        Self { dns_version: 3, is_hassh_awaited: true, has_ethernet: false }
     }
 }
 
@@ -100,6 +105,22 @@ struct FlowEve {
     files: Vec<(u64, usize, usize)>,
     /// Transaction and name of anomalies that were written.
     anomalies: Vec<(u64, &'static str)>,
+    /// Hardware addresses of client and server.
+    macs: [Vec<Mac>; 2],
+}
+
+impl FlowEve {
+    fn note(&mut self, ether: &Ether, direction: Direction) {
+        let pair = match direction {
+            Direction::ToServer => [ether.source, ether.destination],
+            Direction::ToClient => [ether.destination, ether.source],
+        };
+        for (list, mac) in self.macs.iter_mut().zip(pair) {
+            if list.len() < MACS_MAX && !list.contains(&mac) {
+                list.push(mac);
+            }
+        }
+    }
 }
 
 impl<W: Write> Writer<W> {
@@ -347,7 +368,7 @@ impl<W: Write> Writer<W> {
                 json!({
                     "app_proto": name,
                     "type": "applayer",
-                    "event": event,
+                    "event": event_name(flow.app.proto(), event),
                     "layer": "proto_parser",
                 }),
             );
@@ -368,6 +389,14 @@ impl<W: Write> Writer<W> {
         let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
         base::put_app_proto(&mut out, flow);
         let mut object = base::flow_counters(flow);
+        let [client, server] = &state.macs;
+        if !client.is_empty() {
+            let list = |macs: &[Mac]| -> Value {
+                macs.iter().map(|mac| super::text::hex(&mac.0, ":")).collect()
+            };
+            let ether = json!({ "src_macs": list(client), "dest_macs": list(server) });
+            out.insert("ether".into(), ether);
+        }
         object.insert("end".into(), json!(time::eve(flow.last_ns)));
         let seconds = |ns: u64| ns / 1_000_000_000;
         let age = seconds(flow.last_ns).saturating_sub(seconds(flow.first_ns));
@@ -393,9 +422,17 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// Parsers of one age write the names of their events in capitals.
+fn event_name(proto: Option<Proto>, event: &str) -> String {
+    match proto {
+        Some(Proto::Http1 | Proto::Tls | Proto::Smtp) => event.to_ascii_uppercase(),
+        _ => event.to_owned(),
+    }
+}
+
 /// A packet that stands for the end of a flow.
 fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
-    use hookprobe_traffic::packet::{Origin, Transport, Vlans};
+    use hookprobe_traffic::packet::{Origin, Transport};
     Packet {
         time_ns: now_ns.max(flow.last_ns),
         number: 0,
@@ -403,7 +440,7 @@ fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
         data: &[],
         link: hookprobe_traffic::packet::Link::Raw,
         ether: None,
-        vlans: Vlans::default(),
+        vlans: flow.vlans,
         ip: None,
         transport: Transport::None,
         payload: &[],
@@ -496,6 +533,12 @@ impl<W: Write> Inspector for Writer<W> {
             return;
         }
         let flow = view.flow.as_deref();
+        if self.details.has_ethernet
+            && let (Some(flow), Some(ether)) = (flow, &view.packet.ether)
+            && let Some(slot) = self.slot(flow)
+        {
+            slot.note(ether, view.direction);
+        }
         if !view.packet.events.is_empty() && self.types.has("anomaly") {
             for event in view.packet.events.iter() {
                 self.packet_anomaly(view.packet, flow, event);

@@ -144,7 +144,6 @@ impl Sink<'_> {
             body,
         });
         let last = self.txs.len() - 1;
-        #[expect(clippy::indexing_slicing, reason = "`last` was pushed just above")]
         &mut self.txs[last]
     }
 

@@ -208,11 +208,7 @@ impl Parser {
         self.is_request = false;
         let out = &mut exchange.response;
         match kind {
-            b'R' => {
-                if self.authentication(body, out) {
-                    finish(sink);
-                }
-            }
+            b'R' if self.authentication(body, out) => finish(sink),
             b'S' => parameter(out, body),
             b'K' => {
                 let mut cursor = Cursor::new(body);
