@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hookprobe_traffic::{app::Proto, config as traffic};
+use hookprobe_traffic::{app::Proto, config as traffic, engine::exception};
 
 use crate::{
     address::{Addresses, Variables},
@@ -60,6 +60,8 @@ pub enum ExceptionPolicy {
     Bypass,
     /// Drop the flow and tell the sender.
     Reject,
+    /// Drop the flow and tell both ends.
+    RejectBoth,
 }
 
 impl ExceptionPolicy {
@@ -69,6 +71,7 @@ impl ExceptionPolicy {
         Some(match name {
             "auto" if is_ips => Self::DropFlow,
             "auto" | "ignore" => Self::Ignore,
+            "rejectboth" => Self::RejectBoth,
             "drop-flow" => Self::DropFlow,
             "drop-packet" => Self::DropPacket,
             "pass-flow" => Self::PassFlow,
@@ -90,6 +93,27 @@ impl ExceptionPolicy {
             Self::PassPacket => "pass_packet",
             Self::Bypass => "bypass",
             Self::Reject => "reject",
+            Self::RejectBoth => "reject_both",
+        }
+    }
+
+    /// The policy of `option`, else that of the master switch `exception-policy`, else what the mode
+    /// says. `has_flow`: there may be a flow to act upon.
+    #[must_use]
+    pub fn of(node: &Node, option: &str, is_ips: bool, has_flow: bool) -> Self {
+        let text = |path: &str| node.path(path).and_then(Node::text);
+        let default = if is_ips { Self::DropFlow } else { Self::Ignore };
+        let policy = match (text(option), text("exception-policy")) {
+            (Some(own), _) => Self::from_name(own, is_ips),
+            (None, Some(master)) => Self::from_name(master, is_ips)
+                .filter(|policy| is_ips || !matches!(policy, Self::DropFlow | Self::DropPacket)),
+            (None, None) => Some(default),
+        };
+        match policy.unwrap_or_default() {
+            Self::DropFlow if !has_flow => Self::DropPacket,
+            Self::PassFlow if !has_flow => Self::PassPacket,
+            Self::Bypass if !has_flow => Self::Ignore,
+            policy => policy,
         }
     }
 
@@ -103,7 +127,10 @@ impl ExceptionPolicy {
         if is_followed && name == "auto" {
             return Self::Ignore;
         }
-        Self::from_name(name, is_ips).unwrap_or_default()
+        match Self::from_name(name, is_ips).unwrap_or_default() {
+            Self::DropFlow | Self::DropPacket if !is_ips => Self::Ignore,
+            policy => policy,
+        }
     }
 }
 
@@ -135,8 +162,20 @@ pub struct Config {
     pub is_ips: bool,
     /// `app-layer.protocols.tls.ja4-fingerprints: no`: rules that require them are skipped.
     pub is_ja4_off: bool,
+    /// Rules keep their text, for alerts that show it.
+    pub is_text_kept: bool,
     /// What becomes of flows that are picked up in their middle.
     pub midstream: ExceptionPolicy,
+    /// What becomes of flows whose parser fails (`app-layer.error-policy`).
+    pub app_error: ExceptionPolicy,
+    /// Where segments find no memory (`stream.reassembly.memcap-policy`).
+    pub reassembly_memory: ExceptionPolicy,
+    /// Where sessions find none (`stream.memcap-policy`).
+    pub session_memory: ExceptionPolicy,
+    /// Where flows find none (`flow.memcap-policy`).
+    pub flow_memory: ExceptionPolicy,
+    /// Where fragments find none (`defrag.memcap-policy`).
+    pub defrag_memory: ExceptionPolicy,
     pub(crate) limits: Vec<Configured>,
     pub(crate) suppressed: Vec<Suppress>,
 }
@@ -169,7 +208,13 @@ impl Default for Config {
             is_tx_guessed: false,
             is_ips: false,
             is_ja4_off: false,
+            is_text_kept: false,
             midstream: ExceptionPolicy::Ignore,
+            app_error: ExceptionPolicy::Ignore,
+            reassembly_memory: ExceptionPolicy::Ignore,
+            session_memory: ExceptionPolicy::Ignore,
+            flow_memory: ExceptionPolicy::Ignore,
+            defrag_memory: ExceptionPolicy::Ignore,
             limits: Vec::new(),
             suppressed: Vec::new(),
         }
@@ -262,6 +307,29 @@ impl Config {
             *slot = number(&format!("{htp}.{name}-body-minimal-inspect-size")).unwrap_or(32_768);
         }
         config
+    }
+
+    /// Reads every exception policy.
+    pub fn read_exceptions(&mut self, node: &Node, is_ips: bool) {
+        let of = |option, has_flow| ExceptionPolicy::of(node, option, is_ips, has_flow);
+        self.midstream = ExceptionPolicy::midstream(node, is_ips);
+        self.app_error = of("app-layer.error-policy", true);
+        self.reassembly_memory = of("stream.reassembly.memcap-policy", true);
+        self.session_memory = of("stream.memcap-policy", true);
+        self.flow_memory = of("flow.memcap-policy", false);
+        self.defrag_memory = of("defrag.memcap-policy", false);
+    }
+
+    /// The policy for one bit of [`exception`], with Suricata's name of what it is for.
+    pub(crate) const fn exception(&self, bit: u8) -> (ExceptionPolicy, &'static str) {
+        match bit {
+            exception::DEFRAG_MEMORY => (self.defrag_memory, "defrag_memcap"),
+            exception::SESSION_MEMORY => (self.session_memory, "stream_memcap"),
+            exception::REASSEMBLY_MEMORY => (self.reassembly_memory, "stream_reassembly_memcap"),
+            exception::FLOW_MEMORY => (self.flow_memory, "flow_memcap"),
+            exception::MIDSTREAM => (self.midstream, "stream_midstream"),
+            _ => (self.app_error, "app_layer_error"),
+        }
     }
 
     /// Reads classification.config.
@@ -438,7 +506,10 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     let number = |path: &str| text(path).and_then(integer);
     let small = |path: &str| number(path).and_then(|value| u32::try_from(value).ok());
     let stream = &mut config.stream;
-    stream.is_midstream = switch("stream.midstream").unwrap_or(false);
+    // A policy that forbids such flows leaves nothing to follow.
+    let midstream = ExceptionPolicy::midstream(node, is_ips);
+    let is_allowed = matches!(midstream, ExceptionPolicy::Ignore | ExceptionPolicy::PassFlow);
+    stream.is_midstream = switch("stream.midstream").unwrap_or(false) && is_allowed;
     stream.is_async_oneside = switch("stream.async-oneside").unwrap_or(false);
     stream.is_checksum_validated = switch("stream.checksum-validation").unwrap_or(true);
     stream.is_inline = match text("stream.inline") {
@@ -463,7 +534,15 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     if switch("vlan.use-for-tracking") == Some(false) {
         config.flow.is_vlan_used = false;
     }
+    flow_timeouts(node, &mut config.flow);
     let app = &mut config.app;
+    let ports = |path: &str| node.path(path).and_then(|node| node.get("dp")).map(port_list);
+    let dns = "app-layer.protocols.dns";
+    let own = ports(&format!("{dns}.detection-ports"));
+    let by_carrier = ["udp", "tcp"].map(|name| ports(&format!("{dns}.{name}.detection-ports")));
+    if let Some(ports) = own.or_else(|| by_carrier.into_iter().flatten().next()) {
+        app.dns_ports = ports;
+    }
     let htp = "app-layer.protocols.http.libhtp.default-config";
     let has_htp = node.path("app-layer.protocols.http").is_some();
     if !has_htp {
@@ -513,6 +592,37 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
         }
     }
     config
+}
+
+/// `53, 5353` or a list of such.
+fn port_list(node: &Node) -> Vec<u16> {
+    let one = |text: &str| -> Vec<u16> {
+        let text = text.trim_matches(|letter| matches!(letter, '[' | ']'));
+        text.split(',').filter_map(|port| port.trim().parse().ok()).collect()
+    };
+    match node.text() {
+        Some(text) => one(text),
+        None => node.items().iter().filter_map(Node::text).flat_map(one).collect(),
+    }
+}
+
+/// `flow-timeouts`; where nothing is said, what is built into Suricata.
+fn flow_timeouts(node: &Node, flow: &mut traffic::Flow) {
+    let seconds = |path: String| node.path(&path).and_then(Node::text).and_then(integer);
+    for (name, timeouts, defaults) in [
+        ("tcp", &mut flow.tcp, [30, 300, 10]),
+        ("udp", &mut flow.udp, [30, 300, 0]),
+        ("icmp", &mut flow.icmp, [30, 300, 0]),
+        ("default", &mut flow.other, [30, 300, 0]),
+    ] {
+        let slots = [&mut timeouts.new_ns, &mut timeouts.established_ns, &mut timeouts.closed_ns];
+        for ((slot, state), default) in
+            slots.into_iter().zip(["new", "established", "closed"]).zip(defaults)
+        {
+            let own = seconds(format!("flow-timeouts.{name}.{state}")).unwrap_or(default);
+            *slot = own.saturating_mul(1_000_000_000);
+        }
+    }
 }
 
 fn network(text: &str) -> Option<traffic::Network> {

@@ -103,6 +103,8 @@ impl AppName {
     pub(crate) fn fits(self, proto: Option<Proto>, is_failed: bool) -> bool {
         match self {
             Self::Http => matches!(proto, Some(Proto::Http1 | Proto::Http2)),
+            // What is carried by named pipes is DCE/RPC, too.
+            Self::One(Proto::Dcerpc) => matches!(proto, Some(Proto::Dcerpc | Proto::Smb)),
             Self::One(own) => proto == Some(own),
             Self::Failed => is_failed,
             Self::Unknown => proto.is_none() && !is_failed,
@@ -345,6 +347,8 @@ pub(crate) enum Post {
     IntSet(u32, IntValue),
     IntAdd(u32, IntValue),
     IntSubtract(u32, IntValue),
+    /// The flow is looked at no more.
+    Bypass,
 }
 
 /// A buffer with its chain.
@@ -428,6 +432,8 @@ pub struct Rule {
     pub kind: Kind,
     /// Line of its file.
     pub line: usize,
+    /// Its text, if [`crate::Config::is_text_kept`].
+    pub text: Option<Box<str>>,
     pub(crate) header: Header,
     pub(crate) app: Option<AppName>,
     pub(crate) tests: Vec<Test>,

@@ -32,8 +32,12 @@ pub(crate) struct FlowState {
     pub(crate) is_dropped: bool,
     pub(crate) is_passed: bool,
     pub(crate) has_alerted: bool,
-    /// The exception policy that was applied.
-    pub(crate) exception: Option<crate::config::ExceptionPolicy>,
+    /// Which exceptions its packets met, bits of `hookprobe_traffic::engine::exception`.
+    pub(crate) exceptions: u8,
+    /// It is dropped because of one of them.
+    pub(crate) is_exception: bool,
+    /// Nothing of it is looked at any more.
+    pub(crate) is_bypassed: bool,
     /// What the transactions of each direction looked like when they were last inspected.
     pub(crate) seen: [u64; 2],
 }

@@ -352,7 +352,12 @@ impl<'t> Parser<'_, 't> {
             while !is_quote_closed(&text, quote) {
                 let Some(next) = self.peek() else { return Err(fault("quote is not closed")) };
                 self.at += 1;
-                text.push(' ');
+                if quote == '"' && is_line_escaped(&text) {
+                    // An escaped line end is none.
+                    text.pop();
+                } else {
+                    text.push(' ');
+                }
                 text.push_str(next.raw.trim());
             }
         } else {
@@ -423,6 +428,11 @@ fn is_closed(text: &str) -> bool {
         }
     }
     depth <= 0
+}
+
+/// Whether it ends with a backslash that is not escaped itself.
+fn is_line_escaped(text: &str) -> bool {
+    text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
 fn is_quote_closed(text: &str, quote: char) -> bool {

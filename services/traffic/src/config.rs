@@ -78,6 +78,8 @@ pub struct Defrag {
     pub fragments_max: u16,
     /// How long the rest is waited for: 60 s, as Suricata does and RFC 8200 section 4.5 says.
     pub timeout_ns: u64,
+    /// Number of the frame whose fragment finds no memory: a fault made on purpose.
+    pub no_memory_at: Option<u64>,
 }
 
 impl Default for Defrag {
@@ -87,6 +89,7 @@ impl Default for Defrag {
             bytes_max: 8 << 20,
             fragments_max: 1024,
             timeout_ns: 60 * SECOND_NS,
+            no_memory_at: None,
         }
     }
 }
@@ -117,6 +120,8 @@ pub struct Flow {
     pub other: Timeouts,
     /// VLAN identifiers are part of a flow's key.
     pub is_vlan_used: bool,
+    /// Number of the frame that finds no memory for a flow: a fault made on purpose.
+    pub no_memory_at: Option<u64>,
 }
 
 impl Default for Flow {
@@ -133,6 +138,7 @@ impl Default for Flow {
             icmp: timeouts(30, 300, 0),
             other: timeouts(30, 300, 0),
             is_vlan_used: true,
+            no_memory_at: None,
         }
     }
 }
@@ -168,6 +174,10 @@ pub struct Stream {
     pub synacks_max: u8,
     /// `max-syn-queued`.
     pub syns_max: u8,
+    /// Number of the frame whose segments find no memory: a fault made on purpose.
+    pub no_memory_at: Option<u64>,
+    /// Number of the frame that finds no memory for a session: likewise.
+    pub no_session_at: Option<u64>,
 }
 
 impl Default for Stream {
@@ -186,6 +196,8 @@ impl Default for Stream {
             raw_toclient_bytes_min: 2560,
             synacks_max: 5,
             syns_max: 10,
+            no_memory_at: None,
+            no_session_at: None,
         }
     }
 }

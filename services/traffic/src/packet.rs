@@ -29,6 +29,14 @@ pub enum Link {
     Wlan,
     /// The same behind a radiotap header.
     Radiotap,
+    /// An IPv4 header and nothing else (`LINKTYPE_IPV4`).
+    RawIp4,
+    /// An IPv6 header and nothing else (`LINKTYPE_IPV6`).
+    RawIp6,
+    /// Cisco HDLC: two bytes, then an Ethernet type.
+    CiscoHdlc,
+    /// ERSPAN type II: eight bytes with a VLAN, then Ethernet. In GRE only.
+    Erspan2,
 }
 
 impl Link {
@@ -37,14 +45,35 @@ impl Link {
     pub const fn from_linktype(number: u32) -> Option<Self> {
         match number {
             1 => Some(Self::Ethernet),
-            12 | 14 | 101 | 228 | 229 => Some(Self::Raw),
+            12 | 14 | 101 => Some(Self::Raw),
+            228 => Some(Self::RawIp4),
+            229 => Some(Self::RawIp6),
             0 | 108 => Some(Self::Null),
             113 => Some(Self::LinuxSll),
             276 => Some(Self::LinuxSll2),
             9 => Some(Self::Ppp),
             105 => Some(Self::Wlan),
             127 => Some(Self::Radiotap),
+            104 => Some(Self::CiscoHdlc),
             _ => None,
+        }
+    }
+
+    /// Number and name of it as EVE writes them; tunnels carry IP without a link layer.
+    #[must_use]
+    pub const fn linktype(self) -> (u32, &'static str) {
+        match self {
+            Self::Ethernet => (1, "EN10MB"),
+            Self::Raw | Self::Erspan2 => (12, "RAW"),
+            Self::Null => (0, "NULL"),
+            Self::LinuxSll => (113, "LINUX_SLL"),
+            Self::LinuxSll2 => (276, "LINUX_SLL2"),
+            Self::Ppp => (9, "PPP"),
+            Self::CiscoHdlc => (104, "C_HDLC"),
+            Self::Wlan => (105, "IEEE802_11"),
+            Self::Radiotap => (127, "IEEE802_11_RADIO"),
+            Self::RawIp4 => (228, "IPv4"),
+            Self::RawIp6 => (229, "IPv6"),
         }
     }
 }
@@ -352,8 +381,10 @@ pub enum Origin {
 /// Kinds of tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tunnel {
-    /// IPv4 or IPv6 in IPv4 or IPv6.
-    Ip,
+    /// IPv4 or IPv6 in IPv4.
+    Ip4,
+    /// IPv4 or IPv6 in IPv6.
+    Ip6,
     /// Generic routing encapsulation.
     Gre,
     /// VXLAN.
@@ -381,6 +412,8 @@ pub struct Packet<'a> {
     pub wire_bytes: u32,
     /// What was captured of the frame, or the bytes of the inner packet.
     pub data: &'a [u8],
+    /// How `data` begins.
+    pub link: Link,
     /// Ethernet header, if there is one.
     pub ether: Option<Ether>,
     /// VLAN tags.
@@ -404,9 +437,11 @@ pub struct Packet<'a> {
     pub is_checksum_wrong: bool,
     /// It came in a datagram with a wrong checksum: Zeek does not look into such.
     pub is_outside_wrong: bool,
-    /// Its headers do not hold together: no flow, no inspection but for events (Suricata's
-    /// `PKT_IS_INVALID`).
+    /// Its headers do not hold together (Suricata's `PKT_IS_INVALID`): no flow unless the transport's
+    /// header could be read.
     pub is_invalid: bool,
+    /// It is the outside of a tunnel: what it carries is a packet of its own.
+    pub is_carrier: bool,
 }
 
 impl Packet<'_> {

@@ -69,13 +69,33 @@ fn talks() -> Vec<Talk> {
             (ToClient, b"220 a\r\n250 b\r\n250 c\r\n250 d\r\n354 e\r\n250 f\r\n221 g\r\n".to_vec()),
         ],
         vec![(ToServer, [dns.clone(), dns].concat())],
+        vec![
+            (ToServer, b"INVITE sip:a@b SIP/2.0\r\nv: x\r\n y\r\nl: 2\r\n\r\nhi".to_vec()),
+            (ToClient, b"SIP/2.0 180 Ringing\r\nTo: c\r\n\r\n".to_vec()),
+        ],
+        vec![
+            (ToServer, b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec()),
+            (ToClient, b"N".to_vec()),
+            (ToServer, b"\0\0\0\x10\0\x03\0\0user\0a\0\0".to_vec()),
+            (ToClient, b"R\0\0\0\x08\0\0\0\0S\0\0\0\x08a\0b\0Z\0\0\0\x05I".to_vec()),
+            (ToServer, b"Q\0\0\0\x06x\0".to_vec()),
+            (ToClient, b"D\0\0\0\x0b\0\x01\0\0\0\x01yC\0\0\0\x06z\0Z\0\0\0\x05I".to_vec()),
+        ],
     ]
 }
 
 /// Feeds a conversation; `cut` says at which lengths each piece is cut once more.
 fn run(talk: &Talk, cut: usize, transport: Transport, ports: (u16, u16)) -> App {
     let config = Config { are_files_hashed: true, ..Config::default() };
-    let meta = Meta { config: &config, transport, ports, gap: 0, eof: false, is_midstream: false };
+    let meta = Meta {
+        config: &config,
+        transport,
+        ports,
+        gap: 0,
+        eof: false,
+        is_midstream: false,
+        offset: 0,
+    };
     let mut app = App::default();
     for (direction, data) in talk {
         let (head, tail) = data.split_at(cut.min(data.len()));
@@ -97,6 +117,7 @@ fn summary(app: &App) -> String {
             TxRef::Ssh(tx) => format!("{:?} {:?}", tx.client.software, tx.server.comment),
             TxRef::Smtp(tx) => format!("{:?} {:?}", tx.rcpt_to, tx.email),
             TxRef::Dns(tx) => format!("{:?}", tx.message),
+            TxRef::Record(tx) => format!("{:?}", tx.body),
             TxRef::Quic(_) | TxRef::Dhcp(_) => String::new(),
         };
         let progress = (tx.progress(ToServer), tx.progress(ToClient));
@@ -147,6 +168,7 @@ fn a_response_first_turns_the_flow_round() {
         gap: 0,
         eof: false,
         is_midstream: false,
+        offset: 0,
     };
     let mut app = App::default();
     let response = b"\x12\x34\x81\x80\0\x01\0\0\0\0\0\0\x02hp\0\0\x01\0\x01";

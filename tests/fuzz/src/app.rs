@@ -15,7 +15,7 @@ use hookprobe_traffic::{
 use crate::{Outcome, Target};
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 9] = [
+pub(crate) const TARGETS: [Target; 10] = [
     conversation(
         "app-http",
         http_seeds,
@@ -28,6 +28,11 @@ pub(crate) const TARGETS: [Target; 9] = [
         "app-datagrams",
         datagram_seeds,
         &[&[0xc0, 0, 0, 0, 1], &[99, 130, 83, 99], &[0xc0]],
+    ),
+    conversation(
+        "app-records",
+        record_seeds,
+        &[b"SIP/2.0", &[4, 0xd2, 0x16, 0x2f], b"\xffSMB", &[0x73, 0, 0], b"Content-Length: 9"],
     ),
     Target {
         name: "app-dns",
@@ -99,6 +104,7 @@ fn converse(bytes: &[u8]) -> Outcome {
             gap,
             eof: flags & 0x18 == 0x18,
             is_midstream: first & 0x40 != 0,
+            offset: 0,
         };
         let fed = app.feed(1, direction, data, meta);
         app.txs().for_each(look);
@@ -253,6 +259,28 @@ fn dhcp() -> Vec<u8> {
     bytes.resize(236, 0);
     bytes.extend_from_slice(&[99, 130, 83, 99, 53, 1, 1, 55, 2, 1, 3, 255]);
     bytes
+}
+
+fn record_seeds() -> Vec<Vec<u8>> {
+    let invite = b"INVITE sip:a@b SIP/2.0\r\nv: x\r\n y\r\nl: 2\r\n\r\nhi";
+    let setup = b"\0\0\0\x30\xffSMBs\0\0\0\0\x08\x01\xc8\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\
+        \x0c\xff\0\0\0\x04A2\0\x0e\0P";
+    vec![
+        talk(0, &[(0, invite), (1, b"SIP/2.0 180 Ringing\r\n\r\n")]),
+        talk(0x80, &[(0, invite), (1, invite)]),
+        talk(
+            0,
+            &[
+                (0, b"\0\0\0\x08\x04\xd2\x16\x2f"),
+                (1, b"N"),
+                (0, b"\0\0\0\x10\0\x03\0\0user\0a\0\0"),
+                (1, b"R\0\0\0\x08\0\0\0\x0aE\0\0\0\x0aSx\0My\0"),
+                (0, b"p\0\0\0\x0aab\0\0\0\0Q\0\0\0\x06x\0"),
+                (1, b"D\0\0\0\x0b\0\x01\0\0\0\x01yC\0\0\0\x06z\0Z\0\0\0\x05I"),
+            ],
+        ),
+        talk(0x40, &[(0, setup), (1, setup)]),
+    ]
 }
 
 fn datagram_seeds() -> Vec<Vec<u8>> {

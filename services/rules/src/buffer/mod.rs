@@ -90,6 +90,19 @@ pub(crate) enum Buffer {
     EmailMessageId,
     EmailMailer,
     EmailUrl,
+    SipMethod,
+    SipUri,
+    SipProtocol,
+    SipRequestLine,
+    SipResponseLine,
+    SipStatCode,
+    SipStatMsg,
+    SipFrom,
+    SipTo,
+    SipVia,
+    SipUserAgent,
+    SipContentType,
+    SipContentLength,
     Ipv4Header,
     Ipv6Header,
     TcpHeader,
@@ -144,7 +157,7 @@ const fn multi(buffer: Buffer, names: &'static [&'static str], places: &'static 
 }
 
 use Buffer as B;
-use Proto::{Dns, Http1, Mdns, Quic, Smtp, Ssh, Tls};
+use Proto::{Dns, Http1, Mdns, Quic, Sip, Smtp, Ssh, Tls};
 
 const REQUEST_LINE: &[Place] = &[ts(Http1, 1)];
 const REQUEST_HEADERS: &[Place] = &[ts(Http1, 2)];
@@ -160,6 +173,9 @@ const JA3S: &[Place] = &[tc(Tls, 1), tc(Quic, 1)];
 const QUIC: &[Place] = &[ts(Quic, 1)];
 const SSH_BANNERS: &[Place] = &[ts(Ssh, 2), tc(Ssh, 2)];
 const SMTP: &[Place] = &[ts(Smtp, 0)];
+const SIP_REQUEST: &[Place] = &[ts(Sip, 1)];
+const SIP_RESPONSE: &[Place] = &[tc(Sip, 1)];
+const SIP: &[Place] = &[ts(Sip, 1), tc(Sip, 1)];
 const PACKET: &[Place] = &[];
 
 /// All buffers.
@@ -247,6 +263,19 @@ pub(crate) const TABLE: &[Spec] = &[
     row(B::EmailMessageId, &["email.message_id"], None, SMTP),
     row(B::EmailMailer, &["email.x_mailer"], None, SMTP),
     multi(B::EmailUrl, &["email.url"], SMTP),
+    row(B::SipMethod, &["sip.method"], None, SIP_REQUEST),
+    row(B::SipUri, &["sip.uri"], None, SIP_REQUEST),
+    row(B::SipProtocol, &["sip.protocol"], None, SIP),
+    row(B::SipRequestLine, &["sip.request_line"], None, SIP_REQUEST),
+    row(B::SipResponseLine, &["sip.response_line"], None, SIP_RESPONSE),
+    row(B::SipStatCode, &["sip.stat_code"], None, SIP_RESPONSE),
+    row(B::SipStatMsg, &["sip.stat_msg"], None, SIP_RESPONSE),
+    multi(B::SipFrom, &["sip.from"], SIP),
+    multi(B::SipTo, &["sip.to"], SIP),
+    multi(B::SipVia, &["sip.via"], SIP),
+    multi(B::SipUserAgent, &["sip.user_agent"], SIP),
+    multi(B::SipContentType, &["sip.content_type"], SIP),
+    multi(B::SipContentLength, &["sip.content_length"], SIP),
     row(B::Ipv4Header, &["ipv4.hdr"], None, PACKET),
     row(B::Ipv6Header, &["ipv6.hdr"], None, PACKET),
     row(B::TcpHeader, &["tcp.hdr"], None, PACKET),

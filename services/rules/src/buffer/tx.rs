@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hookprobe_traffic::{
     Direction,
-    app::{TxRef, dns, http, quic, smtp, ssh, tls},
+    app::{TxRef, dns, http, quic, records, smtp, ssh, tls},
 };
 
 use super::Buffer;
@@ -36,7 +36,10 @@ pub(crate) fn data<'a>(
         TxRef::Quic(tx) => whole(quic_data(buffer, tx, index)),
         TxRef::Ssh(tx) if index == 0 => whole(ssh_data(buffer, tx, direction)),
         TxRef::Smtp(tx) => smtp_data(buffer, tx, index, body),
-        TxRef::Ssh(_) | TxRef::Dhcp(_) => None,
+        TxRef::Record(records::Tx { body: records::Body::Sip(message), .. }) => {
+            whole(sip_data(buffer, message, index))
+        }
+        TxRef::Ssh(_) | TxRef::Dhcp(_) | TxRef::Record(_) => None,
     }
 }
 
@@ -249,6 +252,31 @@ fn quic_data(buffer: Buffer, tx: &quic::Tx, index: usize) -> Option<Cow<'_, [u8]
         Buffer::Ja4Hash => tx.ja4.as_ref().map(|ja4| Cow::Borrowed(ja4.as_bytes())),
         _ => None,
     }
+}
+
+fn sip_data(
+    buffer: Buffer,
+    message: &records::sip::Message,
+    index: usize,
+) -> Option<Cow<'_, [u8]>> {
+    let name = match buffer {
+        Buffer::SipFrom => "From",
+        Buffer::SipTo => "To",
+        Buffer::SipVia => "Via",
+        Buffer::SipUserAgent => "User-Agent",
+        Buffer::SipContentType => "Content-Type",
+        Buffer::SipContentLength => "Content-Length",
+        _ if index > 0 => return None,
+        Buffer::SipMethod => return some(&message.method),
+        Buffer::SipUri => return some(&message.uri),
+        Buffer::SipProtocol => return some(&message.version),
+        Buffer::SipStatCode => return some(&message.code),
+        Buffer::SipStatMsg => return some(&message.reason),
+        Buffer::SipRequestLine if !message.method.is_empty() => return some(&message.line),
+        Buffer::SipResponseLine if !message.code.is_empty() => return some(&message.line),
+        _ => return None,
+    };
+    message.header(name).nth(index).map(Cow::Borrowed)
 }
 
 fn ssh_data(buffer: Buffer, tx: &ssh::Tx, direction: Direction) -> Option<Cow<'_, [u8]>> {

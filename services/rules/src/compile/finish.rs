@@ -48,6 +48,7 @@ impl Builder<'_, '_> {
             target: self.target,
             kind,
             line,
+            text: None,
             header: self.header,
             app: self.app,
             tests: self.tests,
@@ -248,7 +249,7 @@ impl Builder<'_, '_> {
             && self.post.iter().all(|post| match post {
                 Post::Set(_) => true,
                 Post::Unset(bits) | Post::Toggle(bits) => bits.owner != Owner::Flow,
-                Post::IntSet(..) | Post::IntAdd(..) | Post::IntSubtract(..) => false,
+                Post::IntSet(..) | Post::IntAdd(..) | Post::IntSubtract(..) | Post::Bypass => false,
             })
     }
 

@@ -41,7 +41,8 @@ impl Builder<'_, '_> {
             }
             "noalert" => self.is_silent = true,
             "alert" => self.is_silent = false,
-            "tag" | "bypass" | "nfq_set_mark" => {}
+            "bypass" => self.post.push(Post::Bypass),
+            "tag" | "nfq_set_mark" => {}
             "requires" => requires(text, self.context.config.is_ja4_off)?,
             "flowbits" => self.flowbits(name, text)?,
             "xbits" => self.xbits(name, text)?,

@@ -201,7 +201,10 @@ pub(crate) fn compile(
     for item in &raw.options {
         builder.option(&item.name, item.value.as_deref())?;
     }
-    builder.finish(line)
+    let is_text_kept = builder.context.config.is_text_kept;
+    let mut rule = builder.finish(line)?;
+    rule.text = is_text_kept.then(|| text.into());
+    Ok(rule)
 }
 
 impl Builder<'_, '_> {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use hookprobe_traffic::{
     Direction,
     engine::{Inspector, View},
-    flow::{Flow, Reason},
-    packet::{Origin, TcpFlags, Transport},
+    flow::{Fate, Flow, Reason},
+    packet::{Origin, Transport},
 };
 
 use crate::{
@@ -48,8 +48,11 @@ pub enum DropReason {
     Threshold,
     /// Its flow was dropped before.
     Flow,
-    /// Its flow was picked up in its middle, and the policy says so.
-    Midstream,
+    /// Its flow was dropped before, by an exception policy.
+    ExceptionFlow,
+    /// An exception policy says so, for what this bit of `hookprobe_traffic::engine::exception`
+    /// stands for.
+    Exception(u8),
 }
 
 /// An alert of one packet.
@@ -230,14 +233,24 @@ impl Detector {
             _ => FlowState::default(),
         };
         if state.is_dropped {
-            self.verdict.drop = Some(DropReason::Flow);
-        } else if is_picked_up(view) && self.exception(&mut state) {
-            // The policy says that nothing is inspected.
-        } else if !state.is_passed {
+            let is_exception = state.is_exception;
+            let reason = if is_exception { DropReason::ExceptionFlow } else { DropReason::Flow };
+            self.verdict.drop = Some(reason);
+        } else if !state.is_bypassed
+            && !self.exceptions(view.exceptions, &mut state)
+            && !state.is_passed
+        {
             self.run(view, &mut state);
         }
+        if let Some(flow) = view.flow.as_deref_mut() {
+            flow.fate = match &state {
+                _ if state.is_bypassed => Fate::Bypassed,
+                _ if state.is_dropped && self.mode == Mode::Inline => Fate::Dropped,
+                _ => Fate::Followed,
+            };
+        }
         if let Some(flow) = view.flow.as_deref_mut()
-            && let Some(progress) = flow.raw(view.direction).map(|raw| raw.progress)
+            && let Some(progress) = flow.raws(view.direction).last().map(|raw| raw.progress)
         {
             flow.raw_done(view.direction, progress);
         }
@@ -249,37 +262,57 @@ impl Detector {
         &self.verdict
     }
 
-    /// Applies the policy for flows without a beginning; whether the packet is not inspected.
-    fn exception(&mut self, state: &mut FlowState) -> bool {
-        let policy = self.rules.config.midstream;
-        let drops = matches!(
-            policy,
-            ExceptionPolicy::DropFlow | ExceptionPolicy::DropPacket | ExceptionPolicy::Reject
-        );
-        if drops && self.mode == Mode::Passive {
-            return false;
+    /// Applies the policies for what a packet met; whether it is not inspected.
+    fn exceptions(&mut self, met: u8, state: &mut FlowState) -> bool {
+        let mut is_skipped = false;
+        for bit in (0..u8::BITS).map(|shift| 1 << shift).filter(|bit| met & bit != 0) {
+            is_skipped |= self.exception(bit, state);
         }
-        state.exception = Some(policy);
-        if drops {
-            self.verdict.drop = Some(DropReason::Midstream);
+        is_skipped
+    }
+
+    fn exception(&mut self, bit: u8, state: &mut FlowState) -> bool {
+        let (policy, _) = self.rules.config.exception(bit);
+        state.exceptions |= bit;
+        match policy {
+            ExceptionPolicy::Reject => self.verdict.reject = Some(RejectTarget::Source),
+            ExceptionPolicy::RejectBoth => self.verdict.reject = Some(RejectTarget::Both),
+            _ => {}
         }
+        let is_rejection = matches!(policy, ExceptionPolicy::Reject | ExceptionPolicy::RejectBoth);
         match policy {
             ExceptionPolicy::Ignore => return false,
-            ExceptionPolicy::DropFlow => state.is_dropped = true,
-            ExceptionPolicy::Reject => {
+            // Where packets can't be held back a rejection is an answer and nothing else.
+            _ if is_rejection && self.mode == Mode::Passive => return false,
+            ExceptionPolicy::DropFlow | ExceptionPolicy::Reject | ExceptionPolicy::RejectBoth => {
                 state.is_dropped = true;
-                self.verdict.reject = Some(RejectTarget::Source);
+                state.is_exception = true;
+                self.verdict.drop.get_or_insert(DropReason::Exception(bit));
             }
-            ExceptionPolicy::PassFlow | ExceptionPolicy::Bypass => state.is_passed = true,
-            ExceptionPolicy::DropPacket | ExceptionPolicy::PassPacket => {}
+            ExceptionPolicy::DropPacket => {
+                self.verdict.drop.get_or_insert(DropReason::Exception(bit));
+            }
+            ExceptionPolicy::PassFlow => state.is_passed = true,
+            ExceptionPolicy::Bypass => {
+                state.is_passed = true;
+                state.is_bypassed = true;
+            }
+            ExceptionPolicy::PassPacket => {}
         }
         true
     }
 
-    /// The policy that was applied to a flow, if one was.
-    #[must_use]
-    pub fn flow_exception(&self, slot: u32) -> Option<ExceptionPolicy> {
-        self.flows.get(slot as usize)?.exception
+    /// What the packets of a flow met, and the policies that were applied to it for that.
+    pub fn flow_exceptions(
+        &self,
+        slot: u32,
+    ) -> impl Iterator<Item = (&'static str, ExceptionPolicy)> {
+        let met = self.flows.get(slot as usize).map_or(0, |state| state.exceptions);
+        let bits = (0..u8::BITS).map(|shift| 1 << shift).filter(move |bit| met & bit != 0);
+        bits.map(|bit| {
+            let (policy, name) = self.rules.config.exception(bit);
+            (name, policy)
+        })
     }
 
     /// The state of a flow, taken out; a slot that is used again starts over.
@@ -377,6 +410,7 @@ impl Work<'_> {
                         self.write(bits, *bit, is_on, ends, tx_id);
                     }
                 }
+                Post::Bypass => self.state.is_bypassed = true,
                 Post::IntSet(name, value) => self.number(*name, *value, |_, value| Some(value)),
                 Post::IntAdd(name, value) => {
                     self.number(*name, *value, |own, value| own.unwrap_or(0).checked_add(value));
@@ -453,21 +487,6 @@ impl Work<'_> {
             is_inline: self.is_inline || self.rules.config.is_body_inline,
         }
     }
-}
-
-/// The first packet of a TCP flow is none that begins one.
-fn is_picked_up(view: &View<'_, '_>) -> bool {
-    let is_opening = match view.packet.transport {
-        Transport::Tcp(tcp) => {
-            (tcp.flags.has(TcpFlags::SYN) && tcp.flags.lacks(TcpFlags::ACK))
-                || tcp.flags.has(TcpFlags::RST)
-        }
-        _ => true,
-    };
-    let packets = view.flow.as_deref().map_or(0, |flow| {
-        flow.side(Direction::ToServer).packets + flow.side(Direction::ToClient).packets
-    });
-    packets == 1 && !is_opening
 }
 
 /// Whether the application layer of the packet's flow counts for this packet.

@@ -13,9 +13,7 @@ use crate::{
 
 impl Work<'_> {
     pub(super) fn packet_rules(&mut self, view: &View<'_, '_>) {
-        if !view.packet.is_invalid {
-            self.ip_only(view);
-        }
+        self.ip_only(view);
         self.collect(view);
         let mut index = 0;
         while let Some(order) = self.candidates.get(index).copied() {
@@ -55,7 +53,7 @@ impl Work<'_> {
         self.candidates.extend_from_slice(&prefilter.packet_always);
         if let Some(automaton) = &prefilter.payload {
             automaton.find(view.packet.payload, self.candidates);
-            if let Some(raw) = view.flow.as_deref().and_then(|flow| flow.raw(view.direction)) {
+            for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
                 automaton.find(raw.bytes, self.candidates);
             }
         }
@@ -64,9 +62,6 @@ impl Work<'_> {
     }
 
     fn packet_rule(&mut self, rule: &Rule, view: &View<'_, '_>) {
-        if view.packet.is_invalid && rule.kind != Kind::EventOnly {
-            return;
-        }
         if view.packet.origin == Origin::FlowEnd && rule.kind == Kind::Packet {
             return;
         }
@@ -148,7 +143,13 @@ impl Work<'_> {
     fn guess(&mut self, rule: &Rule, view: &View<'_, '_>) -> (Option<u64>, bool, bool) {
         let Some(flow) = view.flow.as_deref() else { return (None, false, false) };
         let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
-        let mut txs = flow.app.txs().filter(|tx| tx.has_direction(view.direction));
+        let side = view.direction.index();
+        // Those that this direction is done with are history.
+        let mut txs = flow.app.txs().filter(|tx| {
+            let known = self.state.txs.iter().find(|known| known.id == tx.id());
+            let is_done = known.is_some_and(|known| known.is_done.get(side) == Some(&true));
+            tx.has_direction(view.direction) && (is_udp || !is_done)
+        });
         let Some(tx) = txs.next() else { return (None, false, false) };
         let is_only = txs.next().is_none();
         if is_udp && rule.app.is_some() {
@@ -189,9 +190,8 @@ fn payload(rule: &Rule, view: &View<'_, '_>, scan: &mut crate::chain::Scan<'_>) 
     let is_tcp =
         matches!(view.packet.transport, Transport::Tcp(_)) || view.packet.origin == Origin::FlowEnd;
     if is_tcp && rule.needs_stream {
-        if let Some(raw) = view.flow.as_deref().and_then(|flow| flow.raw(view.direction))
-            && scan.matches(&rule.payload, raw.bytes, 0, false)
-        {
+        let mut raws = view.flow.iter().flat_map(|flow| flow.raws(view.direction));
+        if raws.any(|raw| scan.matches(&rule.payload, raw.bytes, 0, false)) {
             return Some(true);
         }
         if (!rule.needs_packet && view.is_in_stream) || rule.only_stream {
@@ -200,7 +200,8 @@ fn payload(rule: &Rule, view: &View<'_, '_>, scan: &mut crate::chain::Scan<'_>) 
     } else if rule.only_stream {
         return None;
     }
-    if view.packet.origin == Origin::FlowEnd || view.packet.payload.is_empty() {
+    let packet = view.packet;
+    if packet.origin == Origin::FlowEnd || packet.payload.is_empty() || packet.is_carrier {
         return None;
     }
     scan.matches(&rule.payload, view.packet.payload, 0, true).then_some(false)

@@ -34,7 +34,7 @@ enum Outcome {
 impl Work<'_> {
     pub(super) fn transactions(&mut self, view: &View<'_, '_>) {
         let Some(flow) = view.flow.as_deref() else { return };
-        if view.packet.is_invalid || !has_app(view) || flow.app.txs_len() == 0 {
+        if !has_app(view) || flow.app.txs_len() == 0 {
             return;
         }
         let is_end = view.is_stream_end || view.packet.origin == Origin::FlowEnd;
@@ -281,8 +281,8 @@ fn stream_outcome(rule: &Rule, view: &View<'_, '_>, scan: &mut Scan<'_>) -> Outc
     let found = match view.packet.transport {
         Transport::Udp { .. } => scan.matches(&rule.payload, view.packet.payload, 0, true),
         Transport::Tcp(_) => {
-            let raw = view.flow.as_deref().and_then(|flow| flow.raw(view.direction));
-            raw.is_some_and(|raw| scan.matches(&rule.payload, raw.bytes, 0, false))
+            let mut raws = view.flow.iter().flat_map(|flow| flow.raws(view.direction));
+            raws.any(|raw| scan.matches(&rule.payload, raw.bytes, 0, false))
         }
         _ => true,
     };
@@ -395,7 +395,7 @@ fn fingerprint(
             }),
             TxRef::Ssh(tx) => u64::from(tx.side(direction).kex.is_some()),
             TxRef::Tls(tx) => u64::from(tx.version) + tx.server_chain.len() as u64,
-            TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => 0,
+            TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) | TxRef::Record(_) => 0,
         };
         for part in [tx.id(), u64::from(tx.progress(direction)), more, tx.events().len() as u64] {
             // The multiplier of splitmix64 spreads the parts.
@@ -406,6 +406,9 @@ fn fingerprint(
 }
 
 fn is_of(tx: TxRef<'_>, proto: Proto) -> bool {
+    if let TxRef::Record(tx) = tx {
+        return tx.proto() == proto;
+    }
     matches!(
         (tx, proto),
         (TxRef::Http(_), Proto::Http1)

@@ -5,7 +5,7 @@ use hookprobe_rules::{
     detector::DropReason,
     rule::{Action, RejectTarget},
 };
-use hookprobe_traffic::engine::View;
+use hookprobe_traffic::engine::{View, exception};
 
 use super::eve::{Place, Signature};
 
@@ -22,6 +22,8 @@ pub fn signature<'a>(rule: &'a Rule, alert: &'a Alert, is_inline: bool) -> Signa
         metadata: &rule.metadata,
         references: &rule.references,
         contexts: &alert.contexts,
+        target: rule.target,
+        text: rule.text.as_deref(),
         is_blocked: match alert.action {
             Action::Reject(_) => true,
             Action::Drop => is_inline,
@@ -40,7 +42,7 @@ pub fn place<'v, 'a>(view: &'v View<'_, 'a>, alert: &Alert) -> Place<'v, 'a> {
         tx_id: alert.tx_id,
         is_tx_guessed: alert.is_tx_guessed,
         is_stream: alert.is_stream,
-        outer: None,
+        outer: view.outer,
     }
 }
 
@@ -51,7 +53,13 @@ pub fn drop_reason(reason: DropReason) -> &'static str {
         DropReason::Rules => "rules",
         DropReason::Threshold => "threshold detection_filter",
         DropReason::Flow => "flow drop",
-        DropReason::Midstream => "stream midstream",
+        DropReason::ExceptionFlow => "exception policy flow drop",
+        DropReason::Exception(exception::DEFRAG_MEMORY) => "defrag memcap",
+        DropReason::Exception(exception::SESSION_MEMORY) => "stream memcap",
+        DropReason::Exception(exception::REASSEMBLY_MEMORY) => "stream reassembly",
+        DropReason::Exception(exception::FLOW_MEMORY) => "flow memcap",
+        DropReason::Exception(exception::MIDSTREAM) => "stream midstream",
+        DropReason::Exception(_) => "applayer error",
     }
 }
 

@@ -87,8 +87,11 @@ impl Options {
         if self.rules.is_empty() {
             return Ok((settings, None));
         }
-        let mut rules =
-            node.map(|node| hookprobe_rules::Config::from_yaml(&node)).unwrap_or_default();
+        let mut rules = node.as_ref().map(hookprobe_rules::Config::from_yaml).unwrap_or_default();
+        if let Some(node) = &node {
+            // A capture can't be held back.
+            rules.read_exceptions(node, false);
+        }
         if rules.variables.is_empty() {
             rules.variables = hookprobe_rules::Config::shipped_variables();
         }

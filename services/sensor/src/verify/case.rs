@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hookprobe_rules::yaml::{self, Node};
+use hookprobe_traffic::config as traffic;
 
 /// Which Suricata the results are those of.
 const VERSION: [u32; 3] = [8, 0, 6];
@@ -18,6 +19,46 @@ pub(super) struct Case {
     pub(super) has_checksums: bool,
     /// `port N` as a filter of the capture.
     pub(super) port: Option<u16>,
+    /// Faults that are made on purpose.
+    pub(super) faults: Faults,
+    /// `dns` events of which version.
+    pub(super) dns_version: u8,
+}
+
+/// `--simulate-*`: at which frame or offset what fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    app_errors_at: [Option<u64>; 2],
+    reassembly_at: Option<u64>,
+    session_at: Option<u64>,
+    flow_at: Option<u64>,
+    defrag_at: Option<u64>,
+    pub(super) loss_at: Option<u64>,
+}
+
+impl Faults {
+    fn read(&mut self, name: &str, value: &str) {
+        let [to_server, to_client] = &mut self.app_errors_at;
+        let slot = match name {
+            "applayer-error-at-offset-ts" => to_server,
+            "applayer-error-at-offset-tc" => to_client,
+            "packet-tcp-reassembly-memcap" => &mut self.reassembly_at,
+            "packet-tcp-ssn-memcap" => &mut self.session_at,
+            "packet-flow-memcap" => &mut self.flow_at,
+            "packet-defrag-memcap" => &mut self.defrag_at,
+            "packet-loss" => &mut self.loss_at,
+            _ => return,
+        };
+        *slot = value.parse().ok();
+    }
+
+    pub(super) const fn apply(&self, settings: &mut traffic::Config) {
+        settings.app.errors_at = self.app_errors_at;
+        settings.stream.no_memory_at = self.reassembly_at;
+        settings.stream.no_session_at = self.session_at;
+        settings.flow.no_memory_at = self.flow_at;
+        settings.defrag.no_memory_at = self.defrag_at;
+    }
 }
 
 impl Case {
@@ -36,6 +77,9 @@ impl Case {
                 // What Suricata ships says something of HTTP, which changes its limits.
                 let mut node = Node::Map(Vec::new());
                 node.set("app-layer.protocols.http.enabled", "yes");
+                for (state, seconds) in [("new", "60"), ("established", "600"), ("closed", "60")] {
+                    node.set(&format!("flow-timeouts.tcp.{state}"), seconds);
+                }
                 (node, false)
             }
         };
@@ -47,10 +91,21 @@ impl Case {
             is_ips: false,
             has_checksums: true,
             port: None,
+            faults: Faults::default(),
+            dns_version: 3,
         };
         let arguments = description.get("args").map(Node::items).unwrap_or_default();
         let text: Vec<&str> = arguments.iter().filter_map(Node::text).collect();
         case.arguments(&text.join(" "), &mut config);
+        // Those who run these tests with Suricata go by the name, too.
+        case.is_ips |=
+            folder.file_name().is_some_and(|name| name.to_string_lossy().contains("ips"));
+        let version = description.get("env").and_then(|env| env.get("SURICATA_EVE_DNS_VERSION"));
+        let own =
+            config.get("outputs").and_then(|outputs| outputs.path("eve-log.types.dns.version"));
+        if let Some(version) = own.or(version).and_then(Node::text) {
+            case.dns_version = if version == "2" { 2 } else { 3 };
+        }
         case.description = description;
         case.config = config;
         Ok(case)
@@ -66,6 +121,13 @@ impl Case {
                     if let Some((key, value)) = words.next().and_then(|set| set.split_once('=')) {
                         let folder = self.folder.to_string_lossy();
                         config.set(key, &value.replace("${TEST_DIR}", &folder));
+                    }
+                }
+                _ if word.starts_with("--simulate-") => {
+                    if let Some((name, value)) =
+                        word.strip_prefix("--simulate-").and_then(|word| word.split_once('='))
+                    {
+                        self.faults.read(name, value);
                     }
                 }
                 "port" => self.port = words.next().and_then(|port| port.parse().ok()),

@@ -9,11 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use hookprobe_rules::{Config, Detector, ExceptionPolicy, Mode, Ruleset, config, yaml::Node};
+use hookprobe_rules::{Config, Detector, Mode, Ruleset, config, yaml::Node};
 use hookprobe_traffic::{
     Direction,
     engine::{Engine, Inspector, View},
-    flow::{Flow, Reason},
+    flow::{Fate, Flow, Reason},
     packet::{Frame, Link, Origin},
     zeek,
 };
@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use super::{Outcome, case::Case, expect};
 use crate::{
     outputs::{
-        eve::{self, Parts, Types, Writer},
+        eve::{self, Details, Parts, Types, Writer, Xff},
         told,
     },
     replay::capture,
@@ -53,6 +53,7 @@ struct Judge {
     dropped_flows: Vec<(u64, Direction)>,
     are_drops_once: bool,
     has_verdicts: bool,
+    xff: Option<Xff>,
     /// Flows that were dropped or passed, by the number that EVE shows.
     actions: Vec<(u64, Map<String, Value>)>,
 }
@@ -75,6 +76,7 @@ pub(super) fn test(folder: &Path) -> (Outcome, usize) {
 
 fn checks(case: &Case, events: &[Value]) -> (Outcome, usize) {
     let mut skipped = 0;
+    let mut failed: Option<(String, usize)> = None;
     let checks = case.description.get("checks").map(Node::items).unwrap_or_default();
     for check in checks {
         let Some(filter) = check.get("filter") else {
@@ -102,13 +104,16 @@ fn checks(case: &Case, events: &[Value]) -> (Outcome, usize) {
             .unwrap_or(0);
         let found = events.iter().filter(|event| expect::fits(event, wanted)).count();
         if found != count {
-            return (
-                Outcome::Fail(format!("{found} events instead of {count} for {wanted}")),
-                skipped,
-            );
+            let why = || (format!("{found} events instead of {count} for {wanted}"), 0);
+            failed.get_or_insert_with(why).1 += 1;
         }
     }
-    (Outcome::Pass, skipped)
+    let outcome = match failed {
+        None => Outcome::Pass,
+        Some((why, 1)) => Outcome::Fail(why),
+        Some((why, checks)) => Outcome::Fail(format!("{why}; {} more checks", checks - 1)),
+    };
+    (outcome, skipped)
 }
 
 fn events(case: &Case) -> Result<Vec<Value>, String> {
@@ -116,6 +121,7 @@ fn events(case: &Case) -> Result<Vec<Value>, String> {
     let mut settings = config::traffic(&case.config, case.is_ips);
     settings.stream.is_checksum_validated &= case.has_checksums;
     settings.seed = 1;
+    case.faults.apply(&mut settings);
     let mut judge = judge(case);
     let mut engine = Engine::new(settings);
     let file = File::open(&capture).map_err(|error| format!("{}: {error}", capture.display()))?;
@@ -157,7 +163,11 @@ fn judge(case: &Case) -> Judge {
     }
     settings.is_body_inline = case.is_ips;
     settings.is_ips = case.is_ips;
-    settings.midstream = ExceptionPolicy::midstream(&case.config, case.is_ips);
+    settings.read_exceptions(&case.config, case.is_ips);
+    let raw = "eve-log.types.alert.metadata.rule.raw";
+    let output = case.config.get("outputs");
+    settings.is_text_kept =
+        output.and_then(|output| output.path(raw)).and_then(Node::switch).unwrap_or(false);
     settings.files = case.files().into_iter().collect();
     let named = case.config.get("threshold-file").and_then(Node::text).map(str::to_owned);
     let thresholds = named
@@ -179,11 +189,16 @@ fn judge(case: &Case) -> Judge {
     let mode = if case.is_ips { Mode::Inline } else { Mode::Passive };
     let parts =
         Parts { payload: true, payload_printable: true, packet: true, http_body_printable: true };
-    let output = case.config.get("outputs");
+    let ethernet = output.and_then(|output| output.path("eve-log.ethernet"));
+    let details = Details {
+        dns_version: case.dns_version,
+        is_hassh_awaited: has_hassh(case, &rules),
+        has_ethernet: ethernet.and_then(Node::switch).unwrap_or(false),
+    };
     let drop = output.and_then(|outputs| outputs.path("eve-log.types.drop"));
     Judge {
         detector: Detector::new(Arc::new(ruleset), sets, mode),
-        writer: Writer::new(Lines::default(), Types::default(), parts),
+        writer: Writer::new(Lines::default(), Types::default(), parts).with_details(details),
         events: Vec::new(),
         parts,
         is_ips: case.is_ips,
@@ -194,8 +209,28 @@ fn judge(case: &Case) -> Judge {
             .and_then(|outputs| outputs.path("eve-log.types.alert.verdict"))
             .and_then(Node::switch)
             .unwrap_or(false),
+        xff: xff(&case.config),
         actions: Vec::new(),
     }
+}
+
+/// `xff` of alerts or of all events.
+fn xff(config: &Node) -> Option<Xff> {
+    let log = config.get("outputs")?.path("eve-log")?;
+    let node = log.path("types.alert.xff").or_else(|| log.get("xff"))?;
+    let text = |name: &str| node.get(name).and_then(Node::text);
+    node.get("enabled").and_then(Node::switch).filter(|is_on| *is_on)?;
+    Some(Xff {
+        is_overwritten: text("mode") == Some("overwrite"),
+        is_forward: text("deployment") == Some("forward"),
+        header: text("header").unwrap_or("X-Forwarded-For").to_owned(),
+    })
+}
+
+/// Fingerprints of SSH are made where the settings or a rule want them.
+fn has_hassh(case: &Case, rules: &[(String, String)]) -> bool {
+    let own = case.config.path("app-layer.protocols.ssh.hassh").and_then(Node::switch);
+    own.unwrap_or_else(|| rules.iter().any(|(_, text)| text.contains("hassh")))
 }
 
 impl Judge {
@@ -232,6 +267,9 @@ impl Judge {
             let signature = told::signature(rule, alert, self.is_ips);
             let place = told::place(view, alert);
             let mut value = eve::alert(&signature, &place, self.parts);
+            if let Some(xff) = &self.xff {
+                xff.put(&mut value, &place);
+            }
             if self.has_verdicts
                 && let Some(object) = value.as_object_mut()
             {
@@ -334,9 +372,12 @@ fn list(variables: &[(String, Vec<u8>)]) -> Vec<Value> {
 
 impl Inspector for Judge {
     fn packet(&mut self, view: &mut View<'_, '_>) {
+        let was_dropped = view.flow.as_deref().is_some_and(|flow| flow.fate == Fate::Dropped);
         self.detector.inspect(view);
         self.tell(view);
-        self.writer.packet(view);
+        if !was_dropped {
+            self.writer.packet(view);
+        }
     }
 
     fn connection_end(&mut self, flow: &Flow, connection: &zeek::Connection) {
@@ -349,12 +390,16 @@ impl Inspector for Judge {
         if is_dropped || is_passed {
             own.insert("action".into(), json!(if is_dropped { "drop" } else { "pass" }));
         }
-        if let Some(policy) = self.detector.flow_exception(flow.slot) {
-            let policies = json!([{ "target": "stream_midstream", "policy": policy.name() }]);
-            own.insert("exception_policy".into(), policies);
-            if policy == ExceptionPolicy::Bypass {
-                own.insert("state".into(), json!("bypassed"));
-            }
+        let policies = self.detector.flow_exceptions(flow.slot);
+        let policies: Vec<Value> = policies
+            .map(|(target, policy)| json!({ "target": target, "policy": policy.name() }))
+            .collect();
+        if !policies.is_empty() {
+            own.insert("exception_policy".into(), json!(policies));
+        }
+        if flow.fate == Fate::Bypassed {
+            own.insert("state".into(), json!("bypassed"));
+            own.insert("bypass".into(), json!("local"));
         }
         let mut more = Map::new();
         more.insert("flow".into(), Value::Object(own));

@@ -1,7 +1,7 @@
 //! Bytes to the parser of the moment, and changes of protocol.
 
 use super::detect::{self, Detect, Verdict};
-use super::{App, Fed, Meta, Proto, State, Transport, dns, socks};
+use super::{App, Fed, Meta, Proto, State, Transport, dns, records, socks};
 use crate::Direction;
 
 /// What a parser says after some bytes.
@@ -143,6 +143,11 @@ impl App {
             verdict = detect::tcp(direction.reverse(), head, ports, meta.config);
             is_reversed = matches!(verdict, Verdict::Is(_));
         }
+        if let (Verdict::Is(Proto::Smb), true) = (verdict, meta.is_midstream)
+            && let Some(is_response) = records::smb::is_response(head)
+        {
+            is_reversed = is_response == (direction == Direction::ToServer);
+        }
         match verdict {
             Verdict::Is(proto) => {
                 if self.expected.is_some_and(|expected| expected != proto) {
@@ -201,10 +206,13 @@ impl App {
             Proto::Quic => State::Quic(Box::default()),
             Proto::Dhcp => State::Dhcp(Box::default()),
             Proto::Socks => State::Socks(Box::<socks::Socks>::default()),
-            other => {
-                self.is_over = true;
-                State::Known(other)
-            }
+            other => match records::Records::of(other) {
+                Some(records) => State::Records(Box::new(records)),
+                None => {
+                    self.is_over = true;
+                    State::Known(other)
+                }
+            },
         };
         let first = detect.first.unwrap_or(direction);
         let order = [first, first.reverse()];
@@ -236,7 +244,9 @@ impl App {
         meta: Meta<'_>,
         fed: &mut Fed,
     ) {
+        let is_faulty = direction.of(&meta.config.errors_at).is_some_and(|at| meta.offset >= at);
         let step = match &mut self.state {
+            _ if is_faulty && !data.is_empty() => Step::Fail,
             State::Unknown(_) | State::Failed | State::Known(_) => Step::Go,
             State::Http(http) => http.feed(now_ns, direction, data, &meta, fed),
             State::Http2(http) => http.feed(now_ns, direction, data, &meta, fed),
@@ -246,11 +256,19 @@ impl App {
             State::Smtp(smtp) => smtp.feed(now_ns, direction, data, &meta, fed),
             State::Quic(quic) => quic.feed(now_ns, direction, data, &meta, fed),
             State::Dhcp(dhcp) => dhcp.feed(now_ns, direction, data, &meta, fed),
+            State::Records(records) => records.feed(now_ns, direction, data, &meta, fed),
             State::Socks(socks) => socks.feed(direction, data),
         };
         match step {
             Step::Go => {}
-            Step::Done | Step::Fail => self.is_over = true,
+            Step::Done => self.is_over = true,
+            Step::Fail => {
+                fed.is_error = true;
+                self.is_over = true;
+                if is_faulty {
+                    self.abandon();
+                }
+            }
             Step::Change(expected) => {
                 self.pending = Some(Change { expected, is_certain: false });
             }

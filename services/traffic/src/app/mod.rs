@@ -16,6 +16,7 @@ pub mod event;
 pub mod http;
 pub mod http2;
 pub mod quic;
+pub mod records;
 pub mod smtp;
 pub mod socks;
 pub mod ssh;
@@ -56,6 +57,8 @@ pub struct Meta<'a> {
     pub eof: bool,
     /// The flow was picked up without its handshake.
     pub is_midstream: bool,
+    /// How many bytes of this direction came before `data`.
+    pub offset: u64,
 }
 
 /// What one call of `App::feed` did.
@@ -71,6 +74,8 @@ pub struct Fed {
     /// No more bytes are wanted in this flow (encrypted, failed or not parsed): reassembly for the
     /// application may stop.
     pub is_done: bool,
+    /// The parser met bytes that it can't take.
+    pub is_error: bool,
     /// Flow-level events of this call, Suricata's `applayer_*` names.
     pub events: Events,
 }
@@ -132,6 +137,8 @@ pub struct Config {
     pub is_smtp_raw: bool,
     /// `app-layer.protocols.dns.{tcp,udp}.detection-ports`: DNS has no literal to know it by.
     pub dns_ports: Vec<u16>,
+    /// From which offset of each direction parsers fail: a fault made on purpose, to see what follows.
+    pub errors_at: [Option<u64>; 2],
     /// Parsers that are off (by `Proto`): such flows stay unknown.
     pub disabled: Vec<Proto>,
 }
@@ -158,6 +165,7 @@ impl Default for Config {
             is_hassh_on: true,
             is_smtp_raw: false,
             dns_ports: vec![53],
+            errors_at: [None; 2],
             disabled: Vec::new(),
         }
     }
@@ -207,6 +215,8 @@ pub enum State {
     Quic(Box<quic::Quic>),
     /// DHCP for IPv4.
     Dhcp(Box<dhcp::Dhcp>),
+    /// SIP, PostgreSQL, SMB.
+    Records(Box<records::Records>),
     /// SOCKS 4 and 5, until the proxied protocol begins.
     Socks(Box<socks::Socks>),
 }
@@ -234,6 +244,8 @@ pub enum TxRef<'a> {
     Quic(&'a quic::Tx),
     /// One message.
     Dhcp(&'a dhcp::Tx),
+    /// A message, or a request and its response.
+    Record(&'a records::Tx),
 }
 
 impl<'a> TxRef<'a> {
@@ -248,6 +260,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => tx.id,
             Self::Quic(tx) => tx.id,
             Self::Dhcp(tx) => tx.id,
+            Self::Record(tx) => tx.id,
         }
     }
 
@@ -262,6 +275,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => tx.at_ns,
             Self::Quic(tx) => tx.at_ns,
             Self::Dhcp(tx) => tx.at_ns,
+            Self::Record(tx) => tx.at_ns,
         }
     }
 
@@ -276,6 +290,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => tx.progress(direction),
             Self::Quic(tx) => tx.progress(direction),
             Self::Dhcp(tx) => tx.progress(direction),
+            Self::Record(tx) => tx.progress(direction),
         }
     }
 
@@ -290,7 +305,7 @@ impl<'a> TxRef<'a> {
             },
             Self::Ssh(_) => ssh::progress::FINISHED,
             Self::Smtp(_) => smtp::progress::COMPLETE,
-            Self::Dns(_) | Self::Quic(_) | Self::Dhcp(_) => 1,
+            Self::Dns(_) | Self::Quic(_) | Self::Dhcp(_) | Self::Record(_) => 1,
         }
     }
 
@@ -302,6 +317,7 @@ impl<'a> TxRef<'a> {
             Self::Dns(tx) => tx.direction == direction,
             Self::Quic(tx) => tx.direction == direction,
             Self::Dhcp(tx) => tx.direction == direction,
+            Self::Record(tx) => tx.direction.is_none_or(|own| own == direction),
             Self::Http(_) | Self::Tls(_) | Self::Ssh(_) | Self::Smtp(_) => true,
         }
     }
@@ -326,6 +342,7 @@ impl<'a> TxRef<'a> {
             Self::Smtp(tx) => &tx.events,
             Self::Quic(tx) => &tx.events,
             Self::Dhcp(tx) => &tx.events,
+            Self::Record(tx) => &tx.events,
         }
     }
 }
@@ -346,6 +363,7 @@ impl App {
             State::Smtp(_) => Some(Proto::Smtp),
             State::Quic(_) => Some(Proto::Quic),
             State::Dhcp(_) => Some(Proto::Dhcp),
+            State::Records(records) => Some(records.proto()),
             State::Socks(_) => Some(Proto::Socks),
         }
     }
@@ -373,6 +391,7 @@ impl App {
             State::Smtp(smtp) => smtp.txs.len(),
             State::Quic(quic) => quic.txs.len(),
             State::Dhcp(dhcp) => dhcp.txs.len(),
+            State::Records(records) => records.txs.len(),
         }
     }
 
@@ -389,7 +408,15 @@ impl App {
             State::Smtp(smtp) => smtp.txs.get(index).map(TxRef::Smtp),
             State::Quic(quic) => quic.txs.get(index).map(TxRef::Quic),
             State::Dhcp(dhcp) => dhcp.txs.get(index).map(TxRef::Dhcp),
+            State::Records(records) => records.txs.get(index).map(TxRef::Record),
         }
+    }
+
+    /// Forgets all but the name of the protocol: nobody follows the flow any more.
+    pub(crate) fn abandon(&mut self) {
+        self.state = self.proto().map_or(State::Failed, State::Known);
+        self.pending = None;
+        self.is_over = true;
     }
 
     /// Frees what is complete, from the oldest on. The engine calls it after the inspectors.
@@ -411,6 +438,7 @@ impl App {
             }
             State::Quic(quic) => quic.txs = VecDeque::new(),
             State::Dhcp(dhcp) => dhcp.txs = VecDeque::new(),
+            State::Records(records) => records.prune(),
             State::Unknown(_)
             | State::Failed
             | State::Known(_)
@@ -441,6 +469,7 @@ pub(crate) mod tests {
             gap: 0,
             eof: false,
             is_midstream: false,
+            offset: 0,
         }
     }
 

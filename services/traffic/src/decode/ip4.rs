@@ -96,7 +96,7 @@ impl<'a> Decoder<'a, '_> {
             protocol::ICMP => self.icmp4(payload),
             protocol::SCTP => self.sctp(payload),
             protocol::GRE => self.gre(payload),
-            protocol::IP4 | protocol::IP6 => self.tunnel(Tunnel::Ip, Link::Raw, payload),
+            protocol::IP4 | protocol::IP6 => self.tunnel(Tunnel::Ip4, Link::Raw, payload),
             protocol::ICMP6 => self.reject(Event::Ipv4Icmpv6),
             protocol::IGMP => self.igmp(payload),
             protocol::ESP => self.esp(payload),

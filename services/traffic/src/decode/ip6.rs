@@ -105,12 +105,12 @@ impl<'a> Decoder<'a, '_> {
             protocol::ESP => self.esp(payload),
             protocol::IP4 => match payload.first().map(|first| first >> 4) {
                 _ if payload.len() < 20 => self.reject(Event::Ipv6Ipv4InIpv6TooSmall),
-                Some(4) => self.tunnel(Tunnel::Ip, Link::Raw, payload),
+                Some(4) => self.tunnel(Tunnel::Ip6, Link::Raw, payload),
                 _ => self.reject(Event::Ipv6Ipv4InIpv6WrongVersion),
             },
             protocol::IP6 => match payload.first().map(|first| first >> 4) {
                 _ if payload.len() < 40 => self.reject(Event::Ipv6Ipv6InIpv6TooSmall),
-                Some(6) => self.tunnel(Tunnel::Ip, Link::Raw, payload),
+                Some(6) => self.tunnel(Tunnel::Ip6, Link::Raw, payload),
                 _ => self.reject(Event::Ipv6Ipv6InIpv6WrongVersion),
             },
             protocol::ICMP => self.note(Event::Ipv6Icmpv4),

@@ -26,6 +26,7 @@ pub(super) mod ether_type {
     pub(crate) const PPP: u16 = 0x880b;
     pub(crate) const VNTAG: u16 = 0x8926;
     pub(crate) const ETAG: u16 = 0x893f;
+    pub(crate) const NSH: u16 = 0x894f;
 }
 
 /// VLAN tags that are followed, as in Suricata; more make the frame opaque.
@@ -51,13 +52,15 @@ impl<'a> Decoder<'a, '_> {
     pub(super) fn link(&mut self, link: Link, bytes: &'a [u8]) {
         let mut next = match link {
             Link::Ethernet => self.ethernet(bytes),
-            Link::Raw => Next::Ip(bytes),
+            Link::Raw | Link::RawIp4 | Link::RawIp6 => Next::Ip(bytes),
+            Link::Erspan2 => self.erspan_2(bytes),
             Link::Null => self.null(bytes),
             Link::LinuxSll => self.cooked(bytes, 16, 14, Event::SllPktTooSmall),
             Link::LinuxSll2 => self.cooked(bytes, 20, 0, Event::Sll2PktTooSmall),
             Link::Ppp => Next::Ppp(bytes),
             Link::Wlan => Self::wlan(bytes),
             Link::Radiotap => Self::radiotap(bytes),
+            Link::CiscoHdlc => self.cooked(bytes, 4, 2, Event::ChdlcPktTooSmall),
         };
         for _ in 0..LAYERS_MAX {
             next = match next {
@@ -122,6 +125,7 @@ impl<'a> Decoder<'a, '_> {
             }
             ether_type::BRIDGE => return self.ethernet(bytes),
             ether_type::VNTAG => return self.tag(bytes, 4, Event::VntagHeaderTooSmall),
+            ether_type::NSH => return self.nsh(bytes),
             ether_type::ETAG => return self.tag(bytes, 6, Event::EtagHeaderTooSmall),
             // Below 1536 it is a length: LLC, no Ethernet II.
             0..1536 => return Self::llc(bytes),
@@ -155,6 +159,70 @@ impl<'a> Decoder<'a, '_> {
             (Some(kind), Some(rest)) => Next::Type(kind, rest),
             _ => {
                 self.reject(short);
+                Next::End
+            }
+        }
+    }
+
+    /// The header of ERSPAN type II, whose VLAN is one more of the frame behind it.
+    fn erspan_2(&mut self, bytes: &'a [u8]) -> Next<'a> {
+        let (Some(word), Some(rest)) = (be16(bytes, 0), bytes.get(8..)) else {
+            self.note(Event::ErspanHeaderTooSmall);
+            return Next::End;
+        };
+        let vlans = &mut self.packet.vlans;
+        if word & 0x0fff != 0 {
+            match vlans.ids.get_mut(usize::from(vlans.count)) {
+                Some(id) => *id = word & 0x0fff,
+                None => {
+                    self.note(Event::ErspanTooManyVlanLayers);
+                    return Next::End;
+                }
+            }
+            vlans.count += 1;
+        }
+        self.ethernet(rest)
+    }
+
+    /// Network service header (RFC 8300).
+    fn nsh(&mut self, bytes: &'a [u8]) -> Next<'a> {
+        let Some([v0, v1, kind, next, ..]) = bytes.first_chunk::<8>().copied() else {
+            self.reject(Event::NshHeaderTooSmall);
+            return Next::End;
+        };
+        let word = u16::from_be_bytes([v0, v1]);
+        if word >> 14 != 0 {
+            self.note(Event::NshUnsupportedVersion);
+            return Next::End;
+        }
+        let length = usize::from(word & 0x3f) * 4;
+        let rest = bytes.get(length..).filter(|rest| !rest.is_empty());
+        let Some(rest) = rest else {
+            self.reject(Event::NshBadHeaderLength);
+            return Next::End;
+        };
+        match kind & 0x0f {
+            0 | 0x0f => {
+                self.note(Event::NshReservedType);
+                return Next::End;
+            }
+            1 if length != 24 => {
+                self.reject(Event::NshBadHeaderLength);
+                return Next::End;
+            }
+            1 | 2 => {}
+            _ => {
+                self.note(Event::NshUnsupportedType);
+                return Next::End;
+            }
+        }
+        match next {
+            1 => Next::Type(ether_type::IP4, rest),
+            2 => Next::Type(ether_type::IP6, rest),
+            3 => self.ethernet(rest),
+            5 => self.mpls(rest),
+            _ => {
+                self.note(Event::NshUnknownPayload);
                 Next::End
             }
         }

@@ -44,6 +44,7 @@ pub fn decode<'a>(
 ) -> (Packet<'a>, Option<Inner<'a>>) {
     let mut packet = empty(frame.time_ns, number, frame.bytes);
     packet.wire_bytes = frame.wire_bytes;
+    packet.link = frame.link;
     Decoder { packet, inner: None, config }.run(frame.link)
 }
 
@@ -72,9 +73,31 @@ pub fn decode_rebuilt<'a>(
     packet.origin = Origin::Rebuilt;
     packet.tunnel_depth = last.tunnel_depth;
     packet.is_outside_wrong = last.is_outside_wrong;
+    packet.link = last.link;
     packet.vlans = last.vlans;
     packet.ether = last.ether;
     Decoder { packet, inner: None, config }.run(Link::Raw)
+}
+
+/// Decodes a packet once more from other bytes of the same length.
+#[must_use]
+pub fn decode_again<'a>(
+    packet: &Packet<'_>,
+    bytes: &'a [u8],
+    config: &config::Decode,
+) -> Packet<'a> {
+    let mut again = empty(packet.time_ns, packet.number, bytes);
+    again.wire_bytes = packet.wire_bytes;
+    again.link = packet.link;
+    again.origin = packet.origin;
+    again.tunnel_depth = packet.tunnel_depth;
+    let mut link = packet.link;
+    if packet.origin == Origin::Rebuilt {
+        (again.vlans, again.ether, link) = (packet.vlans, packet.ether, Link::Raw);
+    }
+    let mut again = Decoder { packet: again, inner: None, config }.run(link).0;
+    again.events = packet.events;
+    again
 }
 
 /// A packet of which nothing is known yet.
@@ -84,6 +107,7 @@ pub(crate) fn empty(time_ns: u64, number: u64, data: &[u8]) -> Packet<'_> {
         number,
         wire_bytes: u32::try_from(data.len()).unwrap_or(u32::MAX),
         data,
+        link: Link::Raw,
         ether: None,
         vlans: Vlans::default(),
         ip: None,
@@ -96,6 +120,7 @@ pub(crate) fn empty(time_ns: u64, number: u64, data: &[u8]) -> Packet<'_> {
         is_checksum_wrong: false,
         is_outside_wrong: false,
         is_invalid: false,
+        is_carrier: false,
     }
 }
 

@@ -10,8 +10,16 @@ use crate::{
     testing::{Tcp, address, ethernet, ip4, ip4_packet, ip6_packet, udp},
 };
 
-const LINKS: [Link; 6] =
-    [Link::Ethernet, Link::Raw, Link::Null, Link::LinuxSll, Link::LinuxSll2, Link::Ppp];
+const LINKS: [Link; 8] = [
+    Link::Ethernet,
+    Link::Raw,
+    Link::Null,
+    Link::LinuxSll,
+    Link::LinuxSll2,
+    Link::Ppp,
+    Link::CiscoHdlc,
+    Link::Erspan2,
+];
 
 fn settings() -> config::Decode {
     config::Decode::default()
@@ -100,8 +108,8 @@ fn tunnels_are_followed() {
         (17, geneve, Tunnel::Geneve),
         (17, teredo, Tunnel::Teredo),
         (17, gtp, Tunnel::Gtp),
-        (41, six, Tunnel::Ip),
-        (4, inner_ip, Tunnel::Ip),
+        (41, six, Tunnel::Ip4),
+        (4, inner_ip, Tunnel::Ip4),
     ];
     for (protocol, payload, tunnel) in cases {
         let frame = ip4(1, 2, protocol, &payload);

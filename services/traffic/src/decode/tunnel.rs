@@ -105,11 +105,12 @@ impl<'a> Decoder<'a, '_> {
         if !is_type_2 {
             return self.tunnel(Tunnel::Erspan, Link::Ethernet, bytes);
         }
-        let (Some(version), Some(rest)) = (be16(bytes, 0), bytes.get(8..)) else {
+        let (Some(version), Some(_)) = (be16(bytes, 0), bytes.get(..8)) else {
             return self.reject(Event::ErspanHeaderTooSmall);
         };
         if version >> 12 == 1 {
-            self.tunnel(Tunnel::Erspan, Link::Ethernet, rest);
+            // The header is read with the frame behind it: its VLAN is one of that.
+            self.tunnel(Tunnel::Erspan, Link::Erspan2, bytes);
         } else {
             self.reject(Event::ErspanUnsupportedVersion);
         }

@@ -47,6 +47,7 @@ impl Engine {
             let now_ns = flow.last_ns;
             let mut packet = decode::empty(now_ns, self.number, &[]);
             packet.origin = Origin::FlowEnd;
+            packet.vlans = flow.vlans;
             for direction in Direction::BOTH {
                 self.show_end(slot, direction, &packet, inspector);
             }
@@ -77,7 +78,7 @@ impl Engine {
             is_established: flow.is_established(),
             is_in_stream: false,
             is_stream_end: true,
-            is_app_changed: false,
+            ..Place::NONE
         };
         if let Some(session) = &mut flow.tcp {
             session.half_mut(direction).finish();
@@ -87,7 +88,7 @@ impl Engine {
         let is_waiting = *direction.of(&flow.is_changed) || flow.app.txs_len() > 0;
         if has_raw || is_waiting || place.is_app_changed {
             place.direction = direction;
-            inspector.packet(&mut place.view(packet, Some(flow)));
+            inspector.packet(&mut place.view(packet, None, Some(flow)));
         }
         self.after(slot, direction, inspector.reads_raw_streams());
     }

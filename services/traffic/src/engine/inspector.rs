@@ -7,12 +7,31 @@ use crate::{
     zeek,
 };
 
+/// What keeps a packet from being looked at as it should be: Suricata's targets of exception
+/// policies, in their order.
+pub mod exception {
+    /// A fragment found no memory.
+    pub const DEFRAG_MEMORY: u8 = 1;
+    /// There was no memory for a session.
+    pub const SESSION_MEMORY: u8 = 2;
+    /// A segment found no memory.
+    pub const REASSEMBLY_MEMORY: u8 = 4;
+    /// There was no memory for a flow.
+    pub const FLOW_MEMORY: u8 = 8;
+    /// It belongs to no session and begins none.
+    pub const MIDSTREAM: u8 = 16;
+    /// A parser met bytes that it can't take.
+    pub const APP_ERROR: u8 = 32;
+}
+
 /// A packet and what it belongs to.
 #[derive(Debug)]
 pub struct View<'v, 'a> {
     /// The packet. At the end of a TCP flow there is one without bytes for each direction that has
     /// something left to inspect (`Origin::FlowEnd`).
     pub packet: &'v Packet<'a>,
+    /// The frame around it, if it came out of a tunnel or is made of fragments.
+    pub outer: Option<&'v Packet<'a>>,
     /// Its flow; `None` for what has none (no IP, broken headers, fragments, ICMP errors without
     /// their flow, the outside of GRE and IP tunnels).
     pub flow: Option<&'v mut Flow>,
@@ -28,6 +47,8 @@ pub struct View<'v, 'a> {
     pub is_in_stream: bool,
     /// Suricata's `PKT_STREAM_EOF`: the session ends here; all that is left is to be inspected.
     pub is_stream_end: bool,
+    /// Why it could not be looked at as it should be, bits of [`exception`].
+    pub exceptions: u8,
     /// What the application layer did with this packet, in either direction.
     pub is_app_changed: bool,
 }

@@ -16,7 +16,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use inspector::{Inspector, View};
+pub use inspector::{Inspector, View, exception};
 pub use offload::SAMPLE_PACKETS_MAX;
 
 use crate::{
@@ -89,8 +89,9 @@ impl Engine {
         self.counters.frames += 1;
         self.counters.frame_bytes += frame.bytes.len() as u64;
         self.advance(frame.time_ns, inspector);
+        self.memory.is_full = self.config.stream.no_memory_at == Some(self.number);
         let (packet, inner) = decode::decode(&frame, self.number, &self.config.decode);
-        self.layer(packet, inner, inspector);
+        self.layer(packet, inner, None, inspector);
     }
 
     /// Lets time pass without a frame: flows end, fragments are given up. Once a second is enough.
@@ -160,10 +161,11 @@ impl Engine {
     }
 
     /// A packet and what is in it, the innermost first.
-    fn layer<I: Inspector>(
+    fn layer<'a, I: Inspector>(
         &mut self,
-        mut packet: Packet<'_>,
-        inner: Option<Inner<'_>>,
+        mut packet: Packet<'a>,
+        inner: Option<Inner<'a>>,
+        outer: Option<&Packet<'a>>,
         inspector: &mut I,
     ) {
         self.counters.packets += 1;
@@ -175,16 +177,21 @@ impl Engine {
             } else {
                 self.counters.packets_tunnelled += 1;
                 let is_wrong = packet.is_outside_wrong || packet.is_checksum_wrong;
-                let (mut packet, inner) =
-                    decode::decode_inner(&packet, &inner, &self.config.decode);
-                packet.is_outside_wrong = is_wrong;
-                self.layer(packet, inner, inspector);
+                let (mut own, inner) = decode::decode_inner(&packet, &inner, &self.config.decode);
+                own.is_outside_wrong = is_wrong;
+                self.layer(own, inner, Some(outer.unwrap_or(&packet)), inspector);
+                packet.is_carrier = true;
             }
         }
+        let mut exceptions = 0;
         if packet.ip.as_ref().is_some_and(Ip::is_fragment) && !packet.is_invalid {
-            self.fragment(&mut packet, inspector);
+            if self.config.defrag.no_memory_at == Some(self.number) {
+                exceptions = exception::DEFRAG_MEMORY;
+            } else {
+                self.fragment(&mut packet, outer, inspector);
+            }
         }
-        self.inspect(packet, inspector);
+        self.inspect(packet, outer, exceptions, inspector);
     }
 
     /// Whether the checksum of what is above IP is wrong, and that counts.
@@ -199,7 +206,12 @@ impl Engine {
         !is_passed
     }
 
-    fn fragment<I: Inspector>(&mut self, packet: &mut Packet<'_>, inspector: &mut I) {
+    fn fragment<I: Inspector>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        outer: Option<&Packet<'_>>,
+        inspector: &mut I,
+    ) {
         let Some(ip) = packet.ip else { return };
         let policy = self.config.policy_of(ip.destination);
         let settings = &self.config.defrag;
@@ -208,6 +220,6 @@ impl Engine {
         };
         let (rebuilt, inner) = decode::decode_rebuilt(packet, &whole, &self.config.decode);
         // A packet that was put together is no fragment: this does not come here again for it.
-        self.layer(rebuilt, inner, inspector);
+        self.layer(rebuilt, inner, Some(outer.unwrap_or(&*packet)), inspector);
     }
 }

@@ -1,10 +1,12 @@
 //! One packet: its flow, its connection, its stream, its inspectors.
 
-use super::{Engine, Inspector, View};
+use super::{Engine, Inspector, View, exception};
 use crate::{
     Direction,
     app::{Meta, Transport as Carrier},
-    flow::{Flow, Key, Reason, State, is_timed_out},
+    checksum, config, decode,
+    event::Event,
+    flow::{Fate, Flow, Key, Reason, State, is_timed_out},
     packet::{Packet, Transport},
     stream::TcpState,
     zeek::{Connection, Kind, Seen},
@@ -18,51 +20,67 @@ pub(super) struct Place {
     pub(super) is_established: bool,
     pub(super) is_in_stream: bool,
     pub(super) is_stream_end: bool,
+    pub(super) exceptions: u8,
     pub(super) is_app_changed: bool,
 }
 
 impl Place {
-    const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         direction: Direction::ToServer,
         is_first: false,
         is_established: false,
         is_in_stream: false,
         is_stream_end: false,
+        exceptions: 0,
         is_app_changed: false,
     };
 
     pub(super) const fn view<'v, 'a>(
         self,
         packet: &'v Packet<'a>,
+        outer: Option<&'v Packet<'a>>,
         flow: Option<&'v mut Flow>,
     ) -> View<'v, 'a> {
         View {
             packet,
+            outer,
             flow,
             direction: self.direction,
             is_first: self.is_first,
             is_established: self.is_established,
             is_in_stream: self.is_in_stream,
             is_stream_end: self.is_stream_end,
+            exceptions: self.exceptions,
             is_app_changed: self.is_app_changed,
         }
     }
 }
 
 impl Engine {
-    pub(super) fn inspect<I: Inspector>(&mut self, mut packet: Packet<'_>, inspector: &mut I) {
+    pub(super) fn inspect<'a, I: Inspector>(
+        &mut self,
+        mut packet: Packet<'a>,
+        outer: Option<&Packet<'a>>,
+        exceptions: u8,
+        inspector: &mut I,
+    ) {
         let is_vlan_used = self.config.flow.is_vlan_used;
         let key = Key::of(&packet, is_vlan_used)
-            .filter(|_| !packet.is_invalid && self.config.flow.flows_max > 0);
+            .filter(|_| has_flow(&packet) && self.config.flow.flows_max > 0);
         let Some(key) = key else {
-            return inspector.packet(&mut Place::NONE.view(&packet, None));
+            let place = Place { exceptions, ..Place::NONE };
+            return inspector.packet(&mut place.view(&packet, outer, None));
         };
         if let Some(error) = error_key(&packet, is_vlan_used) {
-            return self.error(&packet, &key, error.as_ref(), inspector);
+            return self.error(&packet, outer, [Some(key), error], inspector);
         }
         if key.is_zeeks_alone() {
             self.connection_alone(&packet, &key, inspector);
-            return inspector.packet(&mut Place::NONE.view(&packet, None));
+            return inspector.packet(&mut Place::NONE.view(&packet, outer, None));
+        }
+        if self.config.flow.no_memory_at == Some(self.number) {
+            let place = Place { exceptions: exception::FLOW_MEMORY, ..Place::NONE };
+            return inspector.packet(&mut place.view(&packet, outer, None));
         }
         let (slot, direction, is_new) = self.find_or_make(&packet, &key, inspector);
         self.connection(slot, &packet, direction, inspector);
@@ -72,13 +90,21 @@ impl Engine {
         flow.count(&packet, direction);
         let mut place = Place { direction, is_first, ..Place::NONE };
         match packet.transport {
+            _ if flow.fate != Fate::Followed => {}
             Transport::Tcp(tcp) => self.tcp(slot, &mut packet, &tcp, &mut place),
             Transport::Udp { .. } => self.udp(slot, &packet, &mut place),
             _ => self.other(slot, &mut place),
         }
         self.table.touch(slot);
         let Some(entry) = self.table.get_mut(slot) else { return };
-        inspector.packet(&mut place.view(&packet, Some(&mut entry.flow)));
+        match changed(&packet, &entry.flow, place.direction, self.config.stream.is_inline) {
+            None => inspector.packet(&mut place.view(&packet, outer, Some(&mut entry.flow))),
+            Some(mut bytes) => {
+                sum_again(&packet, &mut bytes, &self.config.decode);
+                let packet = decode::decode_again(&packet, &bytes, &self.config.decode);
+                inspector.packet(&mut place.view(&packet, outer, Some(&mut entry.flow)));
+            }
+        }
         self.after(slot, place.direction, inspector.reads_raw_streams());
     }
 
@@ -102,27 +128,29 @@ impl Engine {
     }
 
     /// An ICMP error: part of the flow that it is about, but a connection of its own to Zeek.
-    fn error<I: Inspector>(
+    fn error<'a, I: Inspector>(
         &mut self,
-        packet: &Packet<'_>,
-        own: &Key,
-        about: Option<&Key>,
+        packet: &Packet<'a>,
+        outer: Option<&Packet<'a>>,
+        [own, about]: [Option<Key>; 2],
         inspector: &mut I,
     ) {
-        self.connection_alone(packet, own, inspector);
-        let found = about.and_then(|key| self.table.find(key, self.table.hash(key)));
+        if let Some(own) = own {
+            self.connection_alone(packet, &own, inspector);
+        }
+        let found = about.and_then(|key| self.table.find(&key, self.table.hash(&key)));
         let Some((slot, quoted)) = found else {
-            return inspector.packet(&mut Place::NONE.view(packet, None));
+            return inspector.packet(&mut Place::NONE.view(packet, outer, None));
         };
         let Some(entry) = self.table.get_mut(slot).filter(|entry| !entry.is_ended) else {
-            return inspector.packet(&mut Place::NONE.view(packet, None));
+            return inspector.packet(&mut Place::NONE.view(packet, outer, None));
         };
         // The error goes back to who sent what it quotes.
         let direction = quoted.reverse();
         entry.flow.count(packet, direction);
         let is_established = entry.flow.is_established();
         let place = Place { direction, is_established, ..Place::NONE };
-        inspector.packet(&mut place.view(packet, Some(&mut entry.flow)));
+        inspector.packet(&mut place.view(packet, outer, Some(&mut entry.flow)));
     }
 
     /// The flow of `packet`, its direction in it, and whether it begins it.
@@ -250,11 +278,15 @@ impl Engine {
             gap: 0,
             eof: false,
             is_midstream: false,
+            offset: 0,
         };
         let fed = flow.app.feed(packet.time_ns, place.direction, packet.payload, meta);
         flow.is_app_done = fed.is_done;
         *place.direction.of_mut(&mut flow.is_changed) |= fed.is_changed;
         place.is_app_changed = fed.is_changed || fed.is_detected;
+        if fed.is_error {
+            place.exceptions |= exception::APP_ERROR;
+        }
         if fed.is_reversed {
             flow.swap();
             flow.zeek.client_began();
@@ -274,6 +306,10 @@ impl Engine {
     pub(super) fn after(&mut self, slot: u32, direction: Direction, is_raw_read: bool) {
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
+        if flow.fate != Fate::Followed && !flow.is_app_done {
+            self.abandon(slot);
+            return;
+        }
         *direction.of_mut(&mut flow.is_changed) = false;
         if flow.is_changed == [false; 2] {
             flow.app.prune();
@@ -285,6 +321,63 @@ impl Engine {
             half.slide(flow.is_app_done, is_raw_read, &self.config.stream, &mut self.memory);
         }
     }
+}
+
+impl Engine {
+    /// Gives up what is held of a flow that nobody follows any more.
+    fn abandon(&mut self, slot: u32) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        flow.is_app_done = true;
+        flow.app.abandon();
+        if let Some(session) = &mut flow.tcp {
+            for half in &mut session.halves {
+                half.stop(&mut self.memory);
+            }
+        }
+    }
+}
+
+/// Inline, a segment that says otherwise than what came first is passed on with the bytes that
+/// count: the packet as the receiver gets it.
+fn changed(
+    packet: &Packet<'_>,
+    flow: &Flow,
+    direction: Direction,
+    is_inline: bool,
+) -> Option<Vec<u8>> {
+    if !is_inline || !packet.events.has(Event::StreamReassemblyOverlapDifferentData) {
+        return None;
+    }
+    let Transport::Tcp(tcp) = packet.transport else { return None };
+    let held = flow.tcp.as_ref()?.half(direction).at(tcp.seq, packet.payload.len())?;
+    let at = packet.payload.as_ptr().addr().checked_sub(packet.data.as_ptr().addr())?;
+    let mut bytes = packet.data.to_vec();
+    bytes.get_mut(at..at + held.len())?.copy_from_slice(held);
+    Some(bytes)
+}
+
+/// Other bytes, another checksum.
+fn sum_again(packet: &Packet<'_>, bytes: &mut [u8], config: &config::Decode) {
+    let Transport::Tcp(tcp) = packet.transport else { return };
+    let Some(at) = tcp.header.as_ptr().addr().checked_sub(packet.data.as_ptr().addr()) else {
+        return;
+    };
+    let field = at + 16..at + 18;
+    if let Some(sum) = bytes.get_mut(field.clone()) {
+        sum.fill(0);
+    }
+    let sum = decode::decode_again(packet, bytes, config)
+        .ip
+        .map(|ip| checksum::transport(&ip, ip.payload));
+    if let (Some(sum), Some(place)) = (sum, bytes.get_mut(field)) {
+        place.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// A header above IP that could be read names a flow, whatever else is wrong with the packet.
+const fn has_flow(packet: &Packet<'_>) -> bool {
+    !packet.is_invalid || !matches!(packet.transport, Transport::Other(_) | Transport::None)
 }
 
 /// For ICMP errors: whose flow they are about, if they tell.

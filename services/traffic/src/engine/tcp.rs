@@ -1,13 +1,13 @@
 //! TCP packets: the session, then its bytes to the application layer.
 
-use super::{Engine, packet::Place};
+use super::{Engine, exception, packet::Place};
 use crate::{
     Direction,
     app::{Meta, Transport as Carrier},
     config::Config,
     event::Event,
     flow::{Flow, State},
-    packet::{Packet, Tcp},
+    packet::{Packet, Tcp, TcpFlags},
     stream::{Context, Memory, Next, Segment, Session, Start, TcpState},
 };
 
@@ -25,6 +25,13 @@ impl Engine {
         place.is_established = flow.tcp.as_ref().is_some_and(|session| session.is_established());
         if packet.is_checksum_wrong {
             self.counters.checksum_wrong += 1;
+            return;
+        }
+        if flow.tcp.is_none() && is_in_the_middle(tcp) {
+            place.exceptions |= exception::MIDSTREAM;
+        }
+        if flow.tcp.is_none() && settings.no_session_at == Some(self.number) {
+            place.exceptions |= exception::SESSION_MEMORY;
             return;
         }
         let mut context = Context {
@@ -79,6 +86,9 @@ impl Engine {
                 );
             }
         }
+        if packet.events.has(Event::StreamReassemblyInsertMemcap) {
+            place.exceptions |= exception::REASSEMBLY_MEMORY;
+        }
         if self.memory.counters.gaps > 0 {
             packet.events.set(Event::StreamReassemblySeqGap);
         }
@@ -93,6 +103,12 @@ impl Engine {
         self.counters.gaps += losses.gaps;
         self.counters.gap_bytes += losses.gap_bytes;
     }
+}
+
+/// It neither begins a session nor ends one.
+const fn is_in_the_middle(tcp: &Tcp<'_>) -> bool {
+    let flags = tcp.flags;
+    flags.lacks(TcpFlags::RST) && !flags.lacks(TcpFlags::FIN | TcpFlags::ACK)
 }
 
 fn set_state(flow: &mut Flow, place: &mut Place, has_payload: bool) {
@@ -138,6 +154,7 @@ pub(super) fn feed(
             gap: 0,
             eof: false,
             is_midstream,
+            offset: half.app_offset(),
         };
         let next = if config.stream.is_inline && !is_end {
             half.app_next_inline()
@@ -162,11 +179,16 @@ pub(super) fn feed(
         if is_gap {
             session.note_loss();
         }
-        if fed.is_changed || fed.is_detected {
+        if fed.is_error {
+            place.exceptions |= exception::APP_ERROR;
+        }
+        // An end without a transaction changes nothing for anybody.
+        let is_changed = fed.is_changed && flow.app.txs_len() > 0;
+        if is_changed || fed.is_detected {
             place.is_app_changed = true;
             session.half_mut(direction).trigger_raw();
         }
-        *direction.of_mut(&mut flow.is_changed) |= fed.is_changed;
+        *direction.of_mut(&mut flow.is_changed) |= is_changed;
         flow.is_app_done = fed.is_done;
         if fed.is_reversed {
             flow.swap();

@@ -309,7 +309,7 @@ proptest! {
         number in 0..6usize,
     ) {
         let links =
-            [Link::Ethernet, Link::Raw, Link::Null, Link::LinuxSll, Link::LinuxSll2, Link::Ppp];
+            [Link::Ethernet, Link::Raw, Link::Null, Link::LinuxSll, Link::LinuxSll2, Link::Ppp, Link::CiscoHdlc, Link::Erspan2];
         let mut engine = Engine::new(Config::default());
         let mut seen = Recorder::default();
         for bytes in &frames {

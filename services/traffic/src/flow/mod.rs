@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use crate::{
     Direction,
     app::App,
-    packet::Packet,
+    packet::{Packet, Vlans},
     stream::{Raw, Session},
     zeek,
 };
@@ -66,6 +66,18 @@ pub struct Side {
     pub ttl_max: u8,
 }
 
+/// What becomes of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// Its bytes are followed.
+    #[default]
+    Followed,
+    /// Its packets are dropped.
+    Dropped,
+    /// Nobody looks at it any more.
+    Bypassed,
+}
+
 /// One flow.
 #[derive(Debug)]
 pub struct Flow {
@@ -75,6 +87,8 @@ pub struct Flow {
     pub id: u64,
     /// Client and server.
     pub key: Key,
+    /// VLANs of its first packet, whether or not they are part of the key.
+    pub vlans: Vlans,
     /// To the server, to the client.
     pub sides: [Side; 2],
     /// Time of the first packet.
@@ -91,6 +105,8 @@ pub struct Flow {
     pub tcp: Option<Box<Session>>,
     /// The application layer wants no more bytes.
     pub is_app_done: bool,
+    /// What an inspector has decided: the engine counts the packets of such a flow and no more.
+    pub fate: Fate,
     /// Directions whose transactions changed since an inspector last saw that direction.
     pub(crate) is_changed: [bool; 2],
     /// Directions of which the application layer knows that they ended.
@@ -104,6 +120,7 @@ impl Flow {
             slot: u32::MAX,
             id,
             key,
+            vlans: Vlans::default(),
             sides: [Side::default(); 2],
             first_ns: now_ns,
             last_ns: now_ns,
@@ -112,6 +129,7 @@ impl Flow {
             app: App::default(),
             tcp: None,
             is_app_done: false,
+            fate: Fate::Followed,
             is_changed: [false; 2],
             is_eof: [false; 2],
         }
@@ -120,6 +138,9 @@ impl Flow {
     /// Counts a packet.
     pub(crate) fn count(&mut self, packet: &Packet<'_>, direction: Direction) {
         self.last_ns = self.last_ns.max(packet.time_ns);
+        if self.sides.iter().all(|side| side.packets == 0) {
+            self.vlans = packet.vlans;
+        }
         let side = direction.of_mut(&mut self.sides);
         if let Some(ip) = &packet.ip {
             side.ip_bytes += u64::from(ip.total_bytes);
@@ -179,6 +200,11 @@ impl Flow {
     #[must_use]
     pub fn raw(&self, direction: Direction) -> Option<Raw<'_>> {
         self.tcp.as_ref()?.raw(direction)
+    }
+
+    /// All pieces of [`Self::raw`] that are due.
+    pub fn raws(&self, direction: Direction) -> impl Iterator<Item = Raw<'_>> {
+        self.tcp.iter().flat_map(move |session| session.raws(direction))
     }
 
     /// Raw inspection of `direction` has read up to the stream offset `progress`.

@@ -27,6 +27,12 @@ impl Session {
         if flags.has(TcpFlags::ACK) {
             self.check_timestamp(segment, context)?;
             if segment.direction == Direction::ToClient {
+                if self.is_midstream && !self.is_confirmed {
+                    // Nothing has told yet how much it may send: what it offers itself will do.
+                    let half = self.half_mut(segment.direction);
+                    half.window = u32::from(segment.tcp.window) << half.window_scale;
+                    half.next_win = half.last_ack.wrapping_add(half.window);
+                }
                 self.is_confirmed = true;
             }
             return self.data(segment, context);

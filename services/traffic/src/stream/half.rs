@@ -88,6 +88,11 @@ impl Half {
         self.base
     }
 
+    /// Stream offset of what the application layer gets next.
+    pub(crate) const fn app_offset(&self) -> u64 {
+        self.app
+    }
+
     /// A gap was skipped somewhere in this direction.
     #[must_use]
     pub const fn has_gap(&self) -> bool {
@@ -132,6 +137,14 @@ impl Half {
     /// Room of the buffer.
     fn capacity(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.bytes.capacity())
+    }
+
+    /// The bytes from `seq` on, if all of them are held.
+    pub(crate) fn at(&self, seq: u32, length: usize) -> Option<&[u8]> {
+        let start = self.base.checked_add_signed(self.distance(seq))?;
+        let (at, bytes) = self.chunk(start).filter(|(at, _)| *at == start)?;
+        debug_assert_eq!(at, start, "the first chunk begins there");
+        bytes.get(..length)
     }
 
     /// How far bytes reach without a hole, if those before `end` do.
@@ -262,7 +275,7 @@ impl Half {
             0 => needed.max(memory::SPARE_BYTES_MAX),
             _ => needed.max(capacity * 2) - capacity,
         };
-        if memory.used.saturating_add(growth) > settings.bytes_max {
+        if memory.is_full || memory.used.saturating_add(growth) > settings.bytes_max {
             events.set(Event::StreamReassemblyInsertMemcap);
             memory.counters.memory += 1;
             return false;
@@ -362,18 +375,37 @@ impl Half {
         self.is_inline = is_inline;
     }
 
-    pub(super) fn raw(&self) -> Option<Raw<'_>> {
-        let limit = if self.is_ended || self.is_inline { u64::MAX } else { self.acked() };
+    /// Up to where raw inspection may look.
+    fn raw_limit(&self) -> u64 {
+        if self.is_ended || self.is_inline { u64::MAX } else { self.acked() }
+    }
+
+    /// Bytes that are seen again although raw inspection has read them: inline, a repeated segment
+    /// counts for its packet.
+    pub(super) fn reread(&mut self, seq: u32) {
+        let start = self.base.saturating_add_signed(self.distance(seq).max(0));
+        self.raw = self.raw.min(start);
+    }
+
+    pub(super) fn raw(&self, is_closing: bool) -> Option<Raw<'_>> {
+        let limit = self.raw_limit();
         let waiting = limit.min(self.end()).saturating_sub(self.raw);
         let is_due = self.is_raw_triggered
             || self.is_inline
             || self.is_ended
+            || is_closing
             || self.is_depth_reached
             || waiting >= u64::from(self.raw_min);
         if waiting == 0 || !is_due || self.is_off {
             return None;
         }
-        let (offset, bytes) = self.chunk(self.raw)?;
+        self.raw_behind(self.raw)
+    }
+
+    /// What follows `progress` without a hole.
+    pub(super) fn raw_behind(&self, progress: u64) -> Option<Raw<'_>> {
+        let limit = self.raw_limit();
+        let (offset, bytes) = self.chunk(progress)?;
         let most = usize::try_from(limit.checked_sub(offset)?).unwrap_or(usize::MAX);
         let bytes = bytes.get(..most).unwrap_or(bytes);
         (!bytes.is_empty()).then(|| Raw { offset, bytes, progress: offset + bytes.len() as u64 })

@@ -16,6 +16,8 @@ const SPARE_PIECES_MAX: usize = 64;
 pub(crate) struct Memory {
     /// Room of the buffers of every stream.
     pub(crate) used: usize,
+    /// There is no more, whatever `used` says.
+    pub(crate) is_full: bool,
     #[expect(clippy::vec_box, reason = "they go to streams as boxes and come back as such")]
     spare: Vec<Box<Held>>,
     /// For segments that overlap.

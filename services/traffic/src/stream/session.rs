@@ -170,7 +170,23 @@ impl Session {
     /// it again after [`Self::raw_done`] until there is none.
     #[must_use]
     pub fn raw(&self, direction: Direction) -> Option<Raw<'_>> {
-        self.half(direction).raw()
+        self.half(direction).raw(self.is_closing())
+    }
+
+    /// All pieces that are due, as [`Self::raw`] gives them one by one.
+    pub fn raws(&self, direction: Direction) -> impl Iterator<Item = Raw<'_>> {
+        let half = self.half(direction);
+        let mut next = self.raw(direction);
+        std::iter::from_fn(move || {
+            let now = next.take()?;
+            next = half.raw_behind(now.progress);
+            Some(now)
+        })
+    }
+
+    /// Both ends are about to go: what there is, is all.
+    fn is_closing(&self) -> bool {
+        self.state > TcpState::TimeWait
     }
 
     /// Raw inspection has read up to `progress`; what lies before may be freed.
@@ -238,6 +254,9 @@ impl Session {
             let had_depth = half.is_depth_reached();
             half.insert(seq, segment.payload, context.settings, context.memory, context.events);
             context.is_in_stream = true;
+            if context.settings.is_inline {
+                half.reread(seq);
+            }
             if half.is_depth_reached() && !had_depth {
                 half.trigger_raw();
                 if let Some(place) = update.get_mut(own) {

@@ -175,17 +175,17 @@ fn raw_inspection_waits_for_a_chunk_or_a_trigger() {
     stream.half.set_raw_min(8, false);
     stream.insert(0, b"abcd");
     stream.ack(4);
-    assert!(stream.half.raw().is_none(), "too little");
+    assert!(stream.half.raw(false).is_none(), "too little");
     stream.half.trigger_raw();
-    let raw = stream.half.raw().unwrap();
+    let raw = stream.half.raw(false).unwrap();
     assert_eq!((raw.offset, raw.bytes, raw.progress), (0, b"abcd".as_slice(), 4));
     stream.half.raw_done(4);
     stream.insert(4, b"efghijkl");
     stream.ack(12);
-    let raw = stream.half.raw().unwrap();
+    let raw = stream.half.raw(false).unwrap();
     assert_eq!((raw.offset, raw.bytes), (4, b"efghijkl".as_slice()));
     stream.half.raw_done(raw.progress);
-    assert!(stream.half.raw().is_none());
+    assert!(stream.half.raw(false).is_none());
 }
 
 #[test]

@@ -95,6 +95,7 @@ impl Harness {
             gap: 0,
             eof: false,
             is_midstream: false,
+            offset: 0,
         };
         match proto {
             17 => {

@@ -2,11 +2,13 @@
 
 use base64ct::{Base64, Encoding as _};
 use hookprobe_behaviour::finding::{Finding, Weight};
+use hookprobe_rules::rule::Target;
 use hookprobe_traffic::{
     Direction,
     app::{TxRef, smtp},
     flow::Flow,
-    packet::Packet,
+    packet::{Origin, Packet, TcpFlags, Transport},
+    stream::Half,
 };
 use serde_json::{Map, Value, json};
 
@@ -42,6 +44,10 @@ pub struct Signature<'a> {
     pub contexts: &'a [(String, String)],
     /// The packet was dropped or rejected for it.
     pub is_blocked: bool,
+    /// `target`: who is attacked.
+    pub target: Option<Target>,
+    /// The rule itself.
+    pub text: Option<&'a str>,
 }
 
 /// Where it matched.
@@ -83,12 +89,7 @@ pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> 
     let tuple = base::Tuple::of_packet(packet)
         .or_else(|| flow.map(|flow| base::Tuple::of_flow(flow, place.direction)));
     let mut out = base::header("alert", packet, flow, tuple);
-    if let Some(ether) = packet.ether {
-        let mac = |bytes: [u8; 6]| super::text::hex(&bytes, ":");
-        let (source, destination) = (mac(ether.source.0), mac(ether.destination.0));
-        out.insert("ether".into(), json!({ "src_mac": source, "dest_mac": destination }));
-    }
-    out.insert("alert".into(), rule(signature));
+    out.insert("alert".into(), rule(signature, tuple.as_ref()));
     if let Some(outer) = place.outer {
         out.insert("tunnel".into(), tunnel(packet, outer));
     }
@@ -99,7 +100,25 @@ pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> 
     Value::Object(out)
 }
 
-fn rule(signature: &Signature<'_>) -> Value {
+/// `source` and `target`.
+fn put_ends(out: &mut Map<String, Value>, target: Target, tuple: &base::Tuple) {
+    let (from, to) = tuple.ports.map_or((None, None), |(from, to)| (Some(from), Some(to)));
+    let (there, here) = ((tuple.destination, to), (tuple.source, from));
+    let (source, target) = match target {
+        Target::Destination => (here, there),
+        Target::Source => (there, here),
+    };
+    for (name, (ip, port)) in [("source", source), ("target", target)] {
+        let mut end = Map::new();
+        end.insert("ip".into(), json!(base::address(ip)));
+        if let Some(port) = port {
+            end.insert("port".into(), json!(port));
+        }
+        out.insert(name.into(), Value::Object(end));
+    }
+}
+
+fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>) -> Value {
     let action = if signature.is_blocked { "blocked" } else { "allowed" };
     let mut out = Map::new();
     out.insert("action".into(), json!(action));
@@ -109,6 +128,12 @@ fn rule(signature: &Signature<'_>) -> Value {
     out.insert("signature".into(), json!(signature.message));
     out.insert("category".into(), json!(signature.category));
     out.insert("severity".into(), json!(signature.priority));
+    if let (Some(target), Some(tuple)) = (signature.target, tuple) {
+        put_ends(&mut out, target, tuple);
+    }
+    if let Some(text) = signature.text {
+        out.insert("rule".into(), json!(text));
+    }
     if !signature.references.is_empty() {
         out.insert("references".into(), json!(signature.references));
     }
@@ -136,22 +161,73 @@ fn rule(signature: &Signature<'_>) -> Value {
 pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature<'_>>) -> Value {
     let tuple = base::Tuple::of_packet(place.packet);
     let mut out = base::header("drop", place.packet, place.flow, tuple);
-    let mut object = Map::new();
-    if let Some(ip) = place.packet.ip {
-        object.insert("len".into(), json!(ip.total_bytes));
-        object.insert("tos".into(), json!(ip.tos));
-        object.insert("ttl".into(), json!(ip.ttl));
-        object.insert("ipid".into(), json!(ip.id));
+    if place.flow.is_some() {
+        out.insert("direction".into(), json!(direction(place.direction)));
     }
+    let mut object = headers(place.packet);
     object.insert("reason".into(), json!(reason));
     out.insert("drop".into(), Value::Object(object));
     if let Some(signature) = signature {
-        out.insert("alert".into(), rule(signature));
+        out.insert("alert".into(), rule(signature, tuple.as_ref()));
     }
     if let Some(flow) = place.flow {
-        base::put_app_proto(&mut out, &flow.app);
+        base::put_app_proto(&mut out, flow);
     }
     Value::Object(out)
+}
+
+/// What `drop` says of the headers of a packet.
+fn headers(packet: &Packet<'_>) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Value| {
+        out.insert(name.into(), value);
+    };
+    if let Some(ip) = packet.ip {
+        if ip.version() == 4 {
+            put("len", json!(ip.total_bytes));
+            put("tos", json!(ip.tos));
+            put("ttl", json!(ip.ttl));
+            put("ipid", json!(ip.id));
+        } else {
+            put("len", json!(ip.total_bytes.saturating_sub(40)));
+            put("tc", json!(ip.tos));
+            put("hoplimit", json!(ip.ttl));
+            put("flowlbl", json!(ip.flow_label));
+        }
+    }
+    match packet.transport {
+        Transport::Tcp(tcp) => {
+            put("tcpseq", json!(tcp.seq));
+            put("tcpack", json!(tcp.ack));
+            put("tcpwin", json!(tcp.window));
+            for (name, bit) in [
+                ("syn", TcpFlags::SYN),
+                ("ack", TcpFlags::ACK),
+                ("psh", TcpFlags::PSH),
+                ("rst", TcpFlags::RST),
+                ("urg", TcpFlags::URG),
+                ("fin", TcpFlags::FIN),
+            ] {
+                put(name, json!(tcp.flags.has(bit)));
+            }
+            put("tcpres", json!(tcp.reserved));
+            put("tcpurgp", json!(tcp.urgent));
+        }
+        Transport::Udp { bytes, .. } => put("udplen", json!(bytes)),
+        Transport::Icmp(icmp) => {
+            put("icmp_id", json!(icmp.id));
+            put("icmp_seq", json!(icmp.seq));
+        }
+        Transport::Icmp6(_) | Transport::Sctp { .. } | Transport::Other(_) | Transport::None => {}
+    }
+    out
+}
+
+const fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::ToServer => "to_server",
+        Direction::ToClient => "to_client",
+    }
 }
 
 fn tunnel(packet: &Packet<'_>, outer: &Packet<'_>) -> Value {
@@ -180,12 +256,8 @@ fn put_flow(out: &mut Map<String, Value>, place: &Place<'_, '_>, flow: &Flow, pa
             put_tx(out, place, flow, tx, parts);
         }
     }
-    base::put_app_proto(out, &flow.app);
-    let direction = match place.direction {
-        Direction::ToServer => "to_server",
-        Direction::ToClient => "to_client",
-    };
-    out.insert("direction".into(), json!(direction));
+    base::put_app_proto(out, flow);
+    out.insert("direction".into(), json!(direction(place.direction)));
     let mut counters = base::flow_counters(flow);
     let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
     counters.insert("src_ip".into(), json!(base::address(tuple.source)));
@@ -241,26 +313,62 @@ fn put_tx(
 
 fn put_payload(out: &mut Map<String, Value>, place: &Place<'_, '_>, parts: Parts) {
     let Parts { payload, payload_printable, packet, http_body_printable: _ } = parts;
-    let session = place.flow.and_then(|flow| flow.tcp.as_ref()).filter(|_| place.is_stream);
-    let stream = session.and_then(|session| {
-        let half = session.half(place.direction);
-        Some(half.chunk(half.base())?.1)
-    });
-    let bytes = stream.unwrap_or(place.packet.payload);
-    let bytes = bytes.get(..PAYLOAD_BYTES_MAX).unwrap_or(bytes);
-    if payload {
-        out.insert("payload".into(), json!(Base64::encode_string(bytes)));
-    }
-    if payload_printable {
-        out.insert("payload_printable".into(), json!(printable(bytes)));
-    }
     if payload || payload_printable {
+        let session = place.flow.and_then(|flow| flow.tcp.as_ref()).filter(|_| place.is_stream);
+        let stream = session.and_then(|session| stream(session.half(place.direction)));
+        let bytes = stream.as_deref().unwrap_or(place.packet.payload);
+        let bytes = bytes.get(..PAYLOAD_BYTES_MAX).unwrap_or(bytes);
+        if payload {
+            out.insert("payload".into(), json!(Base64::encode_string(bytes)));
+        }
+        if payload_printable {
+            out.insert("payload_printable".into(), json!(printable(bytes)));
+        }
+        out.insert("payload_length".into(), json!(bytes.len()));
         out.insert("stream".into(), json!(u8::from(place.is_stream)));
     }
     if packet {
-        out.insert("packet".into(), json!(Base64::encode_string(place.packet.data)));
-        out.insert("packet_info".into(), json!({ "linktype": 1, "linktype_name": "EN10MB" }));
+        put_packet(out, place);
     }
+}
+
+/// What is held of a stream and acknowledged, with words where bytes are missing; `None` if it is
+/// nothing.
+fn stream(half: &Half) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut at = half.base();
+    let limit = half.acked();
+    while let Some((start, bytes)) = half.chunk(at) {
+        if bytes.is_empty() || start >= limit || out.len() >= PAYLOAD_BYTES_MAX {
+            break;
+        }
+        let most = usize::try_from(limit - start).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..most).unwrap_or(bytes);
+        if start > at {
+            out.extend_from_slice(format!("[{} bytes missing]", start - at).as_bytes());
+        }
+        out.extend_from_slice(bytes);
+        at = start + bytes.len() as u64;
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// `packet` and `packet_info`. A packet made of fragments gets the link header of the last of them.
+fn put_packet(out: &mut Map<String, Value>, place: &Place<'_, '_>) {
+    let packet = place.packet;
+    let is_rebuilt = packet.origin == Origin::Rebuilt && packet.tunnel_depth == 0;
+    let link_header = place.outer.filter(|_| is_rebuilt).and_then(link_header);
+    let bytes = [link_header.unwrap_or_default(), packet.data].concat();
+    out.insert("packet".into(), json!(Base64::encode_string(&bytes)));
+    let (number, name) = packet.link.linktype();
+    out.insert("packet_info".into(), json!({ "linktype": number, "linktype_name": name }));
+}
+
+/// What is before the IP header.
+fn link_header<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
+    // The header is a part of the bytes: where it begins is a difference of addresses.
+    let at = packet.ip?.header.as_ptr().addr().checked_sub(packet.data.as_ptr().addr())?;
+    packet.data.get(..at)
 }
 
 /// The alert of a detector: no packet is to blame, a host is.

@@ -9,7 +9,7 @@ use hookprobe_traffic::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    dns, http,
+    dns, http, records,
     text::{hex, text},
 };
 use crate::outputs::time;
@@ -30,6 +30,7 @@ pub fn objects(tx: TxRef<'_>, proto: Option<Proto>) -> Vec<(&'static str, Value)
         TxRef::Smtp(tx) => smtp(tx),
         TxRef::Quic(tx) => vec![("quic", quic(tx))],
         TxRef::Dhcp(tx) => vec![("dhcp", dhcp(tx))],
+        TxRef::Record(tx) => vec![records::object(tx)],
     }
 }
 

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use hookprobe_traffic::{
     Direction,
-    app::App,
     flow::{Flow, State},
-    packet::{Origin, Packet, Transport, Tunnel},
+    packet::{Ether, Origin, Packet, Transport, Tunnel},
 };
 use serde_json::{Map, Value, json};
 
@@ -68,22 +67,34 @@ pub fn address(ip: IpAddr) -> String {
     }
 }
 
-/// `TCP`, `UDP`, ...; numbers for the rest, three digits as in Suricata.
+/// `TCP`, `UDP`, ...; numbers for the rest.
 #[must_use]
 pub fn protocol(number: u8) -> String {
-    match number {
-        1 => "ICMP".into(),
-        2 => "IGMP".into(),
-        6 => "TCP".into(),
-        17 => "UDP".into(),
-        47 => "GRE".into(),
-        50 => "ESP".into(),
-        51 => "AH".into(),
-        58 => "IPv6-ICMP".into(),
-        132 => "SCTP".into(),
-        other => format!("{other:03}"),
-    }
+    PROTOCOLS.get(usize::from(number)).map_or_else(|| number.to_string(), |name| (*name).into())
 }
+
+/// IANA's keywords of protocol numbers, as far as Suricata names them.
+#[rustfmt::skip]
+const PROTOCOLS: [&str; 144] = [
+    "HOPOPT", "ICMP", "IGMP", "GGP", "IP-in-IP", "ST", "TCP", "CBT",
+    "EGP", "IGP", "BBN-RCC-MON", "NVP-II", "PUP", "ARGUS", "EMCON", "XNET",
+    "CHAOS", "UDP", "MUX", "DCN-MEAS", "HMP", "PRM", "XNS-IDP", "TRUNK-1",
+    "TRUNK-2", "LEAF-1", "LEAF-2", "RDP", "IRTP", "ISO-TP4", "NETBLT", "MFE-NSP",
+    "MERIT-INP", "DCCP", "3PC", "IDPR", "XTP", "DDP", "IDPR-CMTP", "TP++",
+    "IL", "IPv6", "SDRP", "IPv6-Route", "IPv6-Frag", "IDRP", "RSVP", "GRE",
+    "DSR", "BNA", "ESP", "AH", "I-NLSP", "SwIPe", "NARP", "MOBILE",
+    "TLSP", "SKIP", "IPv6-ICMP", "IPv6-NoNxt", "IPv6-Opts", "Any", "CFTP", "Any",
+    "SAT-EXPAK", "KRYPTOLAN", "RVD", "IPPC", "Any", "SAT-MON", "VISA", "IPCU",
+    "CPNX", "CPHB", "WSN", "PVP", "BR-SAT-MON", "SUN-ND", "WB-MON", "WB-EXPAK",
+    "ISO-IP", "VMTP", "SECURE-VMTP", "VINES", "TTP", "NSFNET-IGP", "DGP", "TCF",
+    "EIGRP", "OSPF", "Sprite-RPC", "LARP", "MTP", "AX.25", "OS", "MICP",
+    "SCC-SP", "ETHERIP", "ENCAP", "Any", "GMTP", "IFMP", "PNNI", "PIM",
+    "ARIS", "SCPS", "QNX", "A/N", "IPComp", "SNP", "Compaq-Peer", "IPX-in-IP",
+    "VRRP", "PGM", "Any", "L2TP", "DDX", "IATP", "STP", "SRP",
+    "UTI", "SMP", "SM", "PTP", "IS-IS", "FIRE", "CRTP", "CRUDP",
+    "SSCOPMCE", "IPLT", "SPS", "PIPE", "SCTP", "FC", "RSVP-E2E-IGNORE", "Mobility",
+    "UDPLite", "MPLS-in-IP", "manet", "HIP", "Shim6", "WESP", "ROHC", "Ethernet",
+];
 
 /// A number for a flow: the same for the same flow of the same input.
 #[must_use]
@@ -96,13 +107,12 @@ pub fn flow_id(flow: &Flow) -> u64 {
 /// Where a packet comes from.
 #[must_use]
 pub fn packet_source(packet: &Packet<'_>) -> &'static str {
-    let is_ipv4 = packet.ip.is_none_or(|ip| ip.version() == 4);
     match packet.origin {
         Origin::Wire => "wire/pcap",
         Origin::Rebuilt => "defrag",
         Origin::FlowEnd => "stream (flow timeout)",
-        Origin::Tunnel(Tunnel::Ip) if is_ipv4 => "ipv4 tunnel",
-        Origin::Tunnel(Tunnel::Ip) => "ipv6 tunnel",
+        Origin::Tunnel(Tunnel::Ip4) => "ipv4 tunnel",
+        Origin::Tunnel(Tunnel::Ip6) => "ipv6 tunnel",
         Origin::Tunnel(Tunnel::Gre | Tunnel::Erspan) => "gre tunnel",
         Origin::Tunnel(Tunnel::Teredo) => "teredo tunnel",
         Origin::Tunnel(Tunnel::Geneve) => "geneve encapsulation",
@@ -140,10 +150,29 @@ pub fn header(
         out.insert("icmp_code".into(), json!(icmp.code));
     }
     out.insert("pkt_src".into(), json!(packet_source(packet)));
+    if let Some(ether) = packet.ether {
+        out.insert("ether".into(), ethernet(&ether, is_turned(&tuple, packet)));
+    }
     if let Some(flow) = flow {
         out.insert("community_id".into(), json!(community(flow)));
     }
     out
+}
+
+/// The event is about the other direction than the one in which the packet went.
+fn is_turned(tuple: &Option<Tuple>, packet: &Packet<'_>) -> bool {
+    let of_packet = packet.ip.map(|ip| (ip.source, ip.destination));
+    let of_event = tuple.map(|tuple| (tuple.destination, tuple.source));
+    of_packet.is_some() && of_packet == of_event
+}
+
+/// The `ether` object.
+fn ethernet(ether: &Ether, is_turned: bool) -> Value {
+    let mac = |bytes: [u8; 6]| super::text::hex(&bytes, ":");
+    let (source, destination) = (mac(ether.source.0), mac(ether.destination.0));
+    let (source, destination) =
+        if is_turned { (destination, source) } else { (source, destination) };
+    json!({ "ether_type": ether.ether_type, "src_mac": source, "dest_mac": destination })
 }
 
 fn put_tuple(out: &mut Map<String, Value>, tuple: Tuple) {
@@ -165,9 +194,12 @@ pub fn community(flow: &Flow) -> String {
 }
 
 /// `app_proto` and its relatives.
-pub fn put_app_proto(out: &mut Map<String, Value>, app: &App) {
+pub fn put_app_proto(out: &mut Map<String, Value>, flow: &Flow) {
+    let app = &flow.app;
     let current = app.proto().map(|proto| proto.name());
-    let current = current.or_else(|| app.is_failed().then_some("failed"));
+    // One datagram that says nothing is enough to give up.
+    let is_failed = app.is_failed() || flow.key.protocol == 17;
+    let current = current.or_else(|| is_failed.then_some("failed"));
     if let Some(name) = current {
         out.insert("app_proto".into(), json!(name));
     }
@@ -218,7 +250,7 @@ pub fn flow_header(flow: &Flow, now_ns: u64) -> Map<String, Value> {
     out.insert("timestamp".into(), json!(time::eve(now_ns)));
     out.insert("flow_id".into(), json!(flow_id(flow)));
     out.insert("event_type".into(), json!("flow"));
-    let vlans: Vec<u16> = flow.key.vlans.iter().copied().filter(|vlan| *vlan != 0).collect();
+    let vlans: Vec<u16> = flow.vlans.iter().collect();
     if !vlans.is_empty() {
         out.insert("vlan".into(), json!(vlans));
     }

@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use hookprobe_traffic::app::dns::{Message, Name, RData, Record, Soa, Tx, rcode_name, type_name};
+use hookprobe_traffic::app::dns::{
+    Message, Name, Query, RData, Record, Soa, Tx, rcode_name, type_name,
+};
 use serde_json::{Map, Value, json};
 
 use super::text::{hex, ipv6, text};
@@ -23,6 +25,43 @@ pub(super) fn dns(tx: &Tx) -> Value {
     out.insert("opcode".into(), json!(message.opcode()));
     out.insert("rcode".into(), json!(rcode(message)));
     sections(message, &mut out);
+    Value::Object(out)
+}
+
+/// The `dns` objects of version 2: one for each query, one for an answer.
+#[must_use]
+pub(super) fn dns_2(tx: &Tx) -> Vec<Value> {
+    let message = &tx.message;
+    if !message.is_response() {
+        return message.queries.iter().map(|query| query_2(tx, query)).collect();
+    }
+    let mut out = Map::new();
+    out.insert("version".into(), json!(2));
+    out.insert("type".into(), json!("answer"));
+    out.insert("id".into(), json!(message.id));
+    flags(message, &mut out);
+    out.insert("opcode".into(), json!(message.opcode()));
+    out.insert("rcode".into(), json!(rcode(message)));
+    sections(message, &mut out);
+    out.remove("queries");
+    if let Some(query) = message.queries.first() {
+        out.extend(named(&query.name, "rrname"));
+        out.insert("rrtype".into(), json!(rrtype(query.rtype)));
+    }
+    vec![Value::Object(out)]
+}
+
+fn query_2(tx: &Tx, query: &Query) -> Value {
+    let mut out = named(&query.name, "rrname");
+    out.insert("version".into(), json!(2));
+    out.insert("type".into(), json!("query"));
+    out.insert("id".into(), json!(tx.message.id));
+    out.insert("rrtype".into(), json!(rrtype(query.rtype)));
+    out.insert("tx_id".into(), json!(tx.id));
+    if tx.message.flags & 0x40 != 0 {
+        out.insert("z".into(), json!(true));
+    }
+    out.insert("opcode".into(), json!(tx.message.opcode()));
     Value::Object(out)
 }
 

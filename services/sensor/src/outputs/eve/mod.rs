@@ -11,13 +11,16 @@ pub mod base;
 mod community;
 mod dns;
 mod http;
+mod records;
 pub mod text;
 mod writer;
+mod xff;
 
 pub use self::{
     alert::{Parts, Place, Signature, alert, dropped, finding},
     app::objects,
     community::community_id,
     http::fileinfo,
-    writer::{Types, Writer},
+    writer::{Details, Types, Writer},
+    xff::Xff,
 };

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use hookprobe_behaviour::finding::Finding;
 use hookprobe_traffic::{
     Direction,
-    app::{TxRef, http as http1, smtp, ssh, tls},
+    app::{Proto, TxRef, http as http1, smtp, ssh, tls},
     engine::{Inspector, View},
     event::Event,
     flow::{Flow, Reason},
-    packet::Packet,
+    packet::{Ether, Mac, Packet},
     stream::TcpState,
 };
 use serde_json::{Map, Value, json};
@@ -23,6 +23,9 @@ use crate::outputs::time;
 /// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
 const REMEMBERED_MAX: usize = 256;
 
+/// Hardware addresses of one end of a flow that are written.
+const MACS_MAX: usize = 8;
+
 /// Which events are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Types(Vec<String>);
@@ -35,9 +38,9 @@ impl Default for Types {
 
 impl Types {
     /// Every type, by its `event_type`.
-    pub const ALL: [&'static str; 12] = [
-        "alert", "anomaly", "dhcp", "dns", "fileinfo", "flow", "http", "mdns", "quic", "smtp",
-        "ssh", "tls",
+    pub const ALL: [&'static str; 15] = [
+        "alert", "anomaly", "dhcp", "dns", "fileinfo", "flow", "http", "mdns", "pgsql", "quic",
+        "sip", "smb", "smtp", "ssh", "tls",
     ];
 
     /// Only these; `Err` names one that does not exist.
@@ -61,11 +64,29 @@ impl Types {
     }
 }
 
+/// How events of some types look; `eve-log: types:` of suricata.yaml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Details {
+    /// `dns.version`: 2 has one event for each query, 3 one for each message.
+    pub dns_version: u8,
+    /// SSH: the fingerprint of the key exchange is waited for.
+    pub is_hassh_awaited: bool,
+    /// `ethernet`: flows name the hardware addresses that they were seen with.
+    pub has_ethernet: bool,
+}
+
+impl Default for Details {
+    fn default() -> Self {
+        Self { dns_version: 3, is_hassh_awaited: true, has_ethernet: false }
+    }
+}
+
 /// EVE lines to `out`.
 pub struct Writer<W: Write> {
     out: W,
     types: Types,
     parts: Parts,
+    details: Details,
     is_only_alerts: bool,
     flows: Vec<FlowEve>,
     now_ns: u64,
@@ -84,6 +105,22 @@ struct FlowEve {
     files: Vec<(u64, usize, usize)>,
     /// Transaction and name of anomalies that were written.
     anomalies: Vec<(u64, &'static str)>,
+    /// Hardware addresses of client and server.
+    macs: [Vec<Mac>; 2],
+}
+
+impl FlowEve {
+    fn note(&mut self, ether: &Ether, direction: Direction) {
+        let pair = match direction {
+            Direction::ToServer => [ether.source, ether.destination],
+            Direction::ToClient => [ether.destination, ether.source],
+        };
+        for (list, mac) in self.macs.iter_mut().zip(pair) {
+            if list.len() < MACS_MAX && !list.contains(&mac) {
+                list.push(mac);
+            }
+        }
+    }
 }
 
 impl<W: Write> Writer<W> {
@@ -94,12 +131,19 @@ impl<W: Write> Writer<W> {
             out,
             types,
             parts,
+            details: Details::default(),
             flows: Vec::new(),
             now_ns: 0,
             lines: 0,
             alerts: 0,
             failed: None,
         }
+    }
+
+    /// With events that look otherwise.
+    #[must_use]
+    pub fn with_details(self, details: Details) -> Self {
+        Self { details, ..self }
     }
 
     /// The alert of a rule; what was written, for the ledger's reference.
@@ -211,7 +255,7 @@ impl<W: Write> Writer<W> {
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
             let is_taken =
                 if is_single { state.is_handshake_written } else { tx.id() < state.next_tx };
-            is_waiting |= !is_over && !is_due(tx);
+            is_waiting |= !is_over && !is_due(tx, self.details);
             if is_taken || is_waiting {
                 continue;
             }
@@ -237,10 +281,20 @@ impl<W: Write> Writer<W> {
         if !self.types.has(name) {
             return;
         }
+        if let (TxRef::Dns(dns), 2, "dns") = (tx, self.details.dns_version, *name) {
+            for object in super::dns::dns_2(dns) {
+                let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
+                let mut out = base::header("dns", packet, Some(flow), Some(tuple));
+                out.insert("dns".into(), object);
+                self.line(&Value::Object(out));
+            }
+            return;
+        }
         let direction = match tx {
             TxRef::Dns(tx) => tx.direction,
             TxRef::Quic(tx) => tx.direction,
             TxRef::Dhcp(tx) => tx.direction,
+            TxRef::Record(tx) => tx.direction.unwrap_or(Direction::ToServer),
             TxRef::Http(_) | TxRef::Tls(_) | TxRef::Ssh(_) | TxRef::Smtp(_) => Direction::ToServer,
         };
         let tuple = base::Tuple::of_flow(flow, direction);
@@ -272,7 +326,7 @@ impl<W: Write> Writer<W> {
             for (name, object) in app::objects(tx, flow.app.proto()) {
                 out.insert(name.into(), object);
             }
-            base::put_app_proto(&mut out, &flow.app);
+            base::put_app_proto(&mut out, flow);
             out.insert("fileinfo".into(), http::fileinfo(file, tx.id()));
             self.line(&Value::Object(out));
         };
@@ -295,7 +349,8 @@ impl<W: Write> Writer<W> {
             | TxRef::Ssh(_)
             | TxRef::Smtp(_)
             | TxRef::Quic(_)
-            | TxRef::Dhcp(_) => {}
+            | TxRef::Dhcp(_)
+            | TxRef::Record(_) => {}
         }
     }
 
@@ -319,7 +374,7 @@ impl<W: Write> Writer<W> {
                 json!({
                     "app_proto": name,
                     "type": "applayer",
-                    "event": event,
+                    "event": event_name(flow.app.proto(), event),
                     "layer": "proto_parser",
                 }),
             );
@@ -338,8 +393,16 @@ impl<W: Write> Writer<W> {
 
     fn flow(&mut self, flow: &Flow, reason: Reason, state: &FlowEve) {
         let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
-        base::put_app_proto(&mut out, &flow.app);
+        base::put_app_proto(&mut out, flow);
         let mut object = base::flow_counters(flow);
+        let [client, server] = &state.macs;
+        if !client.is_empty() {
+            let list = |macs: &[Mac]| -> Value {
+                macs.iter().map(|mac| super::text::hex(&mac.0, ":")).collect()
+            };
+            let ether = json!({ "src_macs": list(client), "dest_macs": list(server) });
+            out.insert("ether".into(), ether);
+        }
         object.insert("end".into(), json!(time::eve(flow.last_ns)));
         let seconds = |ns: u64| ns / 1_000_000_000;
         let age = seconds(flow.last_ns).saturating_sub(seconds(flow.first_ns));
@@ -365,16 +428,25 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// Parsers of one age write the names of their events in capitals.
+fn event_name(proto: Option<Proto>, event: &str) -> String {
+    match proto {
+        Some(Proto::Http1 | Proto::Tls | Proto::Smtp) => event.to_ascii_uppercase(),
+        _ => event.to_owned(),
+    }
+}
+
 /// A packet that stands for the end of a flow.
 fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
-    use hookprobe_traffic::packet::{Origin, Transport, Vlans};
+    use hookprobe_traffic::packet::{Origin, Transport};
     Packet {
         time_ns: now_ns.max(flow.last_ns),
         number: 0,
         wire_bytes: 0,
         data: &[],
+        link: hookprobe_traffic::packet::Link::Raw,
         ether: None,
-        vlans: Vlans::default(),
+        vlans: flow.vlans,
         ip: None,
         transport: Transport::None,
         payload: &[],
@@ -385,11 +457,12 @@ fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
         is_checksum_wrong: false,
         is_outside_wrong: false,
         is_invalid: false,
+        is_carrier: false,
     }
 }
 
 /// Whether a transaction can be written before its flow ends.
-fn is_due(tx: TxRef<'_>) -> bool {
+fn is_due(tx: TxRef<'_>, details: Details) -> bool {
     match tx {
         TxRef::Tls(tx) => {
             let [client, server] = tx.progress;
@@ -398,14 +471,15 @@ fn is_due(tx: TxRef<'_>) -> bool {
         }
         TxRef::Ssh(tx) => {
             let is_done = |side: &ssh::Side| side.progress >= ssh::progress::BANNER_DONE;
-            is_done(&tx.client)
-                && is_done(&tx.server)
-                && tx.client.kex.is_some()
-                && tx.server.kex.is_some()
+            let has_kex = tx.client.kex.is_some() && tx.server.kex.is_some();
+            is_done(&tx.client) && is_done(&tx.server) && (has_kex || !details.is_hassh_awaited)
         }
-        TxRef::Http(_) | TxRef::Dns(_) | TxRef::Smtp(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => {
-            tx.is_complete()
-        }
+        TxRef::Http(_)
+        | TxRef::Dns(_)
+        | TxRef::Smtp(_)
+        | TxRef::Quic(_)
+        | TxRef::Dhcp(_)
+        | TxRef::Record(_) => tx.is_complete(),
     }
 }
 
@@ -452,6 +526,10 @@ fn tcp(flow: &Flow) -> Value {
                 out.insert(name.into(), json!(true));
             }
         }
+        // A stream lies in one region here, however far apart its pieces are.
+        for name in ["ts_max_regions", "tc_max_regions"] {
+            out.insert(name.into(), json!(1));
+        }
     }
     Value::Object(out)
 }
@@ -463,6 +541,12 @@ impl<W: Write> Inspector for Writer<W> {
             return;
         }
         let flow = view.flow.as_deref();
+        if self.details.has_ethernet
+            && let (Some(flow), Some(ether)) = (flow, &view.packet.ether)
+            && let Some(slot) = self.slot(flow)
+        {
+            slot.note(ether, view.direction);
+        }
         if !view.packet.events.is_empty() && self.types.has("anomaly") {
             for event in view.packet.events.iter() {
                 self.packet_anomaly(view.packet, flow, event);

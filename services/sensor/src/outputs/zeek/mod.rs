@@ -304,7 +304,7 @@ impl Logs {
                     let is_orig = is_client == connection.is_originator_client();
                     self.dhcp.message(ident, is_orig, tx, &mut self.files);
                 }
-                TxRef::Smtp(_) => {}
+                TxRef::Smtp(_) | TxRef::Record(_) => {}
             }
         }
     }
@@ -445,9 +445,12 @@ fn is_due(tx: TxRef<'_>) -> bool {
         TxRef::Tls(tx) => tx.is_established,
         // What both sides offer may still come.
         TxRef::Ssh(_) => false,
-        TxRef::Http(_) | TxRef::Dns(_) | TxRef::Smtp(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => {
-            tx.is_complete()
-        }
+        TxRef::Http(_)
+        | TxRef::Dns(_)
+        | TxRef::Smtp(_)
+        | TxRef::Quic(_)
+        | TxRef::Dhcp(_)
+        | TxRef::Record(_) => tx.is_complete(),
     }
 }
 
@@ -459,7 +462,7 @@ fn tunnel_name(tunnel: Tunnel) -> Option<&'static str> {
         Tunnel::Gtp => Some("gtpv1"),
         Tunnel::Ayiya => Some("ayiya"),
         Tunnel::Teredo => Some("teredo"),
-        Tunnel::Ip | Tunnel::Gre | Tunnel::Erspan => None,
+        Tunnel::Ip4 | Tunnel::Ip6 | Tunnel::Gre | Tunnel::Erspan => None,
     }
 }
 

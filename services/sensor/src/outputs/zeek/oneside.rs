@@ -37,6 +37,7 @@ impl OneSide {
         if self.is_done || *count >= BYTES_MAX {
             return false;
         }
+        let before = *count;
         *count += packet.payload.len() as u64;
         let next = direction.of_mut(&mut self.next);
         // How far the segment is ahead of what was expected, in the numbers' circle.
@@ -55,6 +56,7 @@ impl OneSide {
             gap: 0,
             eof: false,
             is_midstream: false,
+            offset: before,
         };
         let mut changed = false;
         if let Ok(gap @ 1..) = u64::try_from(ahead) {

@@ -218,6 +218,13 @@ impl Http {
                 Direction::ToClient => self.status_line(&line, &[], config),
             };
         }
+        if self.reader(direction).at == At::Headers {
+            // So do fields without an empty line behind them.
+            let mut end: &[u8] = b"\r\n\r\n";
+            if self.header_block(direction, &mut end, config) == Turn::Wait {
+                self.header_block(direction, &mut &b"\r\n"[..], config);
+            }
+        }
         let reader = self.reader(direction);
         let is_whole = matches!(reader.at, At::Close | At::Finalize | At::Idle | At::Ignore);
         let id = reader.tx;

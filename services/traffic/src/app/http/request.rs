@@ -391,9 +391,10 @@ fn read_line(line: &[u8], tx: &mut Tx, config: &Config) {
     }
 }
 
-/// URI and protocol: libhtp takes the first blank, unless white space in URIs is allowed.
+/// URI and protocol: the last blank counts, as white space in URIs is allowed.
 fn rsplit(text: &[u8], is_blank: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
-    let (uri, protocol) = split_at_first(text, is_blank);
+    let at = text.iter().rposition(|byte| is_blank(*byte)).unwrap_or(text.len());
+    let (uri, protocol) = text.split_at(at);
     (trim(uri), trim(protocol))
 }
 
@@ -402,7 +403,8 @@ fn host(request: &mut Request, events: &mut Events) {
         range.clone().and_then(|range| request.uri_raw.get(range))
     };
     let mut from_uri = None;
-    if let Some(host) = part(&request.uri_parts.host) {
+    // What a CONNECT names may be anything; a path is no host.
+    if let Some(host) = part(&request.uri_parts.host).filter(|host| !host.starts_with(b"/")) {
         let (name, _, is_valid) = host_port(host);
         if !is_valid {
             events.add("uri_host_invalid");

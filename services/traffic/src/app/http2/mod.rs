@@ -268,7 +268,6 @@ impl Http2 {
             }
             if name.first() == Some(&b':') {
                 pseudo(tx, name, value);
-                continue;
             }
             let headers = match direction {
                 Direction::ToServer => &mut tx.request.headers,

@@ -282,6 +282,10 @@ impl Smtp {
         if line == b"." {
             email.finish();
             self.mode = Mode::Command;
+            // The mail is whole, whatever the server makes of it.
+            if let Some(tx) = self.txs.back_mut() {
+                tx.progress = progress::COMPLETE;
+            }
             self.push(Command::End);
             return;
         }

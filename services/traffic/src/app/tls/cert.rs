@@ -38,6 +38,11 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// It says whose it is and who vouches for that.
+    pub(super) const fn is_named(&self) -> bool {
+        !self.subject.is_empty() && !self.issuer.is_empty()
+    }
+
     /// Reads what can be read of `der`.
     #[must_use]
     pub fn parse(der: &[u8]) -> Self {

@@ -121,6 +121,7 @@ fn message(direction: Direction, kind: u8, body: &[u8], meta: &Meta<'_>, tx: &mu
         (1, Direction::ToServer) => client_hello(ClientHello::parse(body), meta, tx),
         (11, _) => certificates(direction, body, tx),
         (12, Direction::ToClient) => server_key_exchange(body, tx),
+        (13, Direction::ToClient) => tx.is_client_asked = true,
         (14, Direction::ToClient) => tx.raise(direction, SERVER_HELLO_DONE),
         (16, Direction::ToServer) => {
             tx.has_key_exchange = true;

@@ -83,6 +83,8 @@ pub struct Tx {
     pub is_established: bool,
     /// The client sent an encrypted hello (extension 0xfe0d).
     pub has_ech: bool,
+    /// The server asked for the client's certificate.
+    pub is_client_asked: bool,
     /// A HelloRetryRequest came.
     pub has_retry: bool,
     /// Last alert in the clear: level and description, and who sent it.

@@ -41,6 +41,7 @@ pub(crate) struct Side {
     pub(super) has_changed: bool,
     has_data: bool,
     is_over: bool,
+    is_lost: bool,
     is_started: bool,
 }
 
@@ -66,6 +67,8 @@ impl Tls {
         if meta.eof {
             self.tx.raise(direction, u8::MAX);
         }
+        // What is lost outside of application data leaves nothing to go on with.
+        fed.is_error |= meta.gap > 0 && self.sides.iter().any(|side| side.is_lost);
         self.settle();
         fed.is_changed |= before != (self.tx.progress, self.tx.events.len());
         match step {
@@ -87,6 +90,15 @@ impl Tls {
         };
         if is_over && tx.client_hello.is_some() && tx.server_hello.is_some() {
             tx.is_established = true;
+        }
+        let is_certified = match (tx.is_client_asked, tx.client_chain.first()) {
+            (false, _) => tx.certificate().is_some_and(super::Certificate::is_named),
+            (true, own) => own.is_some_and(super::Certificate::is_named),
+        };
+        if is_certified {
+            // Suricata takes the handshake for done when it has what it logs.
+            tx.raise(Direction::ToServer, CLIENT_HANDSHAKE_DONE);
+            tx.raise(Direction::ToClient, SERVER_HANDSHAKE_DONE);
         }
         if client.has_data && server.has_data || is_over && (client.has_data || server.has_data) {
             tx.raise(Direction::ToServer, CLIENT_FINISHED);
@@ -111,6 +123,7 @@ impl Side {
         }
         tx.cut_bytes += gap;
         self.is_over = true;
+        self.is_lost = true;
         Step::Go
     }
 
@@ -212,9 +225,10 @@ impl Side {
 
     fn change_cipher(&mut self, direction: Direction, tx: &mut Tx) {
         self.has_changed = true;
-        let is_13 = tx.server_hello.as_ref().is_some_and(|hello| hello.negotiated() >= 0x0304);
+        let is_13 = tx.has_retry
+            || tx.server_hello.as_ref().is_some_and(|hello| hello.negotiated() >= 0x0304);
         // In 1.3 the record is for show, and a second hello may follow in the clear.
-        self.is_encrypted = !is_13 && !tx.has_retry;
+        self.is_encrypted = !is_13;
         tx.mark(direction, 'I');
         if !is_13 {
             handshake::note_ticket_resumption(direction, tx);
@@ -235,6 +249,10 @@ impl Side {
         };
         // Two bytes are in the clear; an encrypted alert is longer.
         if self.length == 2 {
+            if *level == 2 {
+                tx.raise(Direction::ToServer, CLIENT_FINISHED);
+                tx.raise(Direction::ToClient, SERVER_FINISHED);
+            }
             tx.last_alert = Some((direction, *level, *description));
             tx.mark(direction, 'L');
             tx.events.add("error_message_encountered");

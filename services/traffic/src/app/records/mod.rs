@@ -1,0 +1,284 @@
+//! Protocols of which little more is asked than what a message says: SIP, PostgreSQL, SMB.
+//!
+//! One state for all of them: bytes that are not yet a message, and transactions in order. What is
+//! between is a parser for each. Bytes that wait are bounded, transactions too; what exceeds a bound
+//! ends the parser, as bytes do that it can't take.
+
+pub mod pgsql;
+pub mod sip;
+pub mod smb;
+
+use std::collections::VecDeque;
+
+use super::{Events, Fed, Meta, Proto, Step, Transport};
+use crate::Direction;
+
+/// Bytes of one direction that may wait for the rest of their message.
+const HELD_BYTES_MAX: usize = 128 << 10;
+
+/// State of a flow.
+#[derive(Debug)]
+pub struct Records {
+    /// Transactions that inspectors have not yet seen to their end.
+    pub txs: VecDeque<Tx>,
+    /// Transactions given up because too many were waiting.
+    pub dropped_txs: u64,
+    next_id: u64,
+    held: [Vec<u8>; 2],
+    parser: Parser,
+}
+
+#[derive(Debug)]
+enum Parser {
+    Sip,
+    Pgsql(pgsql::Parser),
+    Smb(smb::Parser),
+}
+
+/// Names and values in order.
+pub type Fields = Vec<(String, Field)>;
+
+/// A value that a message holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Field {
+    /// Text as sent.
+    Text(Vec<u8>),
+    /// A number.
+    Number(u64),
+    /// Yes or no.
+    Flag(bool),
+    /// Several values with names.
+    Fields(Fields),
+    /// Several values.
+    List(Vec<Field>),
+}
+
+impl Field {
+    fn text(text: &str) -> Self {
+        Self::Text(text.as_bytes().to_vec())
+    }
+
+    fn object<const N: usize>(fields: [(&str, Self); N]) -> Self {
+        Self::Fields(fields.map(|(name, field)| (name.to_owned(), field)).into())
+    }
+}
+
+/// A message, or a request and its response.
+#[derive(Clone, Debug)]
+pub struct Tx {
+    /// Number within the flow.
+    pub id: u64,
+    /// When it began.
+    pub at_ns: u64,
+    /// The only direction that takes part, if it is one.
+    pub direction: Option<Direction>,
+    /// To the server, to the client: nothing more will come.
+    pub is_done: [bool; 2],
+    /// What is odd about it, in Suricata's words.
+    pub events: Events,
+    /// What it says.
+    pub body: Body,
+}
+
+/// By protocol.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// SIP.
+    Sip(Box<sip::Message>),
+    /// PostgreSQL.
+    Pgsql(Box<pgsql::Exchange>),
+    /// SMB 1.
+    Smb(Box<smb::Command>),
+}
+
+impl Tx {
+    /// 1 when `direction` is over.
+    #[must_use]
+    pub fn progress(&self, direction: Direction) -> u8 {
+        u8::from(*direction.of(&self.is_done))
+    }
+
+    /// The protocol.
+    #[must_use]
+    pub const fn proto(&self) -> Proto {
+        match self.body {
+            Body::Sip(_) => Proto::Sip,
+            Body::Pgsql(_) => Proto::Pgsql,
+            Body::Smb(_) => Proto::Smb,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match self.direction {
+            Some(direction) => *direction.of(&self.is_done),
+            None => self.is_done == [true, true],
+        }
+    }
+}
+
+/// Where parsers put what they find.
+pub(super) struct Sink<'s> {
+    txs: &'s mut VecDeque<Tx>,
+    next_id: &'s mut u64,
+    dropped: &'s mut u64,
+    now_ns: u64,
+    max: usize,
+    is_changed: bool,
+}
+
+impl Sink<'_> {
+    fn begin(&mut self, body: Body, direction: Option<Direction>) -> &mut Tx {
+        self.is_changed = true;
+        if self.txs.len() >= self.max {
+            self.txs.pop_front();
+            *self.dropped += 1;
+        }
+        let id = *self.next_id;
+        *self.next_id += 1;
+        self.txs.push_back(Tx {
+            id,
+            at_ns: self.now_ns,
+            direction,
+            is_done: [false; 2],
+            events: Events::default(),
+            body,
+        });
+        let last = self.txs.len() - 1;
+        &mut self.txs[last]
+    }
+
+    fn last(&mut self) -> Option<&mut Tx> {
+        self.is_changed = true;
+        self.txs.back_mut()
+    }
+
+    fn event(&mut self, name: &'static str) {
+        if let Some(tx) = self.txs.back_mut() {
+            tx.events.add(name);
+            self.is_changed = true;
+        }
+    }
+}
+
+/// What became of the bytes that a parser was shown.
+pub(super) enum Taken {
+    /// A message of so many bytes.
+    Message(usize),
+    /// More bytes are needed.
+    More,
+    /// They are no such message.
+    Fault,
+    /// TLS follows.
+    Tls,
+}
+
+impl Records {
+    /// For a protocol that is parsed here.
+    pub(crate) fn of(proto: Proto) -> Option<Self> {
+        let parser = match proto {
+            Proto::Sip => Parser::Sip,
+            Proto::Pgsql => Parser::Pgsql(pgsql::Parser::default()),
+            Proto::Smb => Parser::Smb(smb::Parser::default()),
+            _ => return None,
+        };
+        Some(Self {
+            txs: VecDeque::new(),
+            dropped_txs: 0,
+            next_id: 0,
+            held: Default::default(),
+            parser,
+        })
+    }
+
+    /// Which protocol.
+    #[must_use]
+    pub const fn proto(&self) -> Proto {
+        match self.parser {
+            Parser::Sip => Proto::Sip,
+            Parser::Pgsql(_) => Proto::Pgsql,
+            Parser::Smb(_) => Proto::Smb,
+        }
+    }
+
+    pub(crate) fn feed(
+        &mut self,
+        now_ns: u64,
+        direction: Direction,
+        data: &[u8],
+        meta: &Meta<'_>,
+        fed: &mut Fed,
+    ) -> Step {
+        let mut sink = Sink {
+            txs: &mut self.txs,
+            next_id: &mut self.next_id,
+            dropped: &mut self.dropped_txs,
+            now_ns,
+            max: meta.config.txs_max as usize,
+            is_changed: false,
+        };
+        let held = direction.of_mut(&mut self.held);
+        if meta.gap > 0 {
+            // Where the next message begins is not known: it may be where the next bytes do.
+            held.clear();
+        }
+        held.extend_from_slice(data);
+        let step = take_all(&mut self.parser, held, direction, meta.transport, &mut sink);
+        if meta.eof {
+            for tx in sink.txs.iter_mut() {
+                *direction.of_mut(&mut tx.is_done) = true;
+                sink.is_changed = true;
+            }
+        }
+        fed.is_changed |= sink.is_changed;
+        if meta.transport == Transport::Udp {
+            held.clear();
+        }
+        match step {
+            Step::Fail if meta.transport == Transport::Udp => {
+                // Each datagram stands for itself.
+                fed.is_error = true;
+                Step::Go
+            }
+            Step::Go if held.len() > HELD_BYTES_MAX => Step::Fail,
+            step => step,
+        }
+    }
+
+    /// Frees what is complete.
+    pub(crate) fn prune(&mut self) {
+        self.txs.retain(|tx| !tx.is_complete());
+    }
+}
+
+fn take_all(
+    parser: &mut Parser,
+    held: &mut Vec<u8>,
+    direction: Direction,
+    transport: Transport,
+    sink: &mut Sink<'_>,
+) -> Step {
+    let mut at = 0;
+    let step = loop {
+        let rest = held.get(at..).unwrap_or_default();
+        if rest.is_empty() {
+            break Step::Go;
+        }
+        let taken = match parser {
+            Parser::Sip => sip::take(direction, rest, sink),
+            Parser::Pgsql(parser) => parser.take(direction, rest, sink),
+            Parser::Smb(parser) => parser.take(direction, rest, sink),
+        };
+        match taken {
+            Taken::Message(0) | Taken::Fault => break Step::Fail,
+            Taken::Message(count) => at += count,
+            Taken::More if transport == Transport::Udp => break Step::Fail,
+            Taken::More => break Step::Go,
+            Taken::Tls => break Step::Change(Some(Proto::Tls)),
+        }
+        if transport == Transport::Udp {
+            break Step::Go;
+        }
+    };
+    held.drain(..at.min(held.len()));
+    step
+}

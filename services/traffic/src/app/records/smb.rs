@@ -1,0 +1,279 @@
+//! SMB 1 (MS-CIFS): commands with their responses, by multiplex number. Messages of SMB 2 and 3 are
+//! passed over.
+
+use super::{Body, Field, Fields, Sink, Taken};
+use crate::{Direction, app::bytes::Cursor};
+
+/// Header of a message of SMB 1.
+const HEADER_BYTES: usize = 32;
+/// Longest message that is held until it is whole; of a longer one the beginning is read.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+const RESPONSE: u8 = 0x80;
+const NT_STATUS: u16 = 0x4000;
+const UNICODE: u16 = 0x8000;
+const SESSION_SETUP: u8 = 0x73;
+const NEGOTIATE: u8 = 0x72;
+
+/// A command and its response.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Command {
+    /// Its number.
+    pub command: u8,
+    /// Dialect that was agreed upon, if that was seen.
+    pub dialect: Option<Vec<u8>>,
+    /// Status of the response.
+    pub status: Option<Status>,
+    /// User number.
+    pub session_id: u16,
+    /// Tree number.
+    pub tree_id: u16,
+    /// Dialects that the client offers.
+    pub dialects: Vec<Vec<u8>>,
+    /// What the client says of itself.
+    pub request: Fields,
+    /// What the server says of itself.
+    pub response: Fields,
+    multiplex: u16,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// NT.
+    Nt(u32),
+    /// DOS: class and code.
+    Dos(u8, u16),
+}
+
+/// What is known of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Parser {
+    dialects: Vec<Vec<u8>>,
+    dialect: Option<Vec<u8>>,
+    /// Bytes of a long message that are still to come, by direction.
+    skip: [usize; 2],
+}
+
+/// The fixed header.
+struct Header {
+    command: u8,
+    status: u32,
+    flags: u8,
+    flags2: u16,
+    tree_id: u16,
+    session_id: u16,
+    multiplex: u16,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(bytes.strip_prefix(b"\xffSMB")?);
+        let command = cursor.u8()?;
+        let status = u32::from_le_bytes(cursor.array()?);
+        let flags = cursor.u8()?;
+        let flags2 = u16::from_le_bytes(cursor.array()?);
+        cursor.take(12)?;
+        let mut word = || cursor.array().map(u16::from_le_bytes);
+        let (tree_id, _process, session_id, multiplex) = (word()?, word()?, word()?, word()?);
+        Some(Self { command, status, flags, flags2, tree_id, session_id, multiplex })
+    }
+}
+
+impl Parser {
+    pub(super) fn take(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        sink: &mut Sink<'_>,
+    ) -> Taken {
+        let skip = direction.of_mut(&mut self.skip);
+        if *skip > 0 {
+            let now = (*skip).min(bytes.len());
+            *skip -= now;
+            return Taken::Message(now);
+        }
+        let Some([kind, high, middle, low]) = bytes.first_chunk::<4>().copied() else {
+            return Taken::More;
+        };
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        // Session messages and keep-alives of NetBIOS (RFC 1002, section 4.3.1).
+        if !matches!(kind, 0 | 0x81..=0x85) {
+            return Taken::Fault;
+        }
+        let held = length.min(MESSAGE_BYTES_MAX);
+        let Some(message) = bytes.get(4..4 + held) else { return Taken::More };
+        *skip = length - held;
+        if kind == 0
+            && let (Some(header), Some(body)) = (Header::read(message), message.get(HEADER_BYTES..))
+        {
+            self.message(direction, &header, body, sink);
+        }
+        Taken::Message(4 + held)
+    }
+
+    fn message(&mut self, direction: Direction, header: &Header, body: &[u8], sink: &mut Sink<'_>) {
+        match direction {
+            Direction::ToServer if header.flags & RESPONSE == 0 => {
+                self.request(header, body, sink);
+            }
+            Direction::ToClient if header.flags & RESPONSE != 0 => {
+                self.response(header, body, sink);
+            }
+            // Not what this direction says.
+            Direction::ToServer | Direction::ToClient => {}
+        }
+    }
+
+    fn request(&mut self, header: &Header, body: &[u8], sink: &mut Sink<'_>) {
+        // Reads, writes and transactions are parts of something else to Suricata.
+        if matches!(header.command, 0x2e | 0x2f | 0x25 | 0x32) {
+            return;
+        }
+        let mut command = Command {
+            command: header.command,
+            dialect: self.dialect.clone(),
+            session_id: header.session_id,
+            tree_id: header.tree_id,
+            multiplex: header.multiplex,
+            ..Command::default()
+        };
+        match header.command {
+            SESSION_SETUP => command.request = host(header, body, setup_names(body, 8)),
+            NEGOTIATE => {
+                self.dialects = dialects(body);
+                command.dialects.clone_from(&self.dialects);
+            }
+            _ => {}
+        }
+        let tx = sink.begin(Body::Smb(Box::new(command)), None);
+        *Direction::ToServer.of_mut(&mut tx.is_done) = true;
+    }
+
+    fn response(&mut self, header: &Header, body: &[u8], sink: &mut Sink<'_>) {
+        let is_own = |tx: &&mut super::Tx| match &tx.body {
+            Body::Smb(own) => {
+                own.command == header.command
+                    && own.multiplex == header.multiplex
+                    && own.status.is_none()
+            }
+            Body::Sip(_) | Body::Pgsql(_) => false,
+        };
+        let Some(tx) = sink.txs.iter_mut().find(is_own) else { return };
+        sink.is_changed = true;
+        tx.is_done = [true; 2];
+        let Body::Smb(own) = &mut tx.body else { return };
+        own.status = Some(if header.flags2 & NT_STATUS == 0 {
+            Status::Dos(header.status as u8, (header.status >> 16) as u16)
+        } else {
+            Status::Nt(header.status)
+        });
+        own.session_id = header.session_id;
+        own.tree_id = header.tree_id;
+        match header.command {
+            SESSION_SETUP => own.response = host(header, body, setup_names(body, 0)),
+            NEGOTIATE => {
+                let chosen = body.get(1..).and_then(|rest| rest.first_chunk().copied());
+                let chosen = chosen.map(|bytes| usize::from(u16::from_le_bytes(bytes)));
+                self.dialect = chosen.and_then(|index| self.dialects.get(index).cloned());
+                own.dialect.clone_from(&self.dialect);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where the names of a session setup begin: behind its words, its byte count and its security
+/// blob. `skipped`: bytes between the blob's length and the byte count.
+fn setup_names(body: &[u8], skipped: usize) -> Option<usize> {
+    let mut cursor = Cursor::new(body);
+    let words = usize::from(cursor.u8()?);
+    let le16 = |cursor: &mut Cursor<'_>| cursor.array().map(u16::from_le_bytes);
+    let blob = match (words, skipped) {
+        // Request with a blob, response with a blob.
+        (12, 8) => {
+            cursor.take(14)?;
+            le16(&mut cursor)?
+        }
+        (4, 0) => {
+            cursor.take(6)?;
+            le16(&mut cursor)?
+        }
+        // Request with two passwords.
+        (13, 8) => {
+            cursor.take(14)?;
+            le16(&mut cursor)?.checked_add(le16(&mut cursor)?)?
+        }
+        _ => 0,
+    };
+    let at = 1 + words * 2 + 2 + usize::from(blob);
+    (at <= body.len()).then_some(at)
+}
+
+/// Operating system and LAN manager.
+fn host(header: &Header, body: &[u8], at: Option<usize>) -> Fields {
+    let Some(at) = at else { return Fields::new() };
+    let mut rest = body.get(at..).unwrap_or_default();
+    let is_wide = header.flags2 & UNICODE != 0;
+    // Wide text begins at an even place of the message.
+    if is_wide && (HEADER_BYTES + at) % 2 == 1 {
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    let mut out = Fields::new();
+    for name in ["native_os", "native_lm"] {
+        let (text, behind) = if is_wide { wide(rest) } else { narrow(rest) };
+        rest = behind;
+        out.push((name.to_owned(), Field::Text(text)));
+    }
+    out
+}
+
+fn narrow(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+    let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
+    (bytes.get(..end).unwrap_or_default().to_vec(), bytes.get(end + 1..).unwrap_or_default())
+}
+
+/// Wide text without the zero bytes that most of it has.
+fn wide(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+    let (units, _) = bytes.as_chunks::<2>();
+    let end = units.iter().position(|unit| *unit == [0, 0]).unwrap_or(units.len());
+    let text = units.iter().take(end).flatten().copied().filter(|byte| *byte != 0).collect();
+    (text, bytes.get(end * 2 + 2..).unwrap_or_default())
+}
+
+/// Names, each with a byte in front and a zero behind.
+fn dialects(body: &[u8]) -> Vec<Vec<u8>> {
+    const DIALECTS_MAX: usize = 32;
+    let mut rest = body.get(3..).unwrap_or_default();
+    let mut out = Vec::new();
+    while let [2, behind @ ..] = rest {
+        let (name, behind) = narrow(behind);
+        rest = behind;
+        out.push(name);
+        if out.len() >= DIALECTS_MAX {
+            break;
+        }
+    }
+    out
+}
+
+/// Whether the first bytes are those of a response, of SMB 1 or 2; `None`: it can't be told.
+pub(crate) fn is_response(bytes: &[u8]) -> Option<bool> {
+    match bytes.get(4..8)? {
+        b"\xffSMB" => Some(bytes.get(13)? & RESPONSE != 0),
+        b"\xfeSMB" => Some(bytes.get(20)? & 1 != 0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_hosts() {
+        assert_eq!(wide(b"Q\0T\0S\0\0\0x\0"), (b"QTS".to_vec(), &b"x\0"[..]));
+        assert_eq!(dialects(b"\0\x06\0\x02ab\0\x02c\0"), [b"ab".to_vec(), b"c".to_vec()]);
+        assert_eq!(is_response(b"\0\0\0\x20\xffSMBr\0\0\0\0\x88"), Some(true));
+        assert_eq!(is_response(b"\0\0\0\x20\xffSMBr"), None);
+    }
+}
