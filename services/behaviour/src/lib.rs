@@ -107,6 +107,9 @@ pub struct Config {
     pub gate: incident::Limits,
 }
 
+/// Ended minutes that wait to be taken: two of each device.
+pub const MINUTES_MAX: usize = 2 * model::minutes::DEVICES_MAX;
+
 /// All detectors and what they share.
 #[derive(Debug, Clone)]
 pub struct Behaviour {
@@ -128,6 +131,10 @@ pub struct Behaviour {
     markers: marker::Markers,
     novelties: novelty::Novelties,
     gate: incident::Gate,
+    /// Minutes of devices for the model, if somebody takes them.
+    minutes: Option<model::minutes::Minutes>,
+    minutes_ended: Vec<model::minutes::DeviceMinute>,
+    minutes_dropped: u64,
     /// Before the gate; empty between calls.
     found: Vec<Finding>,
     now_ns: TimeNs,
@@ -158,9 +165,30 @@ impl Behaviour {
             markers: marker::Markers::new(seed),
             novelties: novelty::Novelties::new(seed, config.novelty),
             gate: incident::Gate::new(seed, config.gate),
+            minutes: None,
+            minutes_ended: Vec::new(),
+            minutes_dropped: 0,
             found: Vec::new(),
             now_ns: 0,
             facts: 0,
+        }
+    }
+
+    /// Counts minutes of devices from now on; [`Self::take_minutes`] gives them out.
+    pub fn count_minutes(&mut self, seed: Seed, night: model::minutes::Night) {
+        self.minutes = Some(model::minutes::Minutes::new(seed, night));
+    }
+
+    /// The minutes that ended since the last call.
+    pub fn take_minutes(&mut self) -> Vec<model::minutes::DeviceMinute> {
+        std::mem::take(&mut self.minutes_ended)
+    }
+
+    /// Minutes beyond those of two rounds of all devices are dropped: nobody takes them.
+    fn bound_minutes(&mut self) {
+        if let Some(over) = self.minutes_ended.len().checked_sub(MINUTES_MAX) {
+            self.minutes_dropped += finding::count(over);
+            self.minutes_ended.truncate(MINUTES_MAX);
         }
     }
 
@@ -169,6 +197,10 @@ impl Behaviour {
     pub fn handle(&mut self, now_ns: TimeNs, fact: &Observation<'_>, out: &mut Vec<Finding>) {
         self.now_ns = self.now_ns.max(now_ns);
         self.facts += 1;
+        if let Some(minutes) = &mut self.minutes {
+            minutes.handle(self.now_ns, fact, &self.networks, &mut self.minutes_ended);
+            self.bound_minutes();
+        }
         self.learn(fact);
         self.detect(fact);
         self.pass(out);
@@ -178,6 +210,10 @@ impl Behaviour {
     /// that is still in a queue counts as missing.
     pub fn tick(&mut self, now_ns: TimeNs, out: &mut Vec<Finding>) {
         self.now_ns = self.now_ns.max(now_ns);
+        if let Some(minutes) = &mut self.minutes {
+            minutes.tick(self.now_ns, &mut self.minutes_ended);
+            self.bound_minutes();
+        }
         self.scans.tick(self.now_ns, &mut self.found);
         self.pass(out);
     }
@@ -188,6 +224,10 @@ impl Behaviour {
         let end_ns = self.now_ns.saturating_add(observation::MINUTE_NS);
         self.scans.tick(end_ns, &mut self.found);
         self.beacons.finish(self.now_ns, &self.prevalence, &mut self.found);
+        if let Some(minutes) = &mut self.minutes {
+            minutes.finish(&mut self.minutes_ended);
+            self.bound_minutes();
+        }
         self.pass(out);
     }
 
@@ -206,7 +246,10 @@ impl Behaviour {
     /// Named counters since the start, losses included.
     #[must_use]
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = vec![("facts", self.facts)];
+        let mut counters = vec![("facts", self.facts), ("minutes_dropped", self.minutes_dropped)];
+        if let Some(minutes) = &self.minutes {
+            counters.push(("minutes_evicted", minutes.evicted()));
+        }
         counters.extend(self.gate.counters());
         counters.extend(self.inventory.counters());
         counters.extend(self.prevalence.counters());

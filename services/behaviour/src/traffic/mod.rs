@@ -69,6 +69,12 @@ impl Glue {
         &self.behaviour
     }
 
+    /// The minutes of devices that ended since the last call, for the model; see
+    /// [`Behaviour::count_minutes`].
+    pub fn take_minutes(&mut self) -> Vec<crate::model::minutes::DeviceMinute> {
+        self.behaviour.take_minutes()
+    }
+
     /// Takes what was found since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
