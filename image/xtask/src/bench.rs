@@ -2,6 +2,7 @@
 //! absolute times on a shared machine mean little.
 
 mod detect;
+mod engine;
 mod mix;
 mod rules;
 mod trust;

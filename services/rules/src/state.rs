@@ -49,6 +49,8 @@ pub(crate) struct TxState {
     /// Rules with the flags of their engines, by direction.
     pub(crate) rules: [Vec<(u32, u32)>; 2],
     pub(crate) is_done: [bool; 2],
+    /// Buffers of lower progress were searched to their end, by direction.
+    pub(crate) searched: [u8; 2],
     pub(crate) bits: Vec<u32>,
     pub(crate) guessed: bool,
 }

@@ -10,9 +10,11 @@
 //! shells around them. Only `main`, tests and fuzzers call this crate; no other service imports it.
 
 pub mod bench;
+pub mod benchdetect;
 pub mod core;
 pub mod live;
 pub mod makenames;
+pub mod modeleval;
 pub mod object;
 pub mod outputs;
 pub mod replay;

@@ -4,9 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use hookprobe_sensor::{
-    bench, causes,
+    bench, benchdetect, causes,
     live::{self, Options},
-    makenames, object, replay, testrules, verify,
+    makenames, modeleval, object, replay, testrules, verify,
 };
 
 /// Packets to events.
@@ -87,6 +87,24 @@ enum Mode {
         /// Where it goes; on the boot partition it is called hookprobe.names.
         #[arg(long, default_value = "hookprobe.names")]
         out: PathBuf,
+    },
+    /// Print precision and recall of the model of minutes on labelled captures.
+    ModelEval {
+        /// Lines of `path<TAB>attack|harmless[<TAB>address of the device]`.
+        labels: PathBuf,
+        /// Where the paths begin [default: the folder of the labels].
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+    /// Measure loading of rules and memory for many flows.
+    #[command(hide = true)]
+    BenchDetect {
+        /// Rules in Suricata's language.
+        #[arg(long)]
+        rules: PathBuf,
+        /// Flows at once.
+        #[arg(long, default_value_t = 100_000)]
+        flows: u32,
     },
     /// Measure the XDP program.
     #[command(hide = true)]
@@ -185,6 +203,12 @@ fn main() -> ExitCode {
             let options = makenames::Options { lists, key, serial, days, out };
             makenames::run(&options).map_err(|error| causes(&error))
         }
+        Mode::ModelEval { labels, root } => {
+            modeleval::run(&labels, root.as_deref()).map_err(|error| causes(&error))
+        }
+        Mode::BenchDetect { rules, flows } => benchdetect::run(&rules, flows)
+            .map(|figures| println!("{figures}"))
+            .map_err(|error| causes(&error)),
         Mode::BenchXdp { object } => bench::run(&object)
             .map(|lines| {
                 for line in lines {

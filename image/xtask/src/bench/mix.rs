@@ -1,5 +1,6 @@
 //! The mixed capture of the detection benchmark: every capture of the test data at once, over and
-//! over, with other addresses each time so that every round is new flows to an engine.
+//! over, with other addresses each time so that every round is new flows to an engine. Captures get
+//! addresses of their own, too: many are of the same ten machines, and their flows would mix.
 //!
 //! Addresses are shifted in place and the checksums over them corrected (RFC 1624), so that an
 //! engine that verifies checksums sees what it saw before. The result depends on the captures
@@ -49,6 +50,22 @@ struct Packet {
     offset_ns: u64,
     wire_bytes: u32,
     data: Vec<u8>,
+    /// Which capture it is from.
+    capture: u64,
+}
+
+/// How addresses move: the second octet by one, the third by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shift(u8, u8);
+
+/// Rounds before addresses of one group of 256 captures meet those of the next.
+const ROUNDS_APART: u64 = 64;
+
+impl Shift {
+    fn of(round: u64, capture: u64) -> Self {
+        let second = round + capture / 256 * ROUNDS_APART;
+        Self(u8::try_from(second % 256).unwrap_or(0), u8::try_from(capture % 256).unwrap_or(0))
+    }
 }
 
 /// Writes at least `bytes_min` bytes of the captures below `folder` to `out`.
@@ -78,7 +95,7 @@ pub(super) fn write(folder: &Path, out: &Path, bytes_min: u64) -> Result<Mix> {
     while mix.bytes < bytes_min {
         for packet in &round {
             let mut data = packet.data.clone();
-            shift(&mut data, u8::try_from(mix.rounds % 256).unwrap_or(0));
+            shift(&mut data, Shift::of(mix.rounds, packet.capture));
             let time_ns = BEGIN_NS + mix.rounds * ROUND_NS + packet.offset_ns;
             let record = record(time_ns, packet.wire_bytes, &data);
             file.write_all(&record).and_then(|()| file.write_all(&data)).map_err(at(out))?;
@@ -113,6 +130,7 @@ fn settle(packets: &mut [Packet], index: u64) {
     let slower = (last - first).div_ceil(CAPTURE_NS_MAX).max(1);
     for packet in packets {
         packet.offset_ns = (packet.offset_ns - first) / slower + index * 100_000;
+        packet.capture = index;
     }
 }
 
@@ -156,6 +174,7 @@ fn take(block: &PcapBlockOwned<'_>, links: &mut Vec<(Linktype, u64)>, packets: &
                         + u64::from(packet.ts_usec) * unit,
                     wire_bytes: packet.origlen,
                     data: packet.data.to_vec(),
+                    capture: 0,
                 });
             }
         }
@@ -172,11 +191,18 @@ fn take(block: &PcapBlockOwned<'_>, links: &mut Vec<(Linktype, u64)>, packets: &
                     offset_ns: units.saturating_mul(unit),
                     wire_bytes: packet.origlen,
                     data: data.to_vec(),
+                    capture: 0,
                 });
             }
         }
         PcapBlockOwned::NG(_) => {}
     }
+}
+
+/// Where the first packet of a file of ours ends.
+pub(super) fn end_of_first(file: &[u8]) -> usize {
+    let length = file.get(32..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+    40 + usize::try_from(u32::from_le_bytes(length)).unwrap_or(0)
 }
 
 fn header() -> Vec<u8> {
@@ -196,8 +222,8 @@ fn record(time_ns: u64, wire_bytes: u32, data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Moves the addresses of an Ethernet frame by `round` and corrects its checksums.
-fn shift(frame: &mut [u8], round: u8) {
+/// Moves the addresses of an Ethernet frame and corrects its checksums.
+fn shift(frame: &mut [u8], by: Shift) {
     let mut at = 12;
     let mut ether_type = word(frame, at);
     for _ in 0..3 {
@@ -209,8 +235,8 @@ fn shift(frame: &mut [u8], round: u8) {
     }
     at += 2;
     match ether_type {
-        Some(0x0800) => shift_ipv4(frame, at, round),
-        Some(0x86dd) => shift_ipv6(frame, at, round),
+        Some(0x0800) => shift_ipv4(frame, at, by),
+        Some(0x86dd) => shift_ipv6(frame, at, by),
         _ => {}
     }
 }
@@ -225,11 +251,11 @@ fn set_word(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
-/// Moves the low byte of the word at `at`; what was there and what is.
-fn move_word(bytes: &mut [u8], at: usize, round: u8) -> Option<(u16, u16)> {
+/// Moves the bytes of the word at `at`; what was there and what is.
+fn move_word(bytes: &mut [u8], at: usize, (first, second): (u8, u8)) -> Option<(u16, u16)> {
     let old = word(bytes, at)?;
     let [high, low] = old.to_be_bytes();
-    let new = u16::from_be_bytes([high, low.wrapping_add(round)]);
+    let new = u16::from_be_bytes([high.wrapping_add(first), low.wrapping_add(second)]);
     set_word(bytes, at, new);
     Some((old, new))
 }
@@ -247,14 +273,15 @@ fn correct(bytes: &mut [u8], at: usize, changes: &[(u16, u16)]) {
     set_word(bytes, at, !u16::try_from(total).unwrap_or(0));
 }
 
-fn shift_ipv4(frame: &mut [u8], at: usize, round: u8) {
+fn shift_ipv4(frame: &mut [u8], at: usize, by: Shift) {
     let Some(first) = frame.get(at).copied() else { return };
     let header = usize::from(first & 0x0f) * 4;
     let mut changes = Vec::new();
     for address in [at + 12, at + 16] {
         // Multicast, broadcast and loopback mean what they mean.
         if frame.get(address).is_some_and(|byte| *byte < 224 && *byte != 127 && *byte != 0) {
-            changes.extend(move_word(frame, address, round));
+            changes.extend(move_word(frame, address, (0, by.0)));
+            changes.extend(move_word(frame, address + 2, (by.1, 0)));
         }
     }
     correct(frame, at + 10, &changes);
@@ -264,12 +291,12 @@ fn shift_ipv4(frame: &mut [u8], at: usize, round: u8) {
     }
 }
 
-fn shift_ipv6(frame: &mut [u8], at: usize, round: u8) {
+fn shift_ipv6(frame: &mut [u8], at: usize, by: Shift) {
     let mut changes = Vec::new();
     for address in [at + 8, at + 24] {
         // Global unicast only: the rest of 2000::/3 moves in its third group.
         if frame.get(address).is_some_and(|byte| byte >> 5 == 1) {
-            changes.extend(move_word(frame, address + 4, round));
+            changes.extend(move_word(frame, address + 4, (by.1, by.0)));
         }
     }
     if let Some(protocol) = frame.get(at + 6).copied() {
@@ -303,14 +330,15 @@ mod tests {
 
     #[test]
     fn a_shifted_frame_is_the_frame_of_the_other_addresses() {
-        for round in [0, 1, 55, 56, 255] {
+        for (round, capture) in [(0, 0), (1, 0), (55, 7), (56, 255), (255, 1)] {
             let mut shifted = frame([192, 168, 1, 2]);
-            shift(&mut shifted, round);
+            shift(&mut shifted, Shift(round, capture));
+            let third = |octet: u8| octet.wrapping_add(capture);
             let mut expect = Vec::new();
             etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
                 .ipv4(
-                    [192, 168_u8.wrapping_add(round), 1, 2],
-                    [10, 200_u8.wrapping_add(round), 0, 9],
+                    [192, 168_u8.wrapping_add(round), third(1), 2],
+                    [10, 200_u8.wrapping_add(round), third(0), 9],
                     64,
                 )
                 .tcp(1000, 80, 7, 9)
@@ -323,11 +351,11 @@ mod tests {
     #[test]
     fn multicast_stays_and_cut_frames_are_left() {
         let mut shifted = frame([224, 0, 0, 251]);
-        shift(&mut shifted, 3);
+        shift(&mut shifted, Shift(3, 4));
         assert_eq!(shifted.get(26..30), Some(&[224, 0, 0, 251][..]));
         for length in 0..shifted.len() {
             let mut cut = shifted.get(..length).unwrap_or_default().to_vec();
-            shift(&mut cut, 9);
+            shift(&mut cut, Shift(9, 9));
             assert_eq!(cut.len(), length);
         }
     }
@@ -338,10 +366,17 @@ mod tests {
             offset_ns: seconds * 1_000_000_000,
             wire_bytes: 0,
             data: vec![],
+            capture: 0,
         };
         let mut packets = [packet(100), packet(400), packet(160)];
         settle(&mut packets, 1);
         let offsets: Vec<u64> = packets.iter().map(|packet| packet.offset_ns / 1_000_000).collect();
         assert_eq!(offsets, [0, 20_000, 4000]);
+        // Every capture of every round has addresses of its own.
+        let all: std::collections::BTreeSet<(u8, u8)> = (0..64)
+            .flat_map(|round| (0..1024).map(move |capture| Shift::of(round, capture)))
+            .map(|Shift(second, third)| (second, third))
+            .collect();
+        assert_eq!(all.len(), 65_536);
     }
 }

@@ -48,6 +48,12 @@ fn find(folder: &Path, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Number of a rule.
+pub(super) fn sid(line: &str) -> Option<u64> {
+    let (_, (start, end)) = without_sid(line)?;
+    line.get(start + 4..end - 1)?.trim().parse().ok()
+}
+
 /// The rule with its `sid` cut out, and where it was.
 fn without_sid(line: &str) -> Option<(String, (usize, usize))> {
     let start = line.find("sid:")?;
@@ -158,5 +164,6 @@ mod tests {
         let expect = "alert ip any any -> any any (msg:\"x\"; sid:9; rev:2;)";
         assert_eq!(renumbered(line, 9).as_deref(), Some(expect));
         assert_eq!(renumbered("# nothing", 9), None);
+        assert_eq!((sid(line), sid("# nothing")), (Some(7), None));
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::{ClassId, Model, Verdict, features::Minute};
+use super::{ClassId, Model, Verdict, WINDOW, features::Minute, forest::ForestSeed};
 
 /// A minute and its truth.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,6 +109,56 @@ pub fn evaluate(model: &mut Model, minutes: impl IntoIterator<Item = Labelled>) 
     out
 }
 
+/// One capture of [`held_out`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// What its devices did.
+    pub minutes: Vec<Minute>,
+    /// Whether that was an attack.
+    pub is_attack: bool,
+}
+
+/// Judges each capture by a model that never saw it: harmless ones by a model of all other harmless
+/// ones, attacks by one of all of them. Nothing is learnt from what is judged.
+///
+/// Captures are short and a model learns a window of [`WINDOW`] minutes, so the harmless minutes
+/// are repeated until it is full. Gives the figures over all, and of each case the minutes that
+/// were told and those that were judged.
+#[must_use]
+pub fn held_out(cases: &[Case], seed: ForestSeed) -> (Evaluation, Vec<(u64, u64)>) {
+    let (mut out, mut scored, mut told) = (Evaluation::default(), Vec::new(), Vec::new());
+    let learnt = |left_out: Option<usize>| {
+        let others = cases.iter().enumerate().filter(|(at, case)| {
+            !case.is_attack && Some(*at) != left_out && !case.minutes.is_empty()
+        });
+        let minutes: Vec<&Minute> = others.flat_map(|(_, case)| &case.minutes).collect();
+        let mut model = Model::new(seed);
+        for minute in minutes.iter().cycle().take(WINDOW) {
+            model.handle(ClassId(0), minute);
+        }
+        model
+    };
+    let of_attacks = learnt(None);
+    for (at, case) in cases.iter().enumerate() {
+        let model = if case.is_attack { of_attacks.clone() } else { learnt(Some(at)) };
+        let mut hits = 0;
+        for minute in &case.minutes {
+            match model.clone().handle(ClassId(0), minute) {
+                Verdict::Learning { .. } => out.learning += 1,
+                Verdict::Scored(score) => {
+                    let is_told = score.weight > 0;
+                    hits += u64::from(is_told);
+                    out.count(case.is_attack, is_told);
+                    scored.push((score.anomaly, case.is_attack));
+                }
+            }
+        }
+        told.push((hits, case.minutes.len() as u64));
+    }
+    out.auc = auc(&mut scored);
+    (out, told)
+}
+
 /// By ranks (Mann and Whitney); equal ones count half.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 fn auc(scored: &mut [(f32, bool)]) -> Option<f64> {
@@ -137,6 +187,25 @@ mod tests {
         assert_eq!(auc(&mut mixed), Some(0.75));
         assert_eq!(auc(&mut [(0.1, false)]), None);
         assert_eq!(auc(&mut []), None);
+    }
+
+    #[test]
+    fn captures_are_judged_by_models_that_did_not_see_them() {
+        let minute = |flows: u32| Minute { flows, destinations: 2, ..Minute::default() };
+        let quiet = |from: u32| Case {
+            minutes: (0..20).map(|n| minute(from + n % 5)).collect(),
+            is_attack: false,
+        };
+        let loud = Minute { destinations: 900, ports: 400, failed: 4000, ..minute(5000) };
+        let attack = Case { minutes: vec![loud; 3], is_attack: true };
+        let cases = [quiet(4), quiet(5), attack, quiet(4)];
+        let (figures, told) = held_out(&cases, ForestSeed(1));
+        assert_eq!((figures.true_positives, figures.false_negatives), (3, 0), "{figures}");
+        assert_eq!(figures.false_positives + figures.true_negatives, 60);
+        assert_eq!((told[2], told.len()), ((3, 3), 4));
+        // Without anything harmless there is no model, and nothing is judged.
+        let (figures, _) = held_out(&cases[2..3], ForestSeed(1));
+        assert_eq!((figures.learning, figures.auc), (3, None));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use hookprobe_traffic::{
 use super::{Hit, Work, has_app};
 use crate::{
     buffer::packet_data,
+    prefilter::Class,
     rule::{Kind, Rule, Transports},
 };
 
@@ -50,12 +51,12 @@ impl Work<'_> {
     fn collect(&mut self, view: &View<'_, '_>) {
         self.candidates.clear();
         let prefilter = &self.rules.prefilter;
-        self.candidates.extend_from_slice(&prefilter.packet_always);
-        if let Some(automaton) = &prefilter.payload {
-            automaton.find(view.packet.payload, self.candidates);
-            for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
-                automaton.find(raw.bytes, self.candidates);
-            }
+        let is_end = view.packet.origin == Origin::FlowEnd;
+        let class = if is_end { Class::Tcp } else { Class::of(&view.packet.transport) };
+        self.candidates.extend_from_slice(prefilter.packet_always(class));
+        prefilter.in_payload(class, view.is_in_stream, view.packet.payload, self.candidates);
+        for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
+            prefilter.in_stream(raw.bytes, self.candidates);
         }
         self.candidates.sort_unstable();
         self.candidates.dedup();

@@ -79,7 +79,8 @@ impl Work<'_> {
             return;
         }
         let stored: Vec<(u32, u32)> = state.rules.get(side).cloned().unwrap_or_default();
-        self.collect_tx(tx, view, progress);
+        let searched = state.searched.get_mut(side).map(|own| std::mem::replace(own, progress));
+        self.collect_tx(tx, view, progress, searched.unwrap_or(0));
         self.candidates.extend(stored.iter().map(|(rule, _)| *rule));
         self.candidates.sort_unstable();
         self.candidates.dedup();
@@ -107,7 +108,10 @@ impl Work<'_> {
         }
     }
 
-    fn collect_tx(&mut self, tx: TxRef<'_>, view: &View<'_, '_>, progress: u8) {
+    /// The candidates: what the automata find in the buffers that are there. Buffers below `searched`
+    /// were complete when they were searched last: what was found in them has been looked at, and is
+    /// kept where it waits for more.
+    fn collect_tx(&mut self, tx: TxRef<'_>, view: &View<'_, '_>, progress: u8, searched: u8) {
         self.candidates.clear();
         let rules = self.rules;
         self.candidates.extend_from_slice(&rules.prefilter.tx_always);
@@ -122,7 +126,7 @@ impl Work<'_> {
                 crate::buffer::spec(entry.buffer).map(|spec| spec.places).unwrap_or_default();
             let is_here = places.iter().any(|place| {
                 place.direction == view.direction
-                    && place.progress <= progress
+                    && (searched..=progress).contains(&place.progress)
                     && is_of(tx, place.proto)
             });
             if !is_here {

@@ -81,10 +81,7 @@ pub fn of_finding(finding: &Finding, interface: &str, record: Option<&Value>) ->
     let named = finding.evidence.iter().take(EVIDENCE_MAX);
     Alert {
         detector: finding.detector.into(),
-        severity: match finding.weight {
-            Weight::Conviction => Severity::Warn,
-            Weight::Suspicion | Weight::Anomaly => Severity::Info,
-        },
+        severity: severity(finding.weight),
         source: finding.source,
         interface: interface.to_owned(),
         summary: summary(&finding.summary),
@@ -101,6 +98,15 @@ pub fn of_finding(finding: &Finding, interface: &str, record: Option<&Value>) ->
             rule: None,
             record: record.map(digest),
         })),
+    }
+}
+
+/// How bad what a detector found is: only a conviction may be acted upon.
+#[must_use]
+pub fn severity(weight: Weight) -> Severity {
+    match weight {
+        Weight::Conviction => Severity::Warn,
+        Weight::Suspicion | Weight::Anomaly => Severity::Info,
     }
 }
 

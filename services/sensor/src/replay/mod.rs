@@ -187,7 +187,7 @@ impl<W: Write> Replay<W> {
         self.pipeline.forget();
         self.core = Core::new();
         self.summary.flows = self.pipeline.flows;
-        self.summary.alerts = self.pipeline.alerts;
+        self.summary.alerts = self.pipeline.alerts();
     }
 
     /// What was seen so far.

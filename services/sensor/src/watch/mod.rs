@@ -150,18 +150,6 @@ impl Watch {
         self.glue.facts().model()
     }
 
-    /// Rules in use.
-    #[must_use]
-    pub fn ruleset(&self) -> Option<&Arc<Ruleset>> {
-        self.rules.as_ref().map(Detector::rules)
-    }
-
-    /// The rules with their state.
-    #[must_use]
-    pub fn detector(&self) -> Option<&Detector> {
-        self.rules.as_ref()
-    }
-
     /// Named counters of the detectors and the names.
     #[must_use]
     pub fn behaviour_counters(&self) -> Vec<(&'static str, u64)> {
