@@ -307,7 +307,7 @@ impl Sensor {
             }
             None => Reply::Reload {
                 started: false,
-                reason: "HP-SN-085 packets are not inspected; see the diagnostics".into(),
+                reason: "packets are not inspected; see the diagnostics".into(),
             },
         }
     }
