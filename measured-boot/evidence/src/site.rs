@@ -13,8 +13,8 @@ pub const FILES_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Suffix of files of rules.
 const RULES: &str = ".rules";
-/// The list of names, and the operator's exceptions to it.
-const NAMED: [&str; 2] = ["hookprobe.names", "hookprobe.allow"];
+/// The list of names, the operator's exceptions to it, and the list of addresses.
+const NAMED: [&str; 3] = ["hookprobe.names", "hookprobe.allow", "hookprobe.block"];
 
 /// A file beside the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ impl File {
     }
 }
 
-/// Whether a file of this name is used by the box: rules, names, exceptions.
+/// Whether a file of this name is used by the box: rules, names, exceptions, addresses.
 #[must_use]
 pub fn is_file(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn names_that_are_used() {
-        for name in ["a.rules", "emerging-all.rules", "hookprobe.names", "hookprobe.allow"] {
+        for name in ["a.rules", "emerging-all.rules", "hookprobe.names", "hookprobe.block"] {
             assert!(is_file(name), "{name}");
         }
         let long = format!("{}.rules", "a".repeat(NAME_BYTES_MAX));

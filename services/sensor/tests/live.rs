@@ -531,6 +531,21 @@ fn whole_packets_are_inspected() {
     });
     assert_eq!(served.join().unwrap(), b"one\ntwo\n");
 
+    // A list of addresses that is a dry run, because the site only observes; then none.
+    let listed = lab.counter(Counter::DryList);
+    fs::write(lab.path("detection/hookprobe.block"), format!("{PEER}/32 # all of it\n")).unwrap();
+    ask(&socket_path, &sensor::Request::Reload);
+    running.line("INFO block list addresses=1 garbage=0 enforced=false");
+    lab.send_udp(5);
+    // The end of the connection may be among them.
+    assert!(lab.counter(Counter::DryList) - listed >= 5);
+    fs::remove_file(lab.path("detection/hookprobe.block")).unwrap();
+    ask(&socket_path, &sensor::Request::Reload);
+    until(&socket_path, "rules_reloads", 4);
+    let listed = lab.counter(Counter::DryList);
+    lab.send_udp(5);
+    assert_eq!(lab.counter(Counter::DryList), listed);
+
     // What a device says in its log.
     lab.peer(&format!(
         "for i in $(seq 20); do

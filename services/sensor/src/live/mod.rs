@@ -147,9 +147,9 @@ async fn serve(
     let to_devices = syslog::run(supplies.site().detection.syslog, queue.clone());
     tokio::pin!(to_devices);
     let (found, mut from_inspection) = mpsc::channel(inspect::FOUND_MAX);
-    let inspection = Inspection::start(supplies, found);
+    let inspection = Inspection::start(supplies.clone(), found);
     let mut sensor = Sensor::new(object, maps, (samples, host), wanted, alerts, trouble);
-    sensor.inspect(inspection, queue.clone());
+    sensor.inspect(inspection, queue.clone(), supplies);
     sensor.second();
     let state = sensor.state();
     info!("ready: {state}");

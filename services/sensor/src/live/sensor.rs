@@ -25,6 +25,7 @@ use super::{
     samples::Samples,
     socket::Call,
     status::{TopFlows, kernel_counters, named},
+    supplies::Supplies,
 };
 use crate::{
     core::{
@@ -32,7 +33,7 @@ use crate::{
         address::{is_drill_source, to_ip},
         scan::HELD_BACK,
     },
-    object::{Maps, Object, Records},
+    object::{Maps, Object, Records, lists::List},
     syslog::{
         Record, auth,
         queue::{self, Queue},
@@ -42,6 +43,8 @@ use crate::{
 
 /// Records handled in one go, so that the beat is never late: about 5 ms.
 const DRAIN_MAX: usize = 4096;
+/// How long a list that was replaced is kept.
+const OLD_LIST_NS: TimeNs = Duration::from_secs(1).as_nanos() as TimeNs;
 /// How long a loss is shown as a diagnostic. 60 s: until a person has looked.
 const LOSS_SHOWN_NS: TimeNs = Duration::from_secs(60).as_nanos() as TimeNs;
 
@@ -80,6 +83,9 @@ pub struct Sensor {
     /// Of whole packets; none when the kernel refuses them.
     inspection: Option<Inspection>,
     scanners: Scanners,
+    supplies: Option<Supplies>,
+    has_list: bool,
+    old_list_ns: Option<TimeNs>,
     messages: Queue,
     messages_seen: queue::Counts,
     messages_told_ns: Option<TimeNs>,
@@ -117,6 +123,9 @@ impl Sensor {
             is_drained: true,
             inspection: None,
             scanners: Scanners::default(),
+            supplies: None,
+            has_list: false,
+            old_list_ns: None,
             messages: Queue::default(),
             messages_seen: queue::Counts::default(),
             messages_told_ns: None,
@@ -124,9 +133,36 @@ impl Sensor {
         }
     }
 
+    /// Puts the list of addresses in force. The loop waits for it: a hundred thousand take a tenth
+    /// of a second, at the start and when somebody asks.
+    fn block_list(&mut self) {
+        let list = self.supplies.as_ref().map(Supplies::block_list);
+        let Some(list) = list else { return };
+        // Without a file the list of before has to go.
+        let list = match list {
+            Some(list) => list,
+            None if self.has_list => List::default(),
+            None => return,
+        };
+        match self.maps.swap_list(&list) {
+            Ok(()) => {
+                self.has_list = !list.is_empty();
+                self.old_list_ns = Some(boot_ns());
+            }
+            Err(error) => warn!("{}", crate::causes(&error)),
+        }
+    }
+
     /// What the inspection of packets finds will come, and what devices say in `messages`.
-    pub fn inspect(&mut self, inspection: Result<Inspection, PacketsError>, messages: Queue) {
+    pub fn inspect(
+        &mut self,
+        inspection: Result<Inspection, PacketsError>,
+        messages: Queue,
+        supplies: Supplies,
+    ) {
         self.messages = messages;
+        self.supplies = Some(supplies);
+        self.block_list();
         match inspection {
             Ok(inspection) => self.inspection = Some(inspection),
             Err(error) => {
@@ -222,6 +258,13 @@ impl Sensor {
         if let Some(inspection) = &mut self.inspection {
             inspection.watch(self.attachments.indices());
         }
+        // A program runs for microseconds: a second later none is in the old list.
+        if self.old_list_ns.is_some_and(|at| boot_ns().saturating_sub(at) >= OLD_LIST_NS) {
+            self.old_list_ns = None;
+            if let Err(error) = self.maps.release_old_list() {
+                warn!("{}", crate::causes(&error));
+            }
+        }
         if self.messages_told_ns.is_none_or(|at| boot_ns().saturating_sub(at) >= LOSS_SHOWN_NS) {
             // What was lost since is shown for a minute.
             self.messages_told_ns = Some(boot_ns());
@@ -300,6 +343,7 @@ impl Sensor {
     }
 
     fn reload(&mut self) -> Reply {
+        self.block_list();
         match &mut self.inspection {
             Some(inspection) => {
                 inspection.reload();

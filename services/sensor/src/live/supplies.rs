@@ -6,10 +6,12 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use hookprobe_abi::{BlockEntry, rules::DRY_RUN};
 use hookprobe_behaviour::model::{
     Model,
     file::{self as model_file, FileError},
@@ -22,11 +24,18 @@ use hookprobe_reputation::{
     names::{Loader, NameList},
 };
 use hookprobe_rules::{Ruleset, Sets};
-use hookprobe_wire::site::{SITE_BYTES_MAX, Site};
+use hookprobe_wire::{
+    event::Mode,
+    site::{SITE_BYTES_MAX, Site},
+};
 use thiserror::Error;
 use tracing::{info, warn};
 
 use super::clock::{boot_ns, real_ns};
+use crate::{
+    core::address::from_ip,
+    object::lists::{List, Rule},
+};
 
 /// Suffix of files of rules.
 const RULES_SUFFIX: &str = "rules";
@@ -34,6 +43,10 @@ const RULES_SUFFIX: &str = "rules";
 const NAMES_FILE: &str = "hookprobe.names";
 /// Name of the operator's exceptions to it.
 const ALLOW_FILE: &str = "hookprobe.allow";
+/// Name of the list of addresses.
+const BLOCK_FILE: &str = "hookprobe.block";
+/// Bytes of it: a hundred thousand addresses and their comments.
+const BLOCK_BYTES_MAX: u64 = 8 << 20;
 /// Name of the model, in the folder of the state.
 const MODEL_FILE: &str = "model";
 /// Most files of rules.
@@ -155,6 +168,34 @@ impl Supplies {
         Some(Arc::new(Reputation { names: Some(names), allow }))
     }
 
+    /// Addresses and networks from which nothing is taken, one a line; `None` without a list. Unless
+    /// the site says `autonomous`, what would be dropped is counted and passes.
+    #[must_use]
+    pub fn block_list(&self) -> Option<List> {
+        let path = self.detection.join(BLOCK_FILE);
+        let bytes = match read(&path, BLOCK_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!("HP-SN-086 block list: {error}; not in force, copy it again");
+                return None;
+            }
+        };
+        let is_enforced = self.site().response.mode == Mode::Autonomous;
+        let flags = if is_enforced { 0 } else { DRY_RUN };
+        let (rules, garbage) = addresses(&String::from_utf8_lossy(&bytes), flags);
+        match List::new(rules) {
+            Ok(list) => {
+                info!(addresses = list.len(), garbage, enforced = is_enforced, "block list");
+                Some(list)
+            }
+            Err(error) => {
+                warn!("HP-SN-087 block list: {error}; not in force, shorten it");
+                None
+            }
+        }
+    }
+
     /// The model of before, or a new one.
     #[must_use]
     pub fn model(&self, seed: ForestSeed) -> Model {
@@ -193,6 +234,39 @@ fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
+}
+
+/// `ADDRESS` or `NETWORK/LENGTH` of each line, and how many lines are neither. What follows `#`, `;`
+/// or a blank is a comment.
+fn addresses(text: &str, flags: u64) -> (Vec<Rule>, usize) {
+    let (mut rules, mut garbage) = (Vec::new(), 0);
+    for line in text.lines() {
+        let line = line.split(['#', ';']).next().unwrap_or_default();
+        let Some(word) = line.split_whitespace().next() else { continue };
+        match rule(word, flags) {
+            Some(rule) => rules.push(rule),
+            None => garbage += 1,
+        }
+    }
+    (rules, garbage)
+}
+
+fn rule(word: &str, flags: u64) -> Option<Rule> {
+    let (address, length) = match word.split_once('/') {
+        Some((address, length)) => (address, Some(length.parse::<u8>().ok()?)),
+        None => (word, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    // An IPv4 address is the end of a mapped one.
+    let (whole, before) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+    let length = length.unwrap_or(whole);
+    let entry = BlockEntry { flags, ..BlockEntry::default() };
+    // A length of 0 would be everybody.
+    (1..=whole).contains(&length).then(|| Rule {
+        address: from_ip(address),
+        bits: before + length,
+        entry,
+    })
 }
 
 /// What rules know of the site.
@@ -271,6 +345,16 @@ mod tests {
         assert_eq!(supplies.model(ForestSeed(9)), model);
         fs::write(folder.path().join("model"), b"HPMODEL1 but not").unwrap();
         assert_eq!(supplies.model(ForestSeed(9)), Model::new(ForestSeed(9)));
+    }
+
+    #[test]
+    fn addresses_and_networks_of_both_families() {
+        let text = "# a list\n192.0.2.7\n198.51.100.0/24 ; net\n2001:db8::/32\n\nnonsense\n0.0.0.0/0\n::1/129\n";
+        let (rules, garbage) = addresses(text, DRY_RUN);
+        let bits: Vec<u8> = rules.iter().map(|rule| rule.bits).collect();
+        assert_eq!((bits, garbage), (vec![128, 120, 32], 3));
+        assert!(rules.iter().all(|rule| rule.entry.flags == DRY_RUN));
+        assert_eq!(List::new(rules).unwrap().len(), 3);
     }
 
     #[test]
