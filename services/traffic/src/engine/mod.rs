@@ -25,7 +25,7 @@ use crate::{
     decode::{self, Inner},
     defrag::Defragmenter,
     flow::Table,
-    packet::{Frame, Ip, Packet},
+    packet::{Frame, Ip, Origin, Packet},
     stream::Memory,
 };
 
@@ -89,8 +89,8 @@ impl Engine {
         self.counters.frames += 1;
         self.counters.frame_bytes += frame.bytes.len() as u64;
         self.advance(frame.time_ns, inspector);
-        let (packet, inner) = decode::decode(&frame, self.number, &self.config.decode);
-        self.layer(packet, inner, inspector);
+        let (mut packet, inner) = decode::decode(&frame, self.number, &self.config.decode);
+        self.layer(&mut packet, inner, inspector);
     }
 
     /// Lets time pass without a frame: flows end, fragments are given up. Once a second is enough.
@@ -156,27 +156,27 @@ impl Engine {
     /// A packet and what is in it, the innermost first.
     fn layer<I: Inspector>(
         &mut self,
-        mut packet: Packet<'_>,
+        packet: &mut Packet<'_>,
         inner: Option<Inner<'_>>,
         inspector: &mut I,
     ) {
         self.counters.packets += 1;
         self.counters.packets_invalid += u64::from(packet.is_invalid);
-        packet.is_checksum_wrong = self.is_checksum_wrong(&packet);
+        packet.is_checksum_wrong = self.is_checksum_wrong(packet);
+        packet.is_outside_wrong |= self.is_header_wrong(packet);
         if let Some(inner) = inner {
             if packet.tunnel_depth >= self.config.decode.tunnel_depth_max {
                 self.counters.packets_too_deep += 1;
             } else {
                 self.counters.packets_tunnelled += 1;
                 let is_wrong = packet.is_outside_wrong || packet.is_checksum_wrong;
-                let (mut packet, inner) =
-                    decode::decode_inner(&packet, &inner, &self.config.decode);
+                let (mut packet, inner) = decode::decode_inner(packet, &inner, &self.config.decode);
                 packet.is_outside_wrong = is_wrong;
-                self.layer(packet, inner, inspector);
+                self.layer(&mut packet, inner, inspector);
             }
         }
         if packet.ip.as_ref().is_some_and(Ip::is_fragment) && !packet.is_invalid {
-            self.fragment(&mut packet, inspector);
+            self.fragment(packet, inspector);
         }
         self.inspect(packet, inspector);
     }
@@ -193,6 +193,15 @@ impl Engine {
         !is_passed
     }
 
+    /// The same of the IP header; that of a rebuilt packet is not one that was sent.
+    fn is_header_wrong(&self, packet: &Packet<'_>) -> bool {
+        self.config.stream.is_checksum_validated
+            && packet.origin != Origin::Rebuilt
+            && packet.ip.is_some_and(|ip| {
+                ip.is_checksum_right() == Some(false) && !self.offload.contains(ip.source)
+            })
+    }
+
     fn fragment<I: Inspector>(&mut self, packet: &mut Packet<'_>, inspector: &mut I) {
         let Some(ip) = packet.ip else { return };
         let policy = self.config.policy_of(ip.destination);
@@ -200,8 +209,8 @@ impl Engine {
         let Some(whole) = self.defrag.take(packet, policy, settings, &mut self.counters) else {
             return;
         };
-        let (rebuilt, inner) = decode::decode_rebuilt(packet, &whole, &self.config.decode);
+        let (mut rebuilt, inner) = decode::decode_rebuilt(packet, &whole, &self.config.decode);
         // A packet that was put together is no fragment: this does not come here again for it.
-        self.layer(rebuilt, inner, inspector);
+        self.layer(&mut rebuilt, inner, inspector);
     }
 }

@@ -50,35 +50,37 @@ impl Place {
 }
 
 impl Engine {
-    pub(super) fn inspect<I: Inspector>(&mut self, mut packet: Packet<'_>, inspector: &mut I) {
+    pub(super) fn inspect<I: Inspector>(&mut self, packet: &mut Packet<'_>, inspector: &mut I) {
         let is_vlan_used = self.config.flow.is_vlan_used;
-        let key = Key::of(&packet, is_vlan_used)
+        let key = Key::of(packet, is_vlan_used)
             .filter(|_| !packet.is_invalid && self.config.flow.flows_max > 0);
         let Some(key) = key else {
-            return inspector.packet(&mut Place::NONE.view(&packet, None));
+            return inspector.packet(&mut Place::NONE.view(packet, None));
         };
-        if let Some(error) = error_key(&packet, is_vlan_used) {
-            return self.error(&packet, &key, error.as_ref(), inspector);
+        if let Some(error) = error_key(packet, is_vlan_used) {
+            return self.error(packet, &key, error.as_ref(), inspector);
         }
         if key.is_zeeks_alone() {
-            self.connection_alone(&packet, &key, inspector);
-            return inspector.packet(&mut Place::NONE.view(&packet, None));
+            if has_connections(key.protocol) && !packet.is_outside_wrong {
+                self.connection_alone(packet, &key, inspector);
+            }
+            return inspector.packet(&mut Place::NONE.view(packet, None));
         }
-        let (slot, direction, is_new) = self.find_or_make(&packet, &key, inspector);
-        self.connection(slot, &packet, direction, inspector);
+        let (slot, direction, is_new) = self.find_or_make(packet, &key, inspector);
+        self.connection(slot, packet, direction, inspector);
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         let is_first = is_new || direction.of(&flow.sides).packets == 0;
-        flow.count(&packet, direction);
+        flow.count(packet, direction);
         let mut place = Place { direction, is_first, ..Place::NONE };
         match packet.transport {
-            Transport::Tcp(tcp) => self.tcp(slot, &mut packet, &tcp, &mut place),
-            Transport::Udp { .. } => self.udp(slot, &packet, &mut place),
+            Transport::Tcp(tcp) => self.tcp(slot, packet, &tcp, &mut place),
+            Transport::Udp { .. } => self.udp(slot, packet, &mut place),
             _ => self.other(slot, &mut place),
         }
         self.table.touch(slot);
         let Some(entry) = self.table.get_mut(slot) else { return };
-        inspector.packet(&mut place.view(&packet, Some(&mut entry.flow)));
+        inspector.packet(&mut place.view(packet, Some(&mut entry.flow)));
         self.after(slot, place.direction, inspector.reads_raw_streams());
     }
 
@@ -185,7 +187,7 @@ impl Engine {
         direction: Direction,
         inspector: &mut I,
     ) {
-        if packet.is_outside_wrong {
+        if packet.is_outside_wrong || !packet.protocol().is_some_and(has_connections) {
             return;
         }
         let Some(entry) = self.table.get_mut(slot) else { return };
@@ -285,6 +287,12 @@ impl Engine {
             half.slide(flow.is_app_done, is_raw_read, &self.config.stream, &mut self.memory);
         }
     }
+}
+
+/// Whether Zeek makes connections of a protocol: not of IGMP, ESP, IPv6's mobility header, and not of the
+/// outside of IP in IP and GRE.
+const fn has_connections(protocol: u8) -> bool {
+    !matches!(protocol, 2 | 4 | 41 | 47 | 50 | 135)
 }
 
 /// For ICMP errors: whose flow they are about, if they tell.
