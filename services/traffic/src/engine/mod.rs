@@ -188,7 +188,7 @@ impl Engine {
         if !is_wrong {
             return false;
         }
-        let is_passed = packet.ip.is_some_and(|ip| self.offload.contains(ip.source));
+        let is_passed = packet.ip.as_ref().is_some_and(|ip| self.offload.is_at_end_of(ip));
         self.counters.checksum_offloaded += u64::from(is_passed);
         !is_passed
     }
@@ -198,7 +198,7 @@ impl Engine {
         self.config.stream.is_checksum_validated
             && packet.origin != Origin::Rebuilt
             && packet.ip.is_some_and(|ip| {
-                ip.is_checksum_right() == Some(false) && !self.offload.contains(ip.source)
+                ip.is_checksum_right() == Some(false) && !self.offload.is_at_end_of(&ip)
             })
     }
 
