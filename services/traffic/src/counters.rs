@@ -47,7 +47,7 @@ counters! {
     flows_evicted,
     /// TCP segments with a wrong checksum, ignored.
     checksum_wrong,
-    /// Packets with a wrong checksum, taken because their sender leaves it to its network card.
+    /// Packets with a wrong checksum, taken because one end leaves checksums to its network card.
     checksum_offloaded,
     /// Segments that the stream engine refused: out of window, wrong state.
     stream_refused,

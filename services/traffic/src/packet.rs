@@ -435,7 +435,8 @@ pub struct Packet<'a> {
     /// The checksum of TCP, UDP, ICMP or ICMPv6 is wrong, and that counts: it is validated, and the sender
     /// does not leave it to its network card.
     pub is_checksum_wrong: bool,
-    /// It came in a datagram with a wrong checksum: Zeek does not look into such.
+    /// Its IP header has a wrong checksum that counts, or it came in a packet with a wrong one: Zeek does
+    /// not look into such.
     pub is_outside_wrong: bool,
     /// Its headers do not hold together (Suricata's `PKT_IS_INVALID`): no flow unless the transport's
     /// header could be read.

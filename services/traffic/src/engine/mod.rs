@@ -25,7 +25,7 @@ use crate::{
     decode::{self, Inner},
     defrag::Defragmenter,
     flow::Table,
-    packet::{Frame, Ip, Packet},
+    packet::{Frame, Ip, Origin, Packet},
     stream::Memory,
 };
 
@@ -90,8 +90,8 @@ impl Engine {
         self.counters.frame_bytes += frame.bytes.len() as u64;
         self.advance(frame.time_ns, inspector);
         self.memory.is_full = self.config.stream.no_memory_at == Some(self.number);
-        let (packet, inner) = decode::decode(&frame, self.number, &self.config.decode);
-        self.layer(packet, inner, None, inspector);
+        let (mut packet, inner) = decode::decode(&frame, self.number, &self.config.decode);
+        self.layer(&mut packet, inner, None, inspector);
     }
 
     /// Lets time pass without a frame: flows end, fragments are given up. Once a second is enough.
@@ -163,23 +163,24 @@ impl Engine {
     /// A packet and what is in it, the innermost first.
     fn layer<'a, I: Inspector>(
         &mut self,
-        mut packet: Packet<'a>,
+        packet: &mut Packet<'a>,
         inner: Option<Inner<'a>>,
         outer: Option<&Packet<'a>>,
         inspector: &mut I,
     ) {
         self.counters.packets += 1;
         self.counters.packets_invalid += u64::from(packet.is_invalid);
-        packet.is_checksum_wrong = self.is_checksum_wrong(&packet);
+        packet.is_checksum_wrong = self.is_checksum_wrong(packet);
+        packet.is_outside_wrong |= self.is_header_wrong(packet);
         if let Some(inner) = inner {
             if packet.tunnel_depth >= self.config.decode.tunnel_depth_max {
                 self.counters.packets_too_deep += 1;
             } else {
                 self.counters.packets_tunnelled += 1;
                 let is_wrong = packet.is_outside_wrong || packet.is_checksum_wrong;
-                let (mut own, inner) = decode::decode_inner(&packet, &inner, &self.config.decode);
+                let (mut own, inner) = decode::decode_inner(packet, &inner, &self.config.decode);
                 own.is_outside_wrong = is_wrong;
-                self.layer(own, inner, Some(outer.unwrap_or(&packet)), inspector);
+                self.layer(&mut own, inner, Some(outer.unwrap_or(&*packet)), inspector);
                 packet.is_carrier = true;
             }
         }
@@ -188,7 +189,7 @@ impl Engine {
             if self.config.defrag.no_memory_at == Some(self.number) {
                 exceptions = exception::DEFRAG_MEMORY;
             } else {
-                self.fragment(&mut packet, outer, inspector);
+                self.fragment(packet, outer, inspector);
             }
         }
         self.inspect(packet, outer, exceptions, inspector);
@@ -201,9 +202,18 @@ impl Engine {
         if !is_wrong {
             return false;
         }
-        let is_passed = packet.ip.is_some_and(|ip| self.offload.contains(ip.source));
+        let is_passed = packet.ip.as_ref().is_some_and(|ip| self.offload.is_at_end_of(ip));
         self.counters.checksum_offloaded += u64::from(is_passed);
         !is_passed
+    }
+
+    /// The same of the IP header; that of a rebuilt packet is not one that was sent.
+    fn is_header_wrong(&self, packet: &Packet<'_>) -> bool {
+        self.config.stream.is_checksum_validated
+            && packet.origin != Origin::Rebuilt
+            && packet.ip.is_some_and(|ip| {
+                ip.is_checksum_right() == Some(false) && !self.offload.is_at_end_of(&ip)
+            })
     }
 
     fn fragment<I: Inspector>(
@@ -218,8 +228,8 @@ impl Engine {
         let Some(whole) = self.defrag.take(packet, policy, settings, &mut self.counters) else {
             return;
         };
-        let (rebuilt, inner) = decode::decode_rebuilt(packet, &whole, &self.config.decode);
+        let (mut rebuilt, inner) = decode::decode_rebuilt(packet, &whole, &self.config.decode);
         // A packet that was put together is no fragment: this does not come here again for it.
-        self.layer(rebuilt, inner, Some(outer.unwrap_or(&*packet)), inspector);
+        self.layer(&mut rebuilt, inner, Some(outer.unwrap_or(&*packet)), inspector);
     }
 }

@@ -1,17 +1,17 @@
 //! Captures of machines that leave checksums to the network card: what such a machine sends was
 //! captured before the card filled them in.
 //!
-//! A sender none of whose packets in a sample has a right checksum is taken for such a machine, and
-//! its checksums are not looked at. Suricata's `checksum-checks: auto` decides for the whole capture
-//! (a tenth of the first 1000 packets wrong); here only the sender concerned goes unchecked, so that
-//! the other side can't hide behind it. The sample is taken before the first packet counts; a live
+//! A sender none of whose packets in a sample has a right checksum is taken for such a machine: the
+//! capture was made on it. Checksums of what it sends are not looked at, and neither are those of what is
+//! sent to it, as its card joins segments and leaves the sum of the first. Suricata's `checksum-checks:
+//! auto` decides for the whole capture (a tenth of the first 1000 packets wrong). The sample is taken before the first packet counts; a live
 //! sensor takes none, as the kernel says what the card has yet to do.
 
 use std::net::IpAddr;
 
 use crate::{
     config, decode,
-    packet::{Frame, Packet, Transport},
+    packet::{Frame, Ip, Packet, Transport},
 };
 
 /// Packets of a sample, as many as Suricata's.
@@ -65,9 +65,14 @@ impl Offload {
     }
 
     /// Whether checksums of `address` say nothing.
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    fn contains(&self, address: IpAddr) -> bool {
         let is_offloading = |one: &Sender| !one.is_right && one.wrong >= WRONG_MIN;
         self.senders.iter().any(|one| one.address == address && is_offloading(one))
+    }
+
+    /// Whether one end of a packet is such a machine.
+    pub(super) fn is_at_end_of(&self, ip: &Ip<'_>) -> bool {
+        !self.senders.is_empty() && (self.contains(ip.source) || self.contains(ip.destination))
     }
 
     /// How many senders these are.

@@ -59,49 +59,51 @@ impl Place {
 impl Engine {
     pub(super) fn inspect<'a, I: Inspector>(
         &mut self,
-        mut packet: Packet<'a>,
+        packet: &mut Packet<'a>,
         outer: Option<&Packet<'a>>,
         exceptions: u8,
         inspector: &mut I,
     ) {
         let is_vlan_used = self.config.flow.is_vlan_used;
-        let key = Key::of(&packet, is_vlan_used)
-            .filter(|_| has_flow(&packet) && self.config.flow.flows_max > 0);
+        let key = Key::of(packet, is_vlan_used)
+            .filter(|_| has_flow(packet) && self.config.flow.flows_max > 0);
         let Some(key) = key else {
             let place = Place { exceptions, ..Place::NONE };
-            return inspector.packet(&mut place.view(&packet, outer, None));
+            return inspector.packet(&mut place.view(packet, outer, None));
         };
-        if let Some(error) = error_key(&packet, is_vlan_used) {
-            return self.error(&packet, outer, [Some(key), error], inspector);
+        if let Some(error) = error_key(packet, is_vlan_used) {
+            return self.error(packet, outer, [Some(key), error], inspector);
         }
         if key.is_zeeks_alone() {
-            self.connection_alone(&packet, &key, inspector);
-            return inspector.packet(&mut Place::NONE.view(&packet, outer, None));
+            if has_connections(key.protocol) && !packet.is_outside_wrong {
+                self.connection_alone(packet, &key, inspector);
+            }
+            return inspector.packet(&mut Place::NONE.view(packet, outer, None));
         }
         if self.config.flow.no_memory_at == Some(self.number) {
             let place = Place { exceptions: exception::FLOW_MEMORY, ..Place::NONE };
-            return inspector.packet(&mut place.view(&packet, outer, None));
+            return inspector.packet(&mut place.view(packet, outer, None));
         }
-        let (slot, direction, is_new) = self.find_or_make(&packet, &key, inspector);
-        self.connection(slot, &packet, direction, inspector);
+        let (slot, direction, is_new) = self.find_or_make(packet, &key, inspector);
+        self.connection(slot, packet, direction, inspector);
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         let is_first = is_new || direction.of(&flow.sides).packets == 0;
-        flow.count(&packet, direction);
+        flow.count(packet, direction);
         let mut place = Place { direction, is_first, ..Place::NONE };
         match packet.transport {
             _ if flow.fate != Fate::Followed => {}
-            Transport::Tcp(tcp) => self.tcp(slot, &mut packet, &tcp, &mut place),
-            Transport::Udp { .. } => self.udp(slot, &packet, &mut place),
+            Transport::Tcp(tcp) => self.tcp(slot, packet, &tcp, &mut place),
+            Transport::Udp { .. } => self.udp(slot, packet, &mut place),
             _ => self.other(slot, &mut place),
         }
         self.table.touch(slot);
         let Some(entry) = self.table.get_mut(slot) else { return };
-        match changed(&packet, &entry.flow, place.direction, self.config.stream.is_inline) {
-            None => inspector.packet(&mut place.view(&packet, outer, Some(&mut entry.flow))),
+        match changed(packet, &entry.flow, place.direction, self.config.stream.is_inline) {
+            None => inspector.packet(&mut place.view(packet, outer, Some(&mut entry.flow))),
             Some(mut bytes) => {
-                sum_again(&packet, &mut bytes, &self.config.decode);
-                let packet = decode::decode_again(&packet, &bytes, &self.config.decode);
+                sum_again(packet, &mut bytes, &self.config.decode);
+                let packet = decode::decode_again(packet, &bytes, &self.config.decode);
                 inspector.packet(&mut place.view(&packet, outer, Some(&mut entry.flow)));
             }
         }
@@ -213,7 +215,7 @@ impl Engine {
         direction: Direction,
         inspector: &mut I,
     ) {
-        if packet.is_outside_wrong {
+        if packet.is_outside_wrong || !packet.protocol().is_some_and(has_connections) {
             return;
         }
         let Some(entry) = self.table.get_mut(slot) else { return };
@@ -378,6 +380,12 @@ fn sum_again(packet: &Packet<'_>, bytes: &mut [u8], config: &config::Decode) {
 /// A header above IP that could be read names a flow, whatever else is wrong with the packet.
 const fn has_flow(packet: &Packet<'_>) -> bool {
     !packet.is_invalid || !matches!(packet.transport, Transport::Other(_) | Transport::None)
+}
+
+/// Whether Zeek makes connections of a protocol: not of IGMP, ESP, IPv6's mobility header, and not of the
+/// outside of IP in IP and GRE.
+const fn has_connections(protocol: u8) -> bool {
+    !matches!(protocol, 2 | 4 | 41 | 47 | 50 | 135)
 }
 
 /// For ICMP errors: whose flow they are about, if they tell.

@@ -116,26 +116,43 @@ fn body_bytes(body: &Body) -> u64 {
     }
 }
 
-/// Whether Zeek takes this for no HTTP: it reads nothing more of the connection then. A request needs
-/// a method that is a token and something behind it, without a protocol three letters and a URI; an
-/// answer begins with `HTTP/`, unless the request had no protocol.
+/// Whether Zeek takes this for no HTTP: it reads nothing more of the connection then. An answer begins
+/// with `HTTP/`, unless the request had no protocol.
 pub(super) fn is_broken(tx: &Tx) -> bool {
-    let request = &tx.request;
-    if !request.line.is_empty() {
-        let line = request.line.as_slice();
-        let method = line.iter().take_while(|byte| is_token(**byte)).count();
-        let rest = line.get(method..).unwrap_or_default();
-        let behind = rest.trim_ascii_start();
-        let has_protocol = behind.starts_with(b"HTTP/")
-            || behind.windows(6).any(|window| window == b" HTTP/" || window == b"\tHTTP/");
-        let is_request = method > 0
-            && behind.len() < rest.len()
-            && (has_protocol || (method >= 3 && !behind.is_empty()));
-        if !is_request {
-            return true;
-        }
+    let is_no_answer = !tx.response.line.is_empty() && !tx.response.line.starts_with(b"HTTP/");
+    is_request_broken(tx) || is_no_answer && !is_0_9(tx)
+}
+
+/// A request needs a method that is a token and something behind it, without a protocol three letters
+/// and a URI.
+pub(super) fn is_request_broken(tx: &Tx) -> bool {
+    let line = tx.request.line.as_slice();
+    if line.is_empty() {
+        return false;
     }
-    !tx.response.line.is_empty() && !tx.response.line.starts_with(b"HTTP/") && !is_0_9(tx)
+    let method = line.iter().take_while(|byte| is_token(**byte)).count();
+    let rest = line.get(method..).unwrap_or_default();
+    let behind = rest.trim_ascii_start();
+    let has_protocol = behind.starts_with(b"HTTP/")
+        || behind.windows(6).any(|window| window == b" HTTP/" || window == b"\tHTTP/");
+    let is_request = method > 0
+        && behind.len() < rest.len()
+        && (has_protocol || (method >= 3 && !behind.is_empty()));
+    !is_request
+}
+
+/// What is odd about a transaction, by Zeek's names.
+pub(super) fn oddities(tx: &Tx) -> impl Iterator<Item = &'static str> {
+    let request = &tx.request;
+    let all = [
+        (is_request_broken(tx), "bad_HTTP_request"),
+        (request.uri_raw.starts_with(b"HTTP/"), "missing_HTTP_uri"),
+        (
+            is_0_9(tx) && !is_request_broken(tx) && request.method != b"GET",
+            "invalid_http_09_request_method",
+        ),
+    ];
+    all.into_iter().filter(|(is_odd, _)| *is_odd).map(|(_, name)| name)
 }
 
 /// Characters of a token (RFC 2616, section 2.2); Zeek lets braces end one.

@@ -289,6 +289,11 @@ impl Logs {
                     log.dns.get_or_insert_default().message(ident, proto, tx, &mut self.files);
                 }
                 TxRef::Http(tx) => {
+                    for name in http::oddities(tx).filter(|_| !log.is_http_over) {
+                        let weird = Weird { name, source: Some("HTTP") };
+                        let seen = Some(&mut **log.weird.get_or_insert_default());
+                        self.told.tell(tx.at_ns, Some(&*ident), seen, &weird, &mut self.files);
+                    }
                     log.is_http_over |= http::is_broken(tx);
                     if !log.is_http_over {
                         http::write(ident, tx, &mut self.files);

@@ -19,17 +19,20 @@ const PEER: &str = "hookprobe";
 
 /// Ours and Zeek's name where both mean the same.
 const ZEEK: &[(&str, &str)] = &[
-    ("decoder.ipv4.trunc_pkt", "truncated_IPv4"),
-    ("decoder.ipv6.trunc_pkt", "truncated_IPv6"),
-    ("decoder.tcp.pkt_too_small", "truncated_tcp_header"),
-    ("decoder.udp.pkt_too_small", "truncated_udp_header"),
+    ("decoder.ipv4.pkt_too_small", "truncated_IP"),
+    ("decoder.ipv6.pkt_too_small", "truncated_IP"),
+    ("decoder.ipv4.trunc_pkt", "truncated_IP_len"),
+    ("decoder.ipv6.trunc_pkt", "truncated_IP_len"),
+    ("decoder.ipv4.iplen_smaller_than_hlen", "invalid_IP_header_size"),
+    ("decoder.ipv4.hlen_too_small", "IPv4_min_header_size"),
+    ("decoder.ipraw.invalid_ip_version", "unknown_ip_version"),
+    ("decoder.tcp.pkt_too_small", "truncated_header"),
+    ("decoder.udp.pkt_too_small", "truncated_header"),
     ("decoder.tcp.hlen_too_small", "bad_TCP_header_len"),
-    ("decoder.ipv4.hlen_too_small", "invalid_IP_header_size"),
     ("decoder.ipv4.frag_overlap", "fragment_overlap"),
     ("decoder.ipv6.frag_overlap", "fragment_overlap"),
-    ("decoder.geneve.too_many_layers", "exceeded_tunnel_max_depth"),
+    ("decoder.too_many_layers", "max_packet_analyzer_depth_exceeded"),
     ("stream.reassembly_overlap_different_data", "rexmit_inconsistency"),
-    ("stream.pkt_invalid_ack", "above_hole_data_without_any_acks"),
 ];
 
 /// What was told, and what was not.

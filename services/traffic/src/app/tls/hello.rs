@@ -68,18 +68,13 @@ impl ClientHello {
     /// Reads the body of a handshake message; what can't be read is absent.
     #[must_use]
     pub fn parse(raw: &[u8]) -> Self {
-        let mut hello = Self { raw: raw.to_vec(), ..Self::default() };
-        let mut cursor = Cursor::new(raw);
-        hello.is_truncated = hello.fixed(&mut cursor).is_none();
-        if !hello.is_truncated {
-            let (extensions, is_whole) = extensions(raw, cursor);
-            hello.extensions = extensions;
-            hello.is_truncated = !is_whole;
-            for index in 0..hello.extensions.len() {
-                hello.is_truncated |= hello.read_extension(index).is_none();
-            }
-        }
-        hello
+        read(Self { raw: raw.to_vec(), ..Self::default() }, raw)
+    }
+}
+
+impl Hello for ClientHello {
+    fn ends(&mut self) -> (&mut Vec<Extension>, &mut bool) {
+        (&mut self.extensions, &mut self.is_truncated)
     }
 
     fn fixed(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
@@ -167,18 +162,13 @@ impl ServerHello {
     /// Reads the body of a handshake message; what can't be read is absent.
     #[must_use]
     pub fn parse(raw: &[u8]) -> Self {
-        let mut hello = Self { raw: raw.to_vec(), ..Self::default() };
-        let mut cursor = Cursor::new(raw);
-        hello.is_truncated = hello.fixed(&mut cursor).is_none();
-        if !hello.is_truncated {
-            let (extensions, is_whole) = extensions(raw, cursor);
-            hello.extensions = extensions;
-            hello.is_truncated = !is_whole;
-            for index in 0..hello.extensions.len() {
-                hello.is_truncated |= hello.read_extension(index).is_none();
-            }
-        }
-        hello
+        read(Self { raw: raw.to_vec(), ..Self::default() }, raw)
+    }
+}
+
+impl Hello for ServerHello {
+    fn ends(&mut self) -> (&mut Vec<Extension>, &mut bool) {
+        (&mut self.extensions, &mut self.is_truncated)
     }
 
     fn fixed(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
@@ -207,6 +197,35 @@ impl ServerHello {
         }
         Some(())
     }
+}
+
+/// What both hellos have in common: fixed fields, then extensions.
+trait Hello {
+    /// Extensions, and whether something could not be read.
+    fn ends(&mut self) -> (&mut Vec<Extension>, &mut bool);
+
+    /// Reads what comes before the extensions.
+    fn fixed(&mut self, cursor: &mut Cursor<'_>) -> Option<()>;
+
+    /// Understands the extension at `index`.
+    fn read_extension(&mut self, index: usize) -> Option<()>;
+}
+
+/// Fills an empty `hello` from its bytes.
+fn read<H: Hello>(mut hello: H, raw: &[u8]) -> H {
+    let mut cursor = Cursor::new(raw);
+    let mut is_whole = hello.fixed(&mut cursor).is_some();
+    if is_whole {
+        let (found, is_complete) = extensions(raw, cursor);
+        is_whole = is_complete;
+        let count = found.len();
+        *hello.ends().0 = found;
+        for index in 0..count {
+            is_whole &= hello.read_extension(index).is_some();
+        }
+    }
+    *hello.ends().1 = !is_whole;
+    hello
 }
 
 /// The extensions at `cursor` of `raw`, and whether all of them could be read.
