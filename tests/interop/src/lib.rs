@@ -4,11 +4,7 @@
 //! A tool that is not there is no failure: its test says what is missing and how to get it.
 
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests: a failure fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a failure fails the test")]
 
 pub mod fixture;
 

@@ -27,6 +27,8 @@ const HOME: &str = "/var/lib/hookprobe/adversary";
 const SELF: &str = "/usr/lib/hookprobe/hookprobe-adversary";
 /// Services answer in milliseconds; a translated guest that boots is slow.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// A sensor on a translated guest of a busy machine needs a minute to load its programs.
+const MAPPINGS_MAX: u32 = 300;
 /// Other services start after this one; they are there by then.
 const OTHERS_WAIT: Duration = Duration::from_secs(8);
 
@@ -298,15 +300,27 @@ fn ready() {
     }
 }
 
+/// The kernel's guard is there as soon as the sensor is, which starts beside this and takes a while.
+fn keep_mapping() -> ! {
+    let planted = format!("{HOME}/planted");
+    for _ in 0..MAPPINGS_MAX {
+        std::thread::sleep(Duration::from_secs(1));
+        if fs::File::open(&planted).and_then(|file| call::map_executable(&file)).is_ok() {
+            say("map-planted-again", "succeeded", "");
+        }
+    }
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
 fn main() {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let marker = Path::new(HOME).join("boot");
     ready();
     if fs::read_to_string(&marker).is_ok_and(|before| before == boot) {
         eprintln!("INFO attempts again=yes");
-        loop {
-            std::thread::sleep(Duration::from_secs(3600));
-        }
+        keep_mapping();
     }
     std::thread::sleep(OTHERS_WAIT);
     tpm();
