@@ -47,66 +47,44 @@ struct Source {
     takes_folder: Option<&'static str>,
 }
 
-/// Every suite. `--release`: thousands of captures are replayed.
+/// Every suite. The tests are one call of cargo, so that they share one build of everything.
 const SOURCES: &[Source] = &[
     Source {
         what: "suricata-verify",
-        arguments: &[
-            "run",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--package",
-            "hookprobe-sensor",
-            "--",
-            "verify",
-            "--json",
-        ],
+        arguments: &["run", "--quiet", "--package", "hookprobe-sensor", "--", "verify", "--json"],
         takes_folder: Some("suricata-verify"),
     },
     Source {
-        what: "JA3 and JA4",
-        arguments: &["test", "--release", "--locked", "--package", "hookprobe-traffic", "--tests"],
-        takes_folder: None,
-    },
-    Source {
-        what: "Zeek's baselines",
+        what: "JA3 and JA4, Zeek's baselines, RITA's beacon, captures with and without attacks",
         arguments: &[
             "test",
-            "--release",
-            "--locked",
+            "--no-fail-fast",
+            "--package",
+            "hookprobe-traffic",
+            "--package",
+            "hookprobe-behaviour",
             "--package",
             "hookprobe-sensor",
+            "--test",
+            "fingerprints",
+            "--test",
+            "logs",
+            "--test",
+            "captures",
             "--test",
             "zeek_baselines",
         ],
         takes_folder: None,
     },
-    Source {
-        what: "RITA's beacon, behaviour positives and negatives",
-        arguments: &[
-            "test",
-            "--release",
-            "--locked",
-            "--package",
-            "hookprobe-behaviour",
-            "--tests",
-        ],
-        takes_folder: None,
-    },
-    Source {
-        what: "captures with and without attacks, through the whole sensor",
-        arguments: &[
-            "test",
-            "--release",
-            "--locked",
-            "--package",
-            "hookprobe-sensor",
-            "--test",
-            "captures",
-        ],
-        takes_folder: None,
-    },
+];
+
+/// What is said of the build: thousands of captures want optimised code, and nobody ships these
+/// binaries, so the slow last step of a release build is left out. A folder of its own keeps both.
+const PROFILE: [(&str, &str); 4] = [
+    ("CARGO_PROFILE_DEV_OPT_LEVEL", "2"),
+    ("CARGO_PROFILE_TEST_OPT_LEVEL", "2"),
+    ("CARGO_PROFILE_DEV_DEBUG", "0"),
+    ("CARGO_PROFILE_TEST_DEBUG", "0"),
 ];
 
 /// Result of one group of cases.
@@ -166,7 +144,9 @@ pub fn test_data(tree: &Tree) -> Result<PathBuf> {
 /// What a suite printed, and how it failed if it did: the others still run.
 fn run(tree: &Tree, source: &Source, data: &Path) -> Result<(String, Option<String>)> {
     let mut command = Command::new("cargo");
-    command.current_dir(tree.source("")).env("HOOKPROBE_TESTDATA", data).args(source.arguments);
+    let (verb, rest) = source.arguments.split_first().unwrap_or((&"test", &[]));
+    command.current_dir(tree.source("")).env("HOOKPROBE_TESTDATA", data).envs(PROFILE);
+    command.args([verb, "--locked"]).arg("--target-dir").arg(tree.target("conformance")).args(rest);
     match source.takes_folder {
         Some(folder) => command.arg(data.join(folder)),
         None => command.args(["--", "--nocapture", "--test-threads", "1"]),

@@ -22,6 +22,9 @@ const fn need(package: &'static str, proof: &'static str, why: &'static str) -> 
     Need { package, proof, why }
 }
 
+/// Takes sections out of an object.
+pub(crate) const OBJCOPY: &str = "/usr/lib/llvm-22/bin/llvm-objcopy";
+
 const NEEDS: &[Need] = &[
     need("gcc", "cc", "links Rust programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links Rust programs"),
@@ -30,6 +33,7 @@ const NEEDS: &[Need] = &[
     need("cargo-web", "/usr/bin/cargo", "eBPF: build-std"),
     need("rust-web-src", "/usr/lib/rustlib/src/rust/library/core", "eBPF: source of core"),
     need("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config", "eBPF: bpf-linker"),
+    need("llvm-22", OBJCOPY, "eBPF: takes debug sections out of the object"),
     need("libzstd-dev", "/usr/include/zstd.h", "eBPF: bpf-linker"),
     need("zlib1g-dev", "/usr/include/zlib.h", "eBPF: bpf-linker"),
     need("libxml2-dev", "/usr/include/libxml2", "eBPF: bpf-linker"),

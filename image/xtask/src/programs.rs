@@ -125,7 +125,9 @@ pub fn ebpf(tree: &Tree) -> Result<PathBuf> {
     let object = object_path(tree);
     let folder = tree.target("ebpf");
     fs::create_dir_all(&folder).map_err(at(&folder))?;
-    fs::copy(&built, &object).map_err(at(&built))?;
+    // Debug sections are four fifths of the file, which stands in the image. BTF stays: the
+    // kernel reads it.
+    shell::show(Command::new(doctor::OBJCOPY).arg("--strip-debug").arg(&built).arg(&object))?;
     Ok(object)
 }
 

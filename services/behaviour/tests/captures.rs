@@ -28,6 +28,7 @@ fn found_by(path: &str, config: &Config) -> Option<Vec<Finding>> {
 /// The one finding of a detector.
 fn only<'a>(found: &'a [Finding], detector: &str) -> &'a Finding {
     let its: Vec<_> = found.iter().filter(|it| it.detector == detector).collect();
+    common::rate("Behaviour, detectors alone on captures with an incident", its.len() == 1);
     assert_eq!(its.len(), 1, "{detector} in {found:#?}");
     its[0]
 }
@@ -120,6 +121,7 @@ fn ordinary_captures_are_silent() {
     ];
     for name in names {
         if let Some(found) = found(&format!("ndpi/{name}")) {
+            common::rate("Behaviour, detectors alone on captures without one", found.is_empty());
             assert_eq!(found, [], "{name}");
         }
     }
@@ -129,6 +131,7 @@ fn ordinary_captures_are_silent() {
 fn hostile_captures_are_survived_in_silence() {
     for name in ["malformed_dns.pcap", "dns_fragmented.pcap"] {
         if let Some(found) = found(&format!("ndpi/{name}")) {
+            common::rate("Behaviour, detectors alone on captures without one", found.is_empty());
             assert_eq!(found, [], "{name}");
         }
     }

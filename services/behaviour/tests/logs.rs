@@ -53,6 +53,8 @@ fn ritas_beacon_has_ritas_score() {
     let closed = behaviour.beacon(source, Peer::Ip(server)).unwrap();
     let score = closed.score.unwrap();
     println!("{score:?}");
+    let is_ritas = (score.total - 0.963).abs() <= 0.01 && closed.connections == 331;
+    common::rate("RITA: score of the beacon within 0.01, connections equal", is_ritas);
     assert_eq!(closed.connections, 331);
     assert!((score.total - 0.963).abs() <= 0.001, "{score:?}");
     assert!((closed.duration_s - 35.3).abs() < 0.1, "closed ones only: {}", closed.duration_s);
@@ -94,6 +96,7 @@ fn slips_horizontal_scan_is_one_incident() {
     }
     let scans: Vec<_> =
         found.iter().filter(|finding| finding.detector == "scan.horizontal").collect();
+    common::rate("Behaviour, logs with an incident", scans.len() == 1);
     assert_eq!(scans.len(), 1, "{found:#?}");
     assert_eq!(scans[0].source, "10.0.2.112".parse::<IpAddr>().unwrap());
     assert!(scans[0].weight >= Weight::Suspicion);

@@ -49,7 +49,7 @@ pub struct Figures {
     pub flows: u64,
     /// Packets that it took.
     pub packets: u64,
-    /// Processor time for each of these packets.
+    /// Time by the clock for each of these packets.
     pub packet_ns: f64,
 }
 

@@ -17,6 +17,12 @@ fn testdata() -> Option<PathBuf> {
     named.into_iter().chain([beside]).find(|path| path.join("ja4/expected/consensus.tsv").is_file())
 }
 
+/// A line for `cargo xtask conformance`.
+fn rate(suite: &str, total: usize, wrong: usize) {
+    let passed = total - wrong;
+    println!("\nconformance {{\"suite\":\"{suite}\",\"passed\":{passed},\"total\":{total}}}");
+}
+
 /// JA4 and JA3 of each hello of a capture, by flow.
 type Prints = BTreeMap<FlowKey, Vec<(String, String)>>;
 
@@ -87,6 +93,7 @@ fn every_agreed_hello_has_the_agreed_fingerprints() {
         }
     }
     println!("{rows} agreed hellos, {} differ", wrong.len());
+    rate("JA3 and JA4 of clients", rows, wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(rows > 100, "only {rows} rows");
 }
@@ -119,6 +126,7 @@ fn every_agreed_server_has_the_agreed_ja3s() {
         }
     }
     println!("{rows} agreed servers, {} differ", wrong.len());
+    rate("JA3S of servers", rows, wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(rows >= 10, "only {rows} rows");
 }
