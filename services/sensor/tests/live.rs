@@ -561,7 +561,7 @@ fn whole_packets_are_inspected() {
     let seen = status(&socket_path);
     let count = |name: &str| seen.counters.iter().find(|one| one.name == name).unwrap().value;
     assert_eq!(count("packets_lost"), 0);
-    assert_eq!(count("found_dropped"), 0);
+    assert_eq!(count("found_lost"), 0);
     assert_eq!(count("syslog_logins_failed"), 20);
     assert_eq!(count("detect_alerts_repeated"), 49);
     running.stop();

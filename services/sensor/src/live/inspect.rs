@@ -15,7 +15,6 @@
 use std::{
     sync::{Arc, Mutex, PoisonError, mpsc as orders},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use hookprobe_behaviour::{
@@ -355,7 +354,7 @@ impl Work {
         let mut counters: Vec<(String, u64)> = vec![
             ("packets_received".into(), received),
             ("packets_lost".into(), lost),
-            ("found_dropped".into(), out.dropped),
+            ("found_lost".into(), out.dropped),
             ("rules_reloads".into(), self.reloads),
             ("eve_lost".into(), self.eyes.out.eve.output().lost()),
             ("flows_now".into(), self.engine.flows().into()),
@@ -431,6 +430,3 @@ fn random() -> u64 {
     }
     u64::from_le_bytes(bytes)
 }
-
-/// Longest time that dropping an [`Inspection`] takes: one wait and the model's file.
-pub const END_MAX: Duration = Duration::from_secs(2);

@@ -185,7 +185,12 @@ impl Sensor {
         if !self.scanners.is_news(boot_ns(), &alert.detector, alert.severity, alert.source) {
             return;
         }
-        alert.interface = self.interface_name(interface).unwrap_or_else(|| "-".into());
+        // A wait that ends is on no interface, unless there is only one.
+        let name = self.interface_name(interface).or_else(|| match self.attachments.indices()[..] {
+            [only] => self.interface_name(only),
+            _ => None,
+        });
+        alert.interface = name.unwrap_or_else(|| "-".into());
         self.queue(alert);
     }
 
