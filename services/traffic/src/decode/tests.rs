@@ -10,7 +10,7 @@ use crate::{
     testing::{Tcp, address, ethernet, ip4, ip4_packet, ip6_packet, udp},
 };
 
-const LINKS: [Link; 6] = [
+const LINKS: [Link; 8] = [
     Link::Ethernet,
     Link::Raw,
     Link::Null,
