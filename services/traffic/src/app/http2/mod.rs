@@ -388,7 +388,7 @@ mod tests {
             assert_eq!((&tx.request.method[..], &tx.request.uri[..]), (&b"GET"[..], &b"/"[..]));
             assert_eq!(tx.request.host.as_deref(), Some(&b"www.example.com"[..]));
             assert_eq!((tx.stream, tx.response.status_number), (1, 200));
-            assert_eq!(tx.response.headers.normalized(), b"X: y\r\n");
+            assert_eq!(tx.response.headers.normalized(), b":status: 200\r\nX: y\r\n");
             assert_eq!(tx.response.body.window().1, b"body", "split at {at}");
             assert_eq!(tx.response.progress, progress::COMPLETE);
             http.prune();
