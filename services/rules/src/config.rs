@@ -1,8 +1,15 @@
 //! Settings of detection, and the part of suricata.yaml that they and the traffic engine come from.
 
+mod classes;
+mod engine;
+mod exception;
+
+pub use engine::traffic;
+pub use exception::ExceptionPolicy;
+
 use std::collections::BTreeMap;
 
-use hookprobe_traffic::{app::Proto, config as traffic, engine::exception};
+use hookprobe_traffic::engine::exception as met;
 
 use crate::{
     address::{Addresses, Variables},
@@ -40,98 +47,6 @@ pub struct Source {
     pub context_key: String,
     /// The value is left out of what alerts show.
     pub is_key_removed: bool,
-}
-
-/// What is done with flows that can't be inspected as they should (Suricata's exception policies).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ExceptionPolicy {
-    /// Inspect what can be inspected.
-    #[default]
-    Ignore,
-    /// Drop all of the flow.
-    DropFlow,
-    /// Drop the packet.
-    DropPacket,
-    /// Inspect none of the flow.
-    PassFlow,
-    /// Do not inspect the packet.
-    PassPacket,
-    /// Inspect none of the flow, and track it no more than needed.
-    Bypass,
-    /// Drop the flow and tell the sender.
-    Reject,
-    /// Drop the flow and tell both ends.
-    RejectBoth,
-}
-
-impl ExceptionPolicy {
-    /// By its name; `auto` depends on the mode.
-    #[must_use]
-    pub fn from_name(name: &str, is_ips: bool) -> Option<Self> {
-        Some(match name {
-            "auto" if is_ips => Self::DropFlow,
-            "auto" | "ignore" => Self::Ignore,
-            "rejectboth" => Self::RejectBoth,
-            "drop-flow" => Self::DropFlow,
-            "drop-packet" => Self::DropPacket,
-            "pass-flow" => Self::PassFlow,
-            "pass-packet" => Self::PassPacket,
-            "bypass" => Self::Bypass,
-            "reject" => Self::Reject,
-            _ => return None,
-        })
-    }
-
-    /// As EVE writes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ignore => "ignore",
-            Self::DropFlow => "drop_flow",
-            Self::DropPacket => "drop_packet",
-            Self::PassFlow => "pass_flow",
-            Self::PassPacket => "pass_packet",
-            Self::Bypass => "bypass",
-            Self::Reject => "reject",
-            Self::RejectBoth => "reject_both",
-        }
-    }
-
-    /// The policy of `option`, else that of the master switch `exception-policy`, else what the mode
-    /// says. `has_flow`: there may be a flow to act upon.
-    #[must_use]
-    pub fn of(node: &Node, option: &str, is_ips: bool, has_flow: bool) -> Self {
-        let text = |path: &str| node.path(path).and_then(Node::text);
-        let default = if is_ips { Self::DropFlow } else { Self::Ignore };
-        let policy = match (text(option), text("exception-policy")) {
-            (Some(own), _) => Self::from_name(own, is_ips),
-            (None, Some(master)) => Self::from_name(master, is_ips)
-                .filter(|policy| is_ips || !matches!(policy, Self::DropFlow | Self::DropPacket)),
-            (None, None) => Some(default),
-        };
-        match policy.unwrap_or_default() {
-            Self::DropFlow if !has_flow => Self::DropPacket,
-            Self::PassFlow if !has_flow => Self::PassPacket,
-            Self::Bypass if !has_flow => Self::Ignore,
-            policy => policy,
-        }
-    }
-
-    /// `stream.midstream-policy`, else the master switch `exception-policy`.
-    #[must_use]
-    pub fn midstream(node: &Node, is_ips: bool) -> Self {
-        let text = |path: &str| node.path(path).and_then(Node::text);
-        let is_followed = node.path("stream.midstream").and_then(Node::switch).unwrap_or(false);
-        let own = text("stream.midstream-policy");
-        let name = own.or_else(|| text("exception-policy")).unwrap_or("auto");
-        if is_followed && name == "auto" {
-            return Self::Ignore;
-        }
-        match Self::from_name(name, is_ips).unwrap_or_default() {
-            Self::DropFlow | Self::DropPacket if !is_ips => Self::Ignore,
-            policy => policy,
-        }
-    }
 }
 
 /// Settings.
@@ -199,7 +114,7 @@ impl Default for Config {
             variables: Variables::new(),
             action_order: vec![Order::Pass, Order::Drop, Order::Reject, Order::Alert],
             alerts_max: 15,
-            classes: classes(),
+            classes: classes::classes(),
             references: BTreeMap::new(),
             datasets: Vec::new(),
             files: BTreeMap::new(),
@@ -320,14 +235,14 @@ impl Config {
         self.defrag_memory = of("defrag.memcap-policy", false);
     }
 
-    /// The policy for one bit of [`exception`], with Suricata's name of what it is for.
+    /// The policy for one bit of [`met`], with Suricata's name of what it is for.
     pub(crate) const fn exception(&self, bit: u8) -> (ExceptionPolicy, &'static str) {
         match bit {
-            exception::DEFRAG_MEMORY => (self.defrag_memory, "defrag_memcap"),
-            exception::SESSION_MEMORY => (self.session_memory, "stream_memcap"),
-            exception::REASSEMBLY_MEMORY => (self.reassembly_memory, "stream_reassembly_memcap"),
-            exception::FLOW_MEMORY => (self.flow_memory, "flow_memcap"),
-            exception::MIDSTREAM => (self.midstream, "stream_midstream"),
+            met::DEFRAG_MEMORY => (self.defrag_memory, "defrag_memcap"),
+            met::SESSION_MEMORY => (self.session_memory, "stream_memcap"),
+            met::REASSEMBLY_MEMORY => (self.reassembly_memory, "stream_reassembly_memcap"),
+            met::FLOW_MEMORY => (self.flow_memory, "flow_memcap"),
+            met::MIDSTREAM => (self.midstream, "stream_midstream"),
             _ => (self.app_error, "app_layer_error"),
         }
     }
@@ -495,194 +410,4 @@ fn fields(text: &str) -> BTreeMap<String, String> {
     }
     put(text.get(from..).unwrap_or_default());
     out
-}
-
-/// Settings of the traffic engine by suricata.yaml. `is_ips`: packets are inspected inline.
-#[must_use]
-pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
-    let mut config = traffic::Config::default();
-    let text = |path: &str| node.path(path).and_then(Node::text);
-    let switch = |path: &str| node.path(path).and_then(Node::switch);
-    let number = |path: &str| text(path).and_then(integer);
-    let small = |path: &str| number(path).and_then(|value| u32::try_from(value).ok());
-    let stream = &mut config.stream;
-    // A policy that forbids such flows leaves nothing to follow.
-    let midstream = ExceptionPolicy::midstream(node, is_ips);
-    let is_allowed = matches!(midstream, ExceptionPolicy::Ignore | ExceptionPolicy::PassFlow);
-    stream.is_midstream = switch("stream.midstream").unwrap_or(false) && is_allowed;
-    stream.is_async_oneside = switch("stream.async-oneside").unwrap_or(false);
-    stream.is_checksum_validated = switch("stream.checksum-validation").unwrap_or(true);
-    stream.is_inline = match text("stream.inline") {
-        None | Some("auto") => is_ips,
-        Some(_) => switch("stream.inline").unwrap_or(is_ips),
-    };
-    if let Some(depth) = small("stream.reassembly.depth") {
-        stream.depth_bytes = depth;
-    }
-    if let Some(bytes) = small("stream.reassembly.toserver-chunk-size") {
-        stream.raw_toserver_bytes_min = bytes;
-    }
-    if let Some(bytes) = small("stream.reassembly.toclient-chunk-size") {
-        stream.raw_toclient_bytes_min = bytes;
-    }
-    if switch("decoder.vxlan.enabled") == Some(false) {
-        config.decode.vxlan_ports.clear();
-    }
-    if switch("decoder.geneve.enabled") == Some(false) {
-        config.decode.geneve_ports.clear();
-    }
-    if switch("vlan.use-for-tracking") == Some(false) {
-        config.flow.is_vlan_used = false;
-    }
-    flow_timeouts(node, &mut config.flow);
-    let app = &mut config.app;
-    let ports = |path: &str| node.path(path).and_then(|node| node.get("dp")).map(port_list);
-    let dns = "app-layer.protocols.dns";
-    let own = ports(&format!("{dns}.detection-ports"));
-    let by_carrier = ["udp", "tcp"].map(|name| ports(&format!("{dns}.{name}.detection-ports")));
-    if let Some(ports) = own.or_else(|| by_carrier.into_iter().flatten().next()) {
-        app.dns_ports = ports;
-    }
-    let htp = "app-layer.protocols.http.libhtp.default-config";
-    let has_htp = node.path("app-layer.protocols.http").is_some();
-    if !has_htp {
-        // What Suricata does when its configuration says nothing of HTTP.
-        app.response_inspect_bytes_min = 32_768;
-        app.response_inspect_window_bytes = 4096;
-    }
-    if let Some(bytes) = number(&format!("{htp}.request-body-limit")) {
-        app.request_body_bytes_max = bytes;
-    }
-    if let Some(bytes) = number(&format!("{htp}.response-body-limit")) {
-        app.response_body_bytes_max = bytes;
-    }
-    for (slot, path) in [
-        (&mut app.request_inspect_bytes_min, "request-body-minimal-inspect-size"),
-        (&mut app.request_inspect_window_bytes, "request-body-inspect-window"),
-        (&mut app.response_inspect_bytes_min, "response-body-minimal-inspect-size"),
-        (&mut app.response_inspect_window_bytes, "response-body-inspect-window"),
-        (&mut app.http_layers_max, "response-body-decompress-layer-limit"),
-    ] {
-        if let Some(bytes) = small(&format!("{htp}.{path}")) {
-            *slot = bytes;
-        }
-    }
-    for (slot, path) in [
-        (&mut app.is_path_decoded_twice, "double-decode-path"),
-        (&mut app.is_query_decoded_twice, "double-decode-query"),
-    ] {
-        if let Some(is_on) = switch(&format!("{htp}.{path}")) {
-            *slot = is_on;
-        }
-    }
-    for (name, settings) in node.path("app-layer.protocols").map(Node::entries).unwrap_or_default()
-    {
-        if settings.get("enabled").and_then(Node::switch) == Some(false)
-            && let Some(proto) = Proto::from_name(name)
-        {
-            app.disabled.push(proto);
-        }
-    }
-    for (name, networks) in node.get("host-os-policy").map(Node::entries).unwrap_or_default() {
-        let Some(policy) = traffic::Policy::from_name(name) else { continue };
-        for network in networks.items().iter().filter_map(Node::text) {
-            if let Some(network) = self::network(network) {
-                config.host_os.push((network, policy));
-            }
-        }
-    }
-    config
-}
-
-/// `53, 5353` or a list of such.
-fn port_list(node: &Node) -> Vec<u16> {
-    let one = |text: &str| -> Vec<u16> {
-        let text = text.trim_matches(|letter| matches!(letter, '[' | ']'));
-        text.split(',').filter_map(|port| port.trim().parse().ok()).collect()
-    };
-    match node.text() {
-        Some(text) => one(text),
-        None => node.items().iter().filter_map(Node::text).flat_map(one).collect(),
-    }
-}
-
-/// `flow-timeouts`; where nothing is said, what is built into Suricata.
-fn flow_timeouts(node: &Node, flow: &mut traffic::Flow) {
-    let seconds = |path: String| node.path(&path).and_then(Node::text).and_then(integer);
-    for (name, timeouts, defaults) in [
-        ("tcp", &mut flow.tcp, [30, 300, 10]),
-        ("udp", &mut flow.udp, [30, 300, 0]),
-        ("icmp", &mut flow.icmp, [30, 300, 0]),
-        ("default", &mut flow.other, [30, 300, 0]),
-    ] {
-        let slots = [&mut timeouts.new_ns, &mut timeouts.established_ns, &mut timeouts.closed_ns];
-        for ((slot, state), default) in
-            slots.into_iter().zip(["new", "established", "closed"]).zip(defaults)
-        {
-            let own = seconds(format!("flow-timeouts.{name}.{state}")).unwrap_or(default);
-            *slot = own.saturating_mul(1_000_000_000);
-        }
-    }
-}
-
-fn network(text: &str) -> Option<traffic::Network> {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits.parse().ok()?)),
-        None => (text, None),
-    };
-    let address: std::net::IpAddr = address.trim().parse().ok()?;
-    let prefix_bits = bits.unwrap_or(if address.is_ipv4() { 32 } else { 128 });
-    Some(traffic::Network { address, prefix_bits })
-}
-
-/// The classes that Suricata ships.
-fn classes() -> BTreeMap<String, (String, u8)> {
-    [
-        ("not-suspicious", "Not Suspicious Traffic", 3),
-        ("unknown", "Unknown Traffic", 3),
-        ("bad-unknown", "Potentially Bad Traffic", 2),
-        ("attempted-recon", "Attempted Information Leak", 2),
-        ("successful-recon-limited", "Information Leak", 2),
-        ("successful-recon-largescale", "Large Scale Information Leak", 2),
-        ("attempted-dos", "Attempted Denial of Service", 2),
-        ("successful-dos", "Denial of Service", 2),
-        ("attempted-user", "Attempted User Privilege Gain", 1),
-        ("unsuccessful-user", "Unsuccessful User Privilege Gain", 1),
-        ("successful-user", "Successful User Privilege Gain", 1),
-        ("attempted-admin", "Attempted Administrator Privilege Gain", 1),
-        ("successful-admin", "Successful Administrator Privilege Gain", 1),
-        ("rpc-portmap-decode", "Decode of an RPC Query", 2),
-        ("shellcode-detect", "Executable code was detected", 1),
-        ("string-detect", "A suspicious string was detected", 3),
-        ("suspicious-filename-detect", "A suspicious filename was detected", 2),
-        ("suspicious-login", "An attempted login using a suspicious username was detected", 2),
-        ("system-call-detect", "A system call was detected", 2),
-        ("tcp-connection", "A TCP connection was detected", 4),
-        ("trojan-activity", "A Network Trojan was detected", 1),
-        ("unusual-client-port-connection", "A client was using an unusual port", 2),
-        ("network-scan", "Detection of a Network Scan", 3),
-        ("denial-of-service", "Detection of a Denial of Service Attack", 2),
-        ("non-standard-protocol", "Detection of a non-standard protocol or event", 2),
-        ("protocol-command-decode", "Generic Protocol Command Decode", 3),
-        ("web-application-activity", "access to a potentially vulnerable web application", 2),
-        ("web-application-attack", "Web Application Attack", 1),
-        ("misc-activity", "Misc activity", 3),
-        ("misc-attack", "Misc Attack", 2),
-        ("icmp-event", "Generic ICMP event", 3),
-        ("inappropriate-content", "Inappropriate Content was Detected", 1),
-        ("policy-violation", "Potential Corporate Privacy Violation", 1),
-        ("default-login-attempt", "Attempt to login by a default username and password", 2),
-        ("targeted-activity", "Targeted Malicious Activity was Detected", 1),
-        ("exploit-kit", "Exploit Kit Activity Detected", 1),
-        ("external-ip-check", "Device Retrieving External IP Address Detected", 2),
-        ("domain-c2", "Domain Observed Used for C2 Detected", 1),
-        ("pup-activity", "Possibly Unwanted Program Detected", 2),
-        ("credential-theft", "Successful Credential Theft Detected", 1),
-        ("social-engineering", "Possible Social Engineering Attempted", 2),
-        ("coin-mining", "Crypto Currency Mining Activity Detected", 2),
-        ("command-and-control", "Malware Command and Control Activity Detected", 1),
-    ]
-    .into_iter()
-    .map(|(name, text, priority)| (name.to_owned(), (text.to_owned(), priority)))
-    .collect()
 }

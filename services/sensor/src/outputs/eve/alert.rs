@@ -89,6 +89,7 @@ pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> 
     let tuple = base::Tuple::of_packet(packet)
         .or_else(|| flow.map(|flow| base::Tuple::of_flow(flow, place.direction)));
     let mut out = base::header("alert", packet, flow, tuple);
+    base::put_ether(&mut out, packet, tuple.as_ref());
     out.insert("alert".into(), rule(signature, tuple.as_ref()));
     if let Some(outer) = place.outer {
         out.insert("tunnel".into(), tunnel(packet, outer));
@@ -161,6 +162,7 @@ fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>) -> Value {
 pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature<'_>>) -> Value {
     let tuple = base::Tuple::of_packet(place.packet);
     let mut out = base::header("drop", place.packet, place.flow, tuple);
+    base::put_ether(&mut out, place.packet, tuple.as_ref());
     if place.flow.is_some() {
         out.insert("direction".into(), json!(direction(place.direction)));
     }

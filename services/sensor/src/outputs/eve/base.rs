@@ -150,17 +150,21 @@ pub fn header(
         out.insert("icmp_code".into(), json!(icmp.code));
     }
     out.insert("pkt_src".into(), json!(packet_source(packet)));
-    if let Some(ether) = packet.ether {
-        out.insert("ether".into(), ethernet(&ether, is_turned(&tuple, packet)));
-    }
     if let Some(flow) = flow {
         out.insert("community_id".into(), json!(community(flow)));
     }
     out
 }
 
+/// The `ether` object of an event about `tuple`.
+pub fn put_ether(out: &mut Map<String, Value>, packet: &Packet<'_>, tuple: Option<&Tuple>) {
+    if let Some(ether) = packet.ether {
+        out.insert("ether".into(), ethernet(&ether, is_turned(tuple, packet)));
+    }
+}
+
 /// The event is about the other direction than the one in which the packet went.
-fn is_turned(tuple: &Option<Tuple>, packet: &Packet<'_>) -> bool {
+fn is_turned(tuple: Option<&Tuple>, packet: &Packet<'_>) -> bool {
     let of_packet = packet.ip.map(|ip| (ip.source, ip.destination));
     let of_event = tuple.map(|tuple| (tuple.destination, tuple.source));
     of_packet.is_some() && of_packet == of_event

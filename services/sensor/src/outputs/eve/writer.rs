@@ -233,6 +233,21 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Beginning of an event.
+    fn header(
+        &self,
+        kind: &str,
+        packet: &Packet<'_>,
+        flow: Option<&Flow>,
+        tuple: Option<base::Tuple>,
+    ) -> Map<String, Value> {
+        let mut out = base::header(kind, packet, flow, tuple);
+        if self.details.has_ethernet {
+            base::put_ether(&mut out, packet, tuple.as_ref());
+        }
+        out
+    }
+
     fn slot(&mut self, flow: &Flow) -> Option<&mut FlowEve> {
         let slot = usize::try_from(flow.slot).ok()?;
         if self.flows.len() <= slot {
@@ -284,7 +299,7 @@ impl<W: Write> Writer<W> {
         if let (TxRef::Dns(dns), 2, "dns") = (tx, self.details.dns_version, *name) {
             for object in super::dns::dns_2(dns) {
                 let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
-                let mut out = base::header("dns", packet, Some(flow), Some(tuple));
+                let mut out = self.header("dns", packet, Some(flow), Some(tuple));
                 out.insert("dns".into(), object);
                 self.line(&Value::Object(out));
             }
@@ -298,7 +313,7 @@ impl<W: Write> Writer<W> {
             TxRef::Http(_) | TxRef::Tls(_) | TxRef::Ssh(_) | TxRef::Smtp(_) => Direction::ToServer,
         };
         let tuple = base::Tuple::of_flow(flow, direction);
-        let mut out = base::header(name, packet, Some(flow), Some(tuple));
+        let mut out = self.header(name, packet, Some(flow), Some(tuple));
         if matches!(tx, TxRef::Http(_) | TxRef::Smtp(_)) {
             out.insert("tx_id".into(), json!(tx.id()));
         }
@@ -322,7 +337,7 @@ impl<W: Write> Writer<W> {
             }
             state.files.push(key);
             let tuple = base::Tuple::of_flow(flow, direction);
-            let mut out = base::header("fileinfo", packet, Some(flow), Some(tuple));
+            let mut out = self.header("fileinfo", packet, Some(flow), Some(tuple));
             for (name, object) in app::objects(tx, flow.app.proto()) {
                 out.insert(name.into(), object);
             }
@@ -366,7 +381,7 @@ impl<W: Write> Writer<W> {
             state.anomalies.push(key);
             let tuple = base::Tuple::of_packet(packet);
             let tuple = tuple.or_else(|| Some(base::Tuple::of_flow(flow, Direction::ToServer)));
-            let mut out = base::header("anomaly", packet, Some(flow), tuple);
+            let mut out = self.header("anomaly", packet, Some(flow), tuple);
             out.insert("tx_id".into(), json!(tx.id()));
             let name = flow.app.proto().map_or("unknown", |proto| proto.name());
             out.insert(
@@ -386,7 +401,7 @@ impl<W: Write> Writer<W> {
         let name = event.name();
         let kind = if name.starts_with("stream.") { "stream" } else { "decode" };
         let tuple = base::Tuple::of_packet(packet);
-        let mut out = base::header("anomaly", packet, flow, tuple);
+        let mut out = self.header("anomaly", packet, flow, tuple);
         out.insert("anomaly".into(), json!({ "type": kind, "event": name }));
         self.line(&Value::Object(out));
     }
