@@ -501,9 +501,13 @@ fn envelope() -> Result<ReferenceManifest, String> {
 }
 
 fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
-    let (bytes, (files, problems)) = state::read_site(detection::copy).unwrap_or_else(|error| {
+    let (bytes, (files, problems)) = match state::read_site(detection::copy) {
+        Ok(read) => read,
+        Err(error) => (Err(error), Default::default()),
+    };
+    let bytes = bytes.unwrap_or_else(|error| {
         boot.report_text(&error.to_string(), Severity::Info);
-        Default::default()
+        Vec::new()
     });
     for problem in &problems {
         boot.report_text(problem, Severity::Warn);

@@ -13,13 +13,20 @@ use std::{
 use hookprobe_evidence::site::{self, File};
 use hookprobe_wire::DETECTION_DIR;
 
-use crate::state;
+use rustix::mount::MountFlags;
+
+use crate::{mount, state};
 
 /// Bytes of one file. 40 MiB: four million names, or all rules that anybody publishes.
 const FILE_BYTES_MAX: usize = 40 << 20;
 /// Bytes of all of them. They lie in memory: a box with 512 MB must still run.
 const BYTES_MAX: usize = 72 << 20;
-/// Entries of the partition's root that are looked at.
+/// Room of the file system in memory that they lie in: that much, and pages that are not full. One of
+/// its own, so that a long list takes no room of what else lies in /run.
+const ROOM: &str = "mode=0755,size=76m";
+/// Nothing in it is executed.
+const DATA: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+/// Files that are looked at, so that a crafted folder has an end.
 const ENTRIES_MAX: usize = 1024;
 
 /// Copies what is there; what was copied, and what was not and why.
@@ -27,14 +34,19 @@ const ENTRIES_MAX: usize = 1024;
 pub fn copy(root: &Path) -> (Vec<File>, Vec<String>) {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     let folder = Path::new(DETECTION_DIR);
-    let prepared = fs::create_dir_all(folder)
-        .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)));
+    let names = names(root, &mut problems);
+    if names.is_empty() {
+        return (files, problems);
+    }
+    let prepared = fs::create_dir_all(folder).map_err(|error| error.to_string()).and_then(|()| {
+        mount::from("tmpfs", "tmpfs", DETECTION_DIR, DATA, ROOM).map_err(|error| error.to_string())
+    });
     if let Err(error) = prepared {
         problems.push(format!("HP-CF-015 {DETECTION_DIR}: {error}; restart the box"));
         return (files, problems);
     }
     let mut left = BYTES_MAX;
-    for (name, path) in names(root, &mut problems) {
+    for (name, path) in names {
         let bytes = match state::read_bounded(&path, FILE_BYTES_MAX.min(left)) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -70,14 +82,15 @@ fn names(root: &Path, problems: &mut Vec<String>) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
     let mut names: Vec<(String, PathBuf)> = entries
         .flatten()
-        .take(ENTRIES_MAX)
         .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
         .filter(|(name, _)| site::is_file(name))
+        .take(ENTRIES_MAX)
         .collect();
-    names.sort();
+    // Lists first: files of rules can be put together, they can't.
+    names.sort_by_key(|(name, _)| (site::is_rules(name), name.clone()));
     if names.len() > site::FILES_MAX {
         problems.push(format!(
-            "HP-CF-018 {} files of rules, the first {} are used; put them together",
+            "HP-CF-018 {} files of rules and lists or more, the first {} are used; put rules together",
             names.len(),
             site::FILES_MAX
         ));
@@ -99,11 +112,12 @@ mod tests {
         let mut problems = Vec::new();
         let found: Vec<String> =
             names(root.path(), &mut problems).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(found, ["a.rules", "b.rules", "hookprobe.names"]);
+        assert_eq!(found, ["hookprobe.names", "a.rules", "b.rules"]);
         for number in 0..80 {
             fs::write(root.path().join(format!("{number}.rules")), "").unwrap();
         }
-        assert_eq!(names(root.path(), &mut problems).len(), site::FILES_MAX);
+        let found = names(root.path(), &mut problems);
+        assert_eq!((found.len(), found[0].0.as_str()), (site::FILES_MAX, "hookprobe.names"));
         assert_eq!(problems.len(), 1);
     }
 }

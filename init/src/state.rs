@@ -71,16 +71,20 @@ pub enum SiteReadError {
 
 /// Bytes of the site configuration; empty when there is no such file. One byte more than allowed
 /// is read at most, so that the parser sees that it is too long. `beside` is called with the
-/// partition's root while it is mounted.
+/// partition's root while it is mounted; what it gives is there even if the configuration can't be
+/// read, because what is used has to be measured.
 ///
 /// # Errors
-/// [`SiteReadError`].
-pub fn read_site<T>(beside: impl FnOnce(&Path) -> T) -> Result<(Vec<u8>, T), SiteReadError> {
-    on_boot_partition(|root| {
-        let bytes = read_bounded(&root.join(SITE_NAME), SITE_BYTES_MAX);
-        (bytes, beside(root))
-    })
-    .and_then(|(bytes, value)| Ok((bytes.map_err(SiteReadError::Read)?, value)))
+/// [`SiteReadError`], the inner one for the configuration alone.
+pub fn read_site<T>(
+    beside: impl FnOnce(&Path) -> T,
+) -> Result<(Result<Vec<u8>, SiteReadError>, T), SiteReadError> {
+    on_boot_partition(|root| site_in(root, beside))
+}
+
+fn site_in<T>(root: &Path, beside: impl FnOnce(&Path) -> T) -> (Result<Vec<u8>, SiteReadError>, T) {
+    let bytes = read_bounded(&root.join(SITE_NAME), SITE_BYTES_MAX);
+    (bytes.map_err(SiteReadError::Read), beside(root))
 }
 
 /// Bytes of a file of the boot partition, at most one more than `most`; empty when it is not there.
@@ -234,6 +238,15 @@ mod tests {
             partitions(class.path(), STATE_LABEL),
             [Path::new("/dev/sdb1"), Path::new("/dev/vda2")]
         );
+    }
+
+    #[test]
+    fn files_beside_a_configuration_that_can_not_be_read_are_known() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(SITE_NAME)).unwrap();
+        let (bytes, beside) = site_in(root.path(), |root| root.to_path_buf());
+        assert!(matches!(bytes, Err(SiteReadError::Read(_))), "{bytes:?}");
+        assert_eq!(beside, root.path());
     }
 
     #[test]

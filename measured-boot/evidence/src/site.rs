@@ -33,14 +33,18 @@ impl File {
     }
 }
 
+/// Whether it is a file of rules, by its name.
+#[must_use]
+pub fn is_rules(name: &str) -> bool {
+    name.len() > RULES.len() && name.ends_with(RULES) && !name.starts_with('.')
+}
+
 /// Whether a file of this name is used by the box: rules, names, exceptions, addresses.
 #[must_use]
 pub fn is_file(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_rules = name.len() > RULES.len() && name.ends_with(RULES) && !name.starts_with('.');
-    name.len() <= NAME_BYTES_MAX
-        && name.bytes().all(is_plain)
-        && (is_rules || NAMED.contains(&name))
+    let is_known = is_rules(name) || NAMED.contains(&name);
+    name.len() <= NAME_BYTES_MAX && name.bytes().all(is_plain) && is_known
 }
 
 /// The bytes that are measured; `files` in any order.

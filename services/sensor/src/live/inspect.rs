@@ -13,7 +13,11 @@
 //! jumps when somebody sets the clock. What is told carries the clock of now.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc as orders},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc as orders,
+    },
     thread::{self, JoinHandle},
 };
 
@@ -96,6 +100,9 @@ pub struct Inspection {
     counters: Arc<Mutex<Vec<(String, u64)>>>,
     watched: Vec<u32>,
     orders_lost: u64,
+    /// Rules and lists are being read.
+    reads: Arc<AtomicBool>,
+    ends: Arc<AtomicBool>,
 }
 
 impl Inspection {
@@ -107,7 +114,9 @@ impl Inspection {
         let ring = Ring::open()?;
         let (sender, receiver) = orders::sync_channel(ORDERS_MAX);
         let counters = Arc::new(Mutex::new(Vec::new()));
-        let work = Work::new(ring, receiver, &supplies, found, Arc::clone(&counters));
+        let ends = Arc::new(AtomicBool::new(false));
+        let work =
+            Work::new(ring, receiver, &supplies, found, Arc::clone(&counters), Arc::clone(&ends));
         let thread = thread::Builder::new().name("inspect".into()).spawn(move || work.run());
         let mut own = Self {
             orders: Some(sender),
@@ -116,14 +125,23 @@ impl Inspection {
             counters,
             watched: Vec::new(),
             orders_lost: 0,
+            reads: Arc::new(AtomicBool::new(false)),
+            ends,
         };
         own.reload();
         Ok(own)
     }
 
-    /// Reads rules and names again and puts them in force; packets and flows go on meanwhile.
-    pub fn reload(&mut self) {
-        let (Some(sender), supplies) = (self.orders.clone(), self.supplies.clone()) else { return };
+    /// Reads rules and names again and puts them in force; packets and flows go on meanwhile. `false`
+    /// while they are being read already: two sets in the making are more memory than there is.
+    pub fn reload(&mut self) -> bool {
+        let (Some(sender), supplies) = (self.orders.clone(), self.supplies.clone()) else {
+            return false;
+        };
+        if self.reads.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let reads = Arc::clone(&self.reads);
         let started = thread::Builder::new().name("supplies".into()).spawn(move || {
             if let Some((rules, sets)) = supplies.rules() {
                 // Ends with the thread that would take it.
@@ -132,10 +150,13 @@ impl Inspection {
             if let Some(names) = supplies.names() {
                 let _ = sender.send(Order::Names(names));
             }
+            reads.store(false, Ordering::Relaxed);
         });
-        if let Err(error) = started {
+        if let Err(error) = &started {
+            self.reads.store(false, Ordering::Relaxed);
             warn!("HP-SN-078 rules: {error}; not read, restart the sensor");
         }
+        started.is_ok()
     }
 
     /// Inspects packets of these interfaces.
@@ -158,6 +179,13 @@ impl Inspection {
         counters
     }
 
+    /// Sum of the counters whose name ends so.
+    #[must_use]
+    pub fn sum_of(&self, end: &str) -> u64 {
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, value)| value).sum()
+    }
+
     /// Whether the thread still runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -173,7 +201,8 @@ impl Inspection {
 
 impl Drop for Inspection {
     fn drop(&mut self) {
-        // The thread ends when nobody can order any more, and keeps the model.
+        // The thread keeps the model and ends, whoever else may still order.
+        self.ends.store(true, Ordering::Relaxed);
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -193,28 +222,39 @@ struct Out {
 }
 
 impl Out {
-    fn send(&mut self, mut alert: Alert) {
+    /// Whether there was room for it.
+    fn send(&mut self, mut alert: Alert) -> bool {
         let real = |time_ns: TimeNs| to_real_ns(time_ns.saturating_sub(self.epoch_ns));
         (alert.first_ns, alert.decided_ns) = (real(alert.first_ns), real(alert.decided_ns));
-        if self.found.try_send(Found { alert, interface: self.interface }).is_err() {
-            self.dropped += 1;
-        }
+        let is_sent = self.found.try_send(Found { alert, interface: self.interface }).is_ok();
+        self.dropped += u64::from(!is_sent);
+        is_sent
     }
 }
 
 impl Told for Out {
     fn rule(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>) {
+        let Some(source) = events::source(place) else { return };
+        let (gid, sid) = (signature.gid, signature.sid);
+        let (now_ns, severity) = (place.packet.time_ns, events::rule_severity(signature.priority));
+        // Before anything is written: a rule that matches each packet must not cost a line each.
+        if !self.repeats.is_news(now_ns, (gid, sid), severity, source) {
+            return;
+        }
         let record = self.eve.alert(signature, place);
         let Some(alert) = events::of_rule(signature, place, "", record.as_ref()) else { return };
-        let now_ns = place.packet.time_ns;
-        if self.repeats.is_news(now_ns, signature.gid, signature.sid, alert.source) {
-            self.send(alert);
+        if !self.send(alert) {
+            self.repeats.forget(gid, sid, source);
         }
     }
 
     fn finding(&mut self, finding: &Finding) {
         let record = self.eve.finding(finding);
         self.send(events::of_finding(finding, "", record.as_ref()));
+    }
+
+    fn wait_ends(&mut self) {
+        self.interface = 0;
     }
 }
 
@@ -252,7 +292,10 @@ struct Work {
     counters: Arc<Mutex<Vec<(String, u64)>>>,
     published_ns: TimeNs,
     kept_ns: TimeNs,
+    /// Of the last frame, since the start of the kernel.
+    last_ns: TimeNs,
     reloads: u64,
+    ends: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -262,6 +305,7 @@ impl Work {
         supplies: &Supplies,
         found: mpsc::Sender<Found>,
         counters: Arc<Mutex<Vec<(String, u64)>>>,
+        ends: Arc<AtomicBool>,
     ) -> Self {
         let now_ns = boot_ns();
         let alerts = Types::only(&["alert".to_owned()]).unwrap_or_default();
@@ -284,13 +328,15 @@ impl Work {
             counters,
             published_ns: 0,
             kept_ns: now_ns,
+            last_ns: 0,
             reloads: 0,
+            ends,
         }
     }
 
     fn run(mut self) {
         info!("inspecting packets");
-        while self.obey() {
+        while self.obey() && !self.ends.load(Ordering::Relaxed) {
             self.wait();
             for _ in 0..BLOCKS_MAX {
                 if !self.block() {
@@ -316,9 +362,12 @@ impl Work {
         let (now_ns, epoch_ns) = (boot_ns(), self.eyes.out.epoch_ns);
         // Between the two clocks now: the kernel stamps frames with the one that can be set.
         let behind_ns = real_ns().saturating_sub(now_ns);
-        let (engine, eyes) = (&mut self.engine, &mut self.eyes);
+        let (engine, eyes, last_ns) = (&mut self.engine, &mut self.eyes, &mut self.last_ns);
+        *last_ns = (*last_ns).min(now_ns);
         self.ring.block(|seen: Seen<'_>| {
-            let since_boot_ns = seen.real_ns.saturating_sub(behind_ns).min(now_ns);
+            // A clock that was set since the frame came must not send it back in time.
+            let since_boot_ns = seen.real_ns.saturating_sub(behind_ns).clamp(*last_ns, now_ns);
+            *last_ns = since_boot_ns;
             eyes.out.interface = seen.interface;
             engine.validate_checksums(!seen.has_no_checksum);
             let frame = Frame {

@@ -41,8 +41,11 @@ impl Rotating {
             self.file = None;
             let mut older = self.path.clone().into_os_string();
             older.push(".1");
-            fs::rename(&self.path, older)?;
-            self.bytes = 0;
+            match fs::rename(&self.path, older) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // Somebody took the file away: it begins anew.
+                _ => self.bytes = 0,
+            }
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -52,7 +55,11 @@ impl Rotating {
                 self.file.insert(file)
             }
         };
-        file.write_all(&self.line)?;
+        if let Err(error) = file.write_all(&self.line) {
+            // No half of a line stays; if that fails too, the next one is tried all the same.
+            let _ = file.set_len(self.bytes);
+            return Err(error);
+        }
         self.bytes = self.bytes.saturating_add(self.line.len() as u64);
         Ok(())
     }

@@ -43,6 +43,8 @@ use crate::{
 
 /// Records handled in one go, so that the beat is never late: about 5 ms.
 const DRAIN_MAX: usize = 4096;
+/// Places of the ledger's queue that only convictions of a scan may take: they block.
+const RESERVED: usize = QUEUE_MAX / 4;
 /// How long a list that was replaced is kept.
 const OLD_LIST_NS: TimeNs = Duration::from_secs(1).as_nanos() as TimeNs;
 /// How long a loss is shown as a diagnostic. 60 s: until a person has looked.
@@ -136,13 +138,16 @@ impl Sensor {
     /// Puts the list of addresses in force. The loop waits for it: a hundred thousand take a tenth
     /// of a second, at the start and when somebody asks.
     fn block_list(&mut self) {
-        let list = self.supplies.as_ref().map(Supplies::block_list);
-        let Some(list) = list else { return };
-        // Without a file the list of before has to go.
-        let list = match list {
-            Some(list) => list,
-            None if self.has_list => List::default(),
-            None => return,
+        let Some(supplies) = &self.supplies else { return };
+        let list = match supplies.block_list() {
+            Ok(Some(list)) => list,
+            // Without a file the list of before has to go.
+            Ok(None) if self.has_list => List::default(),
+            Ok(None) => return,
+            Err(error) => {
+                warn!("{error}");
+                return;
+            }
         };
         match self.maps.swap_list(&list) {
             Ok(()) => {
@@ -182,16 +187,14 @@ impl Sensor {
     /// The inspection of packets is convinced of something.
     pub fn found(&mut self, found: Found) {
         let Found { mut alert, interface } = found;
-        if !self.scanners.is_news(boot_ns(), &alert.detector, alert.severity, alert.source) {
-            return;
-        }
         // A wait that ends is on no interface, unless there is only one.
-        let name = self.interface_name(interface).or_else(|| match self.attachments.indices()[..] {
-            [only] => self.interface_name(only),
-            _ => None,
-        });
+        let name =
+            self.interface_name(interface).or_else(|| match self.attachments.indices()[..] {
+                [only] => self.interface_name(only),
+                _ => None,
+            });
         alert.interface = name.unwrap_or_else(|| "-".into());
-        self.queue(alert);
+        self.tell(alert);
     }
 
     /// A device said something.
@@ -281,7 +284,8 @@ impl Sensor {
         if let Some(total) = self.drops.counted(boot_ns(), dropped) {
             info!(total, "drops");
         }
-        let lost = abi::Counter::LOSSES.iter().map(|counter| count(*counter)).sum();
+        let lost: u64 = abi::Counter::LOSSES.iter().map(|counter| count(*counter)).sum();
+        let lost = lost + self.inspection.as_ref().map_or(0, |own| own.sum_of("_lost"));
         if lost > self.lost_total {
             if self.lost_ns.is_none() {
                 warn!("HP-SN-030 sensor: {lost} records, samples or flows lost, a table was full");
@@ -351,8 +355,9 @@ impl Sensor {
         self.block_list();
         match &mut self.inspection {
             Some(inspection) => {
-                inspection.reload();
-                Reply::Reload { started: true, reason: "being read; see the log".into() }
+                let started = inspection.reload();
+                let reason = if started { "being read" } else { "being read already" };
+                Reply::Reload { started, reason: format!("{reason}; see the log") }
             }
             None => Reply::Reload {
                 started: false,
@@ -363,12 +368,22 @@ impl Sensor {
 
     fn send(&mut self, finding: &Finding) {
         let alert = self.to_alert(finding);
-        if self.scanners.is_news(boot_ns(), &alert.detector, alert.severity, alert.source) {
-            self.queue(alert);
+        self.tell(alert);
+    }
+
+    /// Tells the ledger, unless another detector told of the same scan just now.
+    fn tell(&mut self, alert: Alert) {
+        let source = alert.source;
+        // A drill proves the path whatever else is going on.
+        let is_news = alert.drill
+            || self.scanners.is_news(boot_ns(), &alert.detector, alert.severity, source);
+        if is_news && !self.queue(alert) {
+            self.scanners.forget(source);
         }
     }
 
-    fn queue(&mut self, alert: Alert) {
+    /// Whether there was room for it. The last places are for what is acted upon.
+    fn queue(&mut self, alert: Alert) -> bool {
         info!(
             source = %alert.source,
             detector = %alert.detector,
@@ -377,10 +392,18 @@ impl Sensor {
             "decided: {}",
             alert.summary
         );
-        if self.alerts.try_send(alert).is_err() {
+        let may_block = alert.severity >= Severity::Warn && alert.detector.starts_with("scan.");
+        let has_room = may_block || self.alerts.capacity() > RESERVED;
+        let is_sent = has_room && self.alerts.try_send(alert).is_ok();
+        if !is_sent {
             self.counts.alerts_dropped += 1;
-            warn!("HP-SN-021 sensor: alert dropped, {QUEUE_MAX} wait for the ledger; see its log");
+            // Once for a flood; the counter has the rest.
+            if self.counts.alerts_dropped.is_power_of_two() {
+                let dropped = self.counts.alerts_dropped;
+                warn!("HP-SN-021 sensor: {dropped} alerts dropped, too many wait; see the ledger");
+            }
         }
+        is_sent
     }
 
     fn to_alert(&self, finding: &Finding) -> Alert {
@@ -491,8 +514,8 @@ impl Sensor {
                 code: "HP-SN-079".into(),
                 severity: Severity::Critical,
                 object: "sensor".into(),
-                cause: "the inspection of packets ended".into(),
-                remedy: "restart the sensor and report this line with its log".into(),
+                cause: "the inspection of packets does not run: no thread could be had".into(),
+                remedy: "restart the sensor; its limit of tasks may be too low".into(),
             });
         }
         diagnostics.extend(self.host.diagnostics());
@@ -518,7 +541,9 @@ impl Sensor {
             diagnostics.push(warning("HP-SN-021", "sensor", cause, remedy));
         }
         let held_back = self.core.counters().into_iter().find(|(name, _)| *name == HELD_BACK);
-        if let Some((_, held_back @ 1..)) = held_back {
+        let inspected = self.inspection.as_ref().map_or(0, |own| own.sum_of("_held_back"));
+        let held_back = held_back.map_or(0, |(_, count)| count).saturating_add(inspected);
+        if held_back > 0 {
             let cause = format!("{held_back} decisions held back, too many alerts a minute");
             let remedy = "somebody scans from many or forged addresses; look for one interface";
             diagnostics.push(warning("HP-SN-031", "sensor", cause, remedy));

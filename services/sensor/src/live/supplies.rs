@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use hookprobe_abi::{BlockEntry, rules::DRY_RUN};
+use hookprobe_abi::{
+    Address, BlockEntry,
+    rules::{DRY_RUN, masked},
+};
 use hookprobe_behaviour::model::{
     Model,
     file::{self as model_file, FileError},
@@ -34,7 +37,7 @@ use tracing::{info, warn};
 use super::clock::{boot_ns, real_ns};
 use crate::{
     core::address::from_ip,
-    object::lists::{List, Rule},
+    object::lists::{List, ListError, Rule},
 };
 
 /// Suffix of files of rules.
@@ -80,6 +83,17 @@ pub enum NamesError {
     /// It is not what its publisher signed.
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+/// Why a list of addresses is not put in force.
+#[derive(Debug, Error)]
+pub enum BlockListError {
+    /// It can't be read.
+    #[error("HP-SN-086 block list: {0}; the one before stays, copy it again")]
+    Read(#[from] io::Error),
+    /// It does not fit.
+    #[error("HP-SN-087 block list: {0}; the one before stays, shorten it")]
+    List(#[from] ListError),
 }
 
 impl Supplies {
@@ -152,7 +166,14 @@ impl Supplies {
                 return None;
             }
         };
-        let allowed = read(&self.detection.join(ALLOW_FILE), ALLOW_BYTES_MAX).unwrap_or_default();
+        let allowed = match read(&self.detection.join(ALLOW_FILE), ALLOW_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                warn!("HP-SN-088 {ALLOW_FILE}: {error}; no exceptions, copy it again");
+                Vec::new()
+            }
+        };
         let allow = AllowList::new(
             allowed
                 .split(|byte| *byte == b'\n')
@@ -170,30 +191,22 @@ impl Supplies {
 
     /// Addresses and networks from which nothing is taken, one a line; `None` without a list. Unless
     /// the site says `autonomous`, what would be dropped is counted and passes.
-    #[must_use]
-    pub fn block_list(&self) -> Option<List> {
+    ///
+    /// # Errors
+    /// [`BlockListError`]; the list of before stays.
+    pub fn block_list(&self) -> Result<Option<List>, BlockListError> {
         let path = self.detection.join(BLOCK_FILE);
         let bytes = match read(&path, BLOCK_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                warn!("HP-SN-086 block list: {error}; not in force, copy it again");
-                return None;
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         let is_enforced = self.site().response.mode == Mode::Autonomous;
         let flags = if is_enforced { 0 } else { DRY_RUN };
         let (rules, garbage) = addresses(&String::from_utf8_lossy(&bytes), flags);
-        match List::new(rules) {
-            Ok(list) => {
-                info!(addresses = list.len(), garbage, enforced = is_enforced, "block list");
-                Some(list)
-            }
-            Err(error) => {
-                warn!("HP-SN-087 block list: {error}; not in force, shorten it");
-                None
-            }
-        }
+        let list = List::new(rules)?;
+        info!(addresses = list.len(), garbage, enforced = is_enforced, "block list");
+        Ok(Some(list))
     }
 
     /// The model of before, or a new one.
@@ -261,13 +274,15 @@ fn rule(word: &str, flags: u64) -> Option<Rule> {
     let (whole, before) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
     let length = length.unwrap_or(whole);
     let entry = BlockEntry { flags, ..BlockEntry::default() };
-    // A length of 0 would be everybody.
-    (1..=whole).contains(&length).then(|| Rule {
-        address: from_ip(address),
-        bits: before + length,
-        entry,
-    })
+    let (address, bits) = (from_ip(address), before + length);
+    // A length of 0 would be everybody, and so would be a network of IPv6 around the mapped one.
+    let is_all_of_v4 = bits <= 96 && masked(&MAPPED, bits) == masked(&address, bits);
+    let is_fine = (1..=whole).contains(&length) && !is_all_of_v4;
+    is_fine.then_some(Rule { address, bits, entry })
 }
+
+/// `::ffff:0:0`, in front of every IPv4 address.
+const MAPPED: Address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
 
 /// What rules know of the site.
 fn settings(site: &Site) -> hookprobe_rules::Config {
@@ -349,10 +364,10 @@ mod tests {
 
     #[test]
     fn addresses_and_networks_of_both_families() {
-        let text = "# a list\n192.0.2.7\n198.51.100.0/24 ; net\n2001:db8::/32\n\nnonsense\n0.0.0.0/0\n::1/129\n";
+        let text = "# a list\n192.0.2.7\n198.51.100.0/24 ; net\n2001:db8::/32\n\nnonsense\n0.0.0.0/0\n::1/129\n::/8\n::ffff:0:0/96\n";
         let (rules, garbage) = addresses(text, DRY_RUN);
         let bits: Vec<u8> = rules.iter().map(|rule| rule.bits).collect();
-        assert_eq!((bits, garbage), (vec![128, 120, 32], 3));
+        assert_eq!((bits, garbage), (vec![128, 120, 32], 5));
         assert!(rules.iter().all(|rule| rule.entry.flags == DRY_RUN));
         assert_eq!(List::new(rules).unwrap().len(), 3);
     }

@@ -7,6 +7,8 @@
 //! [`Severity::Warn`] unless its priority is 1, a detector that has harmless explanations never
 //! better than [`Severity::Info`].
 
+use std::net::IpAddr;
+
 use hookprobe_behaviour::finding::{Finding, Weight};
 use hookprobe_traffic::{Direction, flow::Flow};
 use hookprobe_wire::{
@@ -27,6 +29,27 @@ const SUMMARY_CHARS_MAX: usize = 160;
 /// Name of the detector in alerts of rules.
 pub const RULE: &str = "rule";
 
+/// Who an alert of a rule is about; `None` for a packet that is no IP.
+#[must_use]
+pub fn source(place: &Place<'_, '_>) -> Option<IpAddr> {
+    tuple(place).map(|tuple| tuple.source)
+}
+
+fn tuple(place: &Place<'_, '_>) -> Option<Tuple> {
+    Tuple::of_packet(place.packet)
+        .or_else(|| place.flow.map(|flow| Tuple::of_flow(flow, place.direction)))
+}
+
+/// How bad the alert of a rule is.
+#[must_use]
+pub fn rule_severity(priority: u8) -> Severity {
+    match priority {
+        0 | 1 => Severity::Critical,
+        2 => Severity::Warn,
+        _ => Severity::Info,
+    }
+}
+
 /// The event for the alert of a rule; `record` is what was written to EVE. `None` for a packet that
 /// is no IP: an alert has a source.
 #[must_use]
@@ -36,8 +59,7 @@ pub fn of_rule(
     interface: &str,
     record: Option<&Value>,
 ) -> Option<Alert> {
-    let tuple = Tuple::of_packet(place.packet)
-        .or_else(|| place.flow.map(|flow| Tuple::of_flow(flow, place.direction)))?;
+    let tuple = tuple(place)?;
     let mut evidence = vec![number("sid", u64::from(signature.sid))];
     if let Some(tx) = place.tx_id {
         evidence.push(number("transaction", tx));
@@ -52,11 +74,7 @@ pub fn of_rule(
     }
     Some(Alert {
         detector: RULE.into(),
-        severity: match signature.priority {
-            0 | 1 => Severity::Critical,
-            2 => Severity::Warn,
-            _ => Severity::Info,
-        },
+        severity: rule_severity(signature.priority),
         source: tuple.source,
         interface: interface.to_owned(),
         summary: summary(signature.message),

@@ -10,6 +10,7 @@ use std::{net::IpAddr, sync::Arc};
 use hookprobe_behaviour::{
     Behaviour, Config,
     finding::{EVIDENCE_MAX, Finding, Weight},
+    incident::{self, Gate},
     inventory::Class,
     model::{
         ClassId, Model, Verdict, WEIGHT_MAX,
@@ -29,6 +30,10 @@ use crate::core::table::Table;
 const UNUSUAL_NS: TimeNs = 10 * MINUTE_NS;
 /// Devices with an unusual minute that are remembered; the oldest gives way.
 const UNUSUAL_MAX: usize = 1024;
+/// Findings about names in a minute: questions with forged sources cost nothing.
+const NAMES_PER_MINUTE_MAX: usize = 20;
+/// The gate's counter of what it held back.
+const HELD_BACK: &str = "findings_held_back";
 /// What a suspicion counts.
 const SUSPICION_POINTS: u8 = 100 - WEIGHT_MAX;
 /// What may be acted on.
@@ -79,6 +84,9 @@ pub struct Detectors {
     model: Model,
     unusual: Table<IpAddr, Unusual>,
     names: Names,
+    /// For what the names find; behaviour has one of its own.
+    gate: Gate,
+    found: Vec<Finding>,
     minutes_scored: u64,
     minutes_unusual: u64,
     raised: u64,
@@ -97,6 +105,14 @@ impl Detectors {
             model: model.unwrap_or_else(|| Model::new(ForestSeed(settings.model_seed))),
             unusual: Table::new(UNUSUAL_MAX),
             names: Names::new(Arc::clone(&settings.names)),
+            gate: Gate::new(
+                settings.behaviour.seed,
+                incident::Limits {
+                    per_minute_max: NAMES_PER_MINUTE_MAX,
+                    ..incident::Limits::default()
+                },
+            ),
+            found: Vec::new(),
             minutes_scored: 0,
             minutes_unusual: 0,
             raised: 0,
@@ -177,7 +193,12 @@ impl Facts for Detectors {
         self.step(now_ns, out, |own, out| {
             own.behaviour.handle(now_ns, fact, out);
             own.minutes.handle(now_ns, fact, &own.networks, &mut own.done);
-            own.names.handle(now_ns, fact, out);
+            own.names.handle(now_ns, fact, &mut own.found);
+            for finding in own.found.drain(..) {
+                if own.gate.passes(now_ns, &finding, own.behaviour.inventory()) {
+                    out.push(finding);
+                }
+            }
         });
     }
 
@@ -198,6 +219,9 @@ impl Facts for Detectors {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut counters = self.behaviour.counters();
         counters.extend(self.names.counters());
+        // Of the gate, what it held back.
+        let held_back = self.gate.counters().into_iter().find(|(name, _)| *name == HELD_BACK);
+        counters.extend(held_back.map(|(_, count)| ("names_held_back", count)));
         counters.extend([
             ("model_classes", self.model.classes() as u64),
             ("model_minutes_scored", self.minutes_scored),

@@ -43,6 +43,8 @@ pub trait Told {
     fn rule(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>);
     /// A detector is convinced.
     fn finding(&mut self, finding: &Finding);
+    /// What is told from now on, until the next packet, is the end of a wait and no packet's doing.
+    fn wait_ends(&mut self) {}
 }
 
 /// Everything that looks.
@@ -65,6 +67,7 @@ impl Watch {
     pub fn packet(&mut self, view: &mut View<'_, '_>, told: &mut impl Told) {
         self.rules(view, told);
         self.glue.packet(view);
+        self.tell(told);
         let now_ns = view.packet.time_ns;
         if now_ns >= self.ticked_ns.saturating_add(TICK_NS) {
             self.tick(now_ns, told);
@@ -87,6 +90,7 @@ impl Watch {
     /// Lets waits end and tells what was found; after the engine's own tick.
     pub fn tick(&mut self, now_ns: u64, told: &mut impl Told) {
         self.ticked_ns = self.ticked_ns.max(now_ns);
+        told.wait_ends();
         self.glue.tick(now_ns);
         self.tell(told);
     }
