@@ -10,7 +10,7 @@ use crate::{
     testing::{Tcp, address, ethernet, ip4, ip4_packet, ip6_packet, udp},
 };
 
-const LINKS: [Link; 8] = [
+const LINKS: [Link; 10] = [
     Link::Ethernet,
     Link::Raw,
     Link::Null,
@@ -19,6 +19,8 @@ const LINKS: [Link; 8] = [
     Link::Ppp,
     Link::CiscoHdlc,
     Link::Erspan2,
+    Link::Wlan,
+    Link::Radiotap,
 ];
 
 fn settings() -> config::Decode {
