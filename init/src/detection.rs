@@ -12,7 +12,6 @@ use std::{
 
 use hookprobe_evidence::site::{self, File};
 use hookprobe_wire::DETECTION_DIR;
-
 use rustix::mount::MountFlags;
 
 use crate::{mount, state};
@@ -77,7 +76,7 @@ pub fn copy(root: &Path) -> (Vec<File>, Vec<String>) {
     (files, problems)
 }
 
-/// Files that are used, in the order of their names.
+/// Files that are used: lists, then rules in the order of their names.
 fn names(root: &Path, problems: &mut Vec<String>) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
     let mut names: Vec<(String, PathBuf)> = entries

@@ -7,7 +7,7 @@
 
 use crate::digest::{Digest, HashAlg};
 
-/// Most files beside the configuration; what comes later in the order of names is not used.
+/// Most files beside the configuration: lists first, then rules in the order of their names.
 pub const FILES_MAX: usize = 64;
 /// Longest name of such a file.
 pub const NAME_BYTES_MAX: usize = 64;

@@ -300,14 +300,19 @@ fn status(path: &Path) -> sensor::Status {
     }
 }
 
-#[test]
-fn packets_to_alerts_to_drops() {
-    let Some(object) = support::object() else { return };
+/// The programs and a laboratory; `None`, having said so, where there is no means for them.
+fn lab() -> Option<(PathBuf, Lab)> {
+    let object = support::object()?;
     if Command::new("ip").arg("netns").output().is_err() {
         println!("skipped: no ip command");
-        return;
+        return None;
     }
-    let lab = Lab::new();
+    Some((object, Lab::new()))
+}
+
+#[test]
+fn packets_to_alerts_to_drops() {
+    let Some((object, lab)) = lab() else { return };
     let (ledger_path, socket_path) = (lab.path("ledger.sock"), lab.path("sensor.sock"));
     let appended = play_ledger(&ledger_path);
     let listener = UnixListener::bind(&socket_path).unwrap();
@@ -451,12 +456,7 @@ fn rule(sid: u32, text: &str) -> String {
 
 #[test]
 fn whole_packets_are_inspected() {
-    let Some(object) = support::object() else { return };
-    if Command::new("ip").arg("netns").output().is_err() {
-        println!("skipped: no ip command");
-        return;
-    }
-    let lab = Lab::new();
+    let Some((object, lab)) = lab() else { return };
     let (ledger_path, socket_path) = (lab.path("ledger.sock"), lab.path("sensor.sock"));
     let (list, key) = names();
     for folder in ["detection", "state"] {

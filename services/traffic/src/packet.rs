@@ -40,6 +40,22 @@ pub enum Link {
 }
 
 impl Link {
+    /// All of them, for tests that go through every one.
+    pub const ALL: [Self; 12] = [
+        Self::Ethernet,
+        Self::Raw,
+        Self::Null,
+        Self::LinuxSll,
+        Self::LinuxSll2,
+        Self::Ppp,
+        Self::Wlan,
+        Self::Radiotap,
+        Self::RawIp4,
+        Self::RawIp6,
+        Self::CiscoHdlc,
+        Self::Erspan2,
+    ];
+
     /// By the number in a capture file.
     #[must_use]
     pub const fn from_linktype(number: u32) -> Option<Self> {

@@ -40,20 +40,8 @@ const SEGMENTS: &[&[u8]] = &[&[0x02], &[0x12], &[0x10], &[0x18], &[0x11], &[0x04
 
 /// The first byte names the link.
 fn link(bytes: &[u8]) -> (Link, &[u8]) {
-    const LINKS: [Link; 10] = [
-        Link::Ethernet,
-        Link::Raw,
-        Link::Null,
-        Link::LinuxSll,
-        Link::LinuxSll2,
-        Link::Ppp,
-        Link::CiscoHdlc,
-        Link::Erspan2,
-        Link::Wlan,
-        Link::Radiotap,
-    ];
     let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
-    (LINKS[usize::from(*first) % LINKS.len()], rest)
+    (Link::ALL[usize::from(*first) % Link::ALL.len()], rest)
 }
 
 fn within(whole: &[u8], part: &[u8]) -> bool {

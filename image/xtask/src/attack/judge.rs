@@ -19,13 +19,11 @@ use crate::{
     compose::Signer,
     error::{Error, Result, at},
     tree::Tree,
-    vm::tpm,
+    vm::{self, tpm},
 };
 
-/// Rules of the laboratory.
-const RULES: (&str, &[u8]) = ("lab.rules", include_bytes!("../../../layout/lab.rules"));
 /// The site configuration of the laboratory.
-pub(super) const SITE: &[u8] = include_bytes!("../../../layout/lab-site.toml");
+pub(super) const SITE: &[u8] = vm::LAB_SITE;
 
 /// What a verifier brings.
 #[derive(Debug)]
@@ -58,21 +56,17 @@ impl Judge {
             Base64::decode_vec(&lines)
                 .map_err(|error| Error::Check(format!("{}: {error}", path.display())))
         });
+        let beside = site::File::new(vm::LAB_RULES.0, vm::LAB_RULES.1);
         Ok(Reference {
             release_keys: vec![self.release.clone()],
             nonce: Some(nonce.to_vec()),
             // Attacks on an enrolled box add its key's name.
             first_contact: true,
-            site: Some(Site::Bytes(site::measured(SITE, &beside()))),
+            site: Some(Site::Bytes(site::measured(SITE, &[beside]))),
             ek_roots: Some(roots.collect::<Result<_>>()?),
             ..Reference::default()
         })
     }
-}
-
-/// What stands beside the laboratory's configuration.
-fn beside() -> [site::File; 1] {
-    [site::File::new(RULES.0, RULES.1)]
 }
 
 /// Seconds since 1970.

@@ -75,9 +75,7 @@ pub fn prepare(tree: &Tree, image: &Image, options: &Options) -> Result<PathBuf>
 /// # Errors
 /// What mtools says.
 pub fn set_site(dir: &Path, site: &[u8]) -> Result<()> {
-    let file = dir.join("hookprobe.toml");
-    fs::write(&file, site).map_err(at(&file))?;
-    esp_put(&dir.join("disk.img"), &file, "hookprobe.toml")
+    set_beside(dir, "hookprobe.toml", site)
 }
 
 /// Writes a file beside it.

@@ -36,6 +36,10 @@ pub use screen::Screen;
 /// The firmware with its room for variables, from the package ovmf.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// What stands beside the laboratory's configuration: name and bytes.
+pub const LAB_RULES: (&str, &[u8]) = ("lab.rules", include_bytes!("../../../layout/lab.rules"));
+/// The laboratory's configuration.
+pub const LAB_SITE: &[u8] = include_bytes!("../../../layout/lab-site.toml");
 /// The drive that has nothing to boot.
 const EMPTY: &str = "empty.img";
 const EMPTY_BYTES: u64 = 1 << 20;
@@ -100,11 +104,8 @@ impl Options {
             keep: false,
             memory_mib: 1024,
             tpm_banks: Some("sha256,sha384".into()),
-            site: Some(include_bytes!("../../../layout/lab-site.toml").to_vec()),
-            beside: vec![(
-                "lab.rules".into(),
-                include_bytes!("../../../layout/lab.rules").to_vec(),
-            )],
+            site: Some(LAB_SITE.to_vec()),
+            beside: vec![(LAB_RULES.0.into(), LAB_RULES.1.to_vec())],
             serial: Serial::File,
             network: true,
             uki: None,

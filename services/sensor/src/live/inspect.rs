@@ -10,7 +10,8 @@
 //! made ready in another thread and put in force between two packets.
 //!
 //! Time of the engine is CLOCK_BOOTTIME plus what it was behind 1970 when the thread began: it never
-//! jumps when somebody sets the clock. What is told carries the clock of now.
+//! jumps when somebody sets the clock. What the ledger is told carries the clock of now; lines of EVE and
+//! the nights of the model keep the one of the beginning.
 
 use std::{
     sync::{
@@ -72,6 +73,9 @@ const STREAM_BYTES_MAX: usize = 24 << 20;
 const KEEP_NS: TimeNs = 3_600_000_000_000;
 /// How often counters are published.
 const SECOND_NS: TimeNs = 1_000_000_000;
+/// Counters of what was held back by bounds for all sources together.
+const HELD_BACK: [&str; 3] =
+    ["detect_alerts_held_back", "behaviour_findings_held_back", "behaviour_names_held_back"];
 /// Name of the file of alerts, in the folder of the state.
 const EVE_FILE: &str = "eve.json";
 
@@ -143,10 +147,9 @@ impl Inspection {
         }
         let reads = Arc::clone(&self.reads);
         let started = thread::Builder::new().name("supplies".into()).spawn(move || {
-            if let Some((rules, sets)) = supplies.rules() {
-                // Ends with the thread that would take it.
-                let _ = sender.send(Order::Rules(rules, sets));
-            }
+            let (rules, sets) = supplies.rules();
+            // Ends with the thread that would take it.
+            let _ = sender.send(Order::Rules(rules, sets));
             if let Some(names) = supplies.names() {
                 let _ = sender.send(Order::Names(names));
             }
@@ -179,11 +182,22 @@ impl Inspection {
         counters
     }
 
-    /// Sum of the counters whose name ends so.
+    /// What was lost, as of the last second: every counter whose name says so.
     #[must_use]
-    pub fn sum_of(&self, end: &str) -> u64 {
+    pub fn lost(&self) -> u64 {
+        self.sum_of(|name| name.ends_with("_lost"))
+    }
+
+    /// What was not told because too much was told already; not that anomalies of a device are told
+    /// once a day.
+    #[must_use]
+    pub fn held_back(&self) -> u64 {
+        self.sum_of(|name| HELD_BACK.contains(&name))
+    }
+
+    fn sum_of(&self, is_meant: impl Fn(&str) -> bool) -> u64 {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, value)| value).sum()
+        counters.iter().filter(|(name, _)| is_meant(name)).map(|(_, value)| value).sum()
     }
 
     /// Whether the thread still runs.

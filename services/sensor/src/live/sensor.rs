@@ -285,7 +285,7 @@ impl Sensor {
             info!(total, "drops");
         }
         let lost: u64 = abi::Counter::LOSSES.iter().map(|counter| count(*counter)).sum();
-        let lost = lost + self.inspection.as_ref().map_or(0, |own| own.sum_of("_lost"));
+        let lost = lost + self.inspection.as_ref().map_or(0, |own| own.lost());
         if lost > self.lost_total {
             if self.lost_ns.is_none() {
                 warn!("HP-SN-030 sensor: {lost} records, samples or flows lost, a table was full");
@@ -541,7 +541,7 @@ impl Sensor {
             diagnostics.push(warning("HP-SN-021", "sensor", cause, remedy));
         }
         let held_back = self.core.counters().into_iter().find(|(name, _)| *name == HELD_BACK);
-        let inspected = self.inspection.as_ref().map_or(0, |own| own.sum_of("_held_back"));
+        let inspected = self.inspection.as_ref().map_or(0, |own| own.held_back());
         let held_back = held_back.map_or(0, |(_, count)| count).saturating_add(inspected);
         if held_back > 0 {
             let cause = format!("{held_back} decisions held back, too many alerts a minute");

@@ -1,7 +1,8 @@
 //! What the detectors work with and the box keeps in files: rules, lists of names, the model.
 //!
-//! Read beside the packets, never in their way. A file that is not there is no trouble; one that
-//! can't be used is said with its code, and what was in use before stays.
+//! Read beside the packets, never in their way. A file that is not there is no trouble, and what it
+//! said before is no longer in force; one that can't be used is said with its code, and what was in
+//! use before stays.
 
 use std::{
     fs::{self, File},
@@ -106,13 +107,13 @@ impl Supplies {
             .unwrap_or_default()
     }
 
-    /// Rules of every `*.rules` in the folder, in the order of their names. `None` when there are
-    /// none.
+    /// Rules of every `*.rules` in the folder, in the order of their names; without files no rules.
     #[must_use]
-    pub fn rules(&self) -> Option<(Arc<Ruleset>, Sets)> {
+    pub fn rules(&self) -> (Arc<Ruleset>, Sets) {
         let began_ns = boot_ns();
         let mut paths: Vec<PathBuf> = fs::read_dir(&self.detection)
-            .ok()?
+            .into_iter()
+            .flatten()
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|suffix| suffix == RULES_SUFFIX))
             .collect();
@@ -134,9 +135,6 @@ impl Supplies {
                 }
             }
         }
-        if files.is_empty() {
-            return None;
-        }
         let pairs: Vec<(&str, &str)> =
             files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         let (ruleset, sets) = Ruleset::new(&pairs, settings(&self.site()));
@@ -151,16 +149,18 @@ impl Supplies {
             ms = boot_ns().saturating_sub(began_ns) / 1_000_000,
             "rules"
         );
-        Some((Arc::new(ruleset), sets))
+        (Arc::new(ruleset), sets)
     }
 
-    /// The list of names, verified against the keys of the site, with the operator's exceptions.
+    /// The list of names, verified against the keys of the site, with the operator's exceptions;
+    /// without a file a list without names. `None` when it can't be used: the one before stays.
     #[must_use]
     pub fn names(&self) -> Option<Arc<Reputation>> {
         let keys: Vec<PublicKey> =
             self.site().detection.name_keys.iter().filter_map(|text| key(text)).collect();
         let names = match load_names(&self.detection.join(NAMES_FILE), &keys) {
-            Ok(names) => names?,
+            Ok(Some(names)) => names,
+            Ok(None) => return Some(Arc::default()),
             Err(error) => {
                 warn!("{}", crate::causes(&error));
                 return None;
@@ -340,14 +340,14 @@ mod tests {
     fn rules_of_all_files_with_the_home_of_the_site() {
         let folder = tempfile::tempdir().unwrap();
         let supplies = supplies(folder.path());
-        assert!(supplies.rules().is_none());
+        assert!(supplies.rules().0.rules().is_empty());
         fs::write(&supplies.site, "[detection]\nhome = [\"192.0.2.0/24\"]\n").unwrap();
         let rule =
             |sid: u32| format!("alert ip $HOME_NET any -> any any (msg:\"a\"; sid:{sid};)\n");
         fs::write(folder.path().join("a.rules"), rule(1)).unwrap();
         fs::write(folder.path().join("b.rules"), rule(2) + "alert nothing\n").unwrap();
         fs::write(folder.path().join("c.txt"), rule(3)).unwrap();
-        let (ruleset, _) = supplies.rules().unwrap();
+        let (ruleset, _) = supplies.rules();
         assert_eq!((ruleset.rules().len(), ruleset.problems.len()), (2, 1));
     }
 
@@ -376,7 +376,7 @@ mod tests {
     fn a_list_that_nobody_known_signed_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let supplies = supplies(folder.path());
-        assert!(supplies.names().is_none());
+        assert!(supplies.names().unwrap().names.is_none());
         fs::write(folder.path().join(NAMES_FILE), vec![0; 4096]).unwrap();
         assert!(supplies.names().is_none());
         assert_eq!(key(&"0f".repeat(32)), Some(PublicKey([0x0f; 32])));

@@ -136,6 +136,8 @@ impl Watch {
     pub fn reload(&mut self, rules: Arc<Ruleset>, sets: hookprobe_rules::Sets) {
         match &mut self.rules {
             Some(detector) => detector.reload(rules, sets),
+            // Nothing is looked at for no rules.
+            None if rules.rules().is_empty() => {}
             None => {
                 self.rules = Some(Detector::new(rules, sets, hookprobe_rules::Mode::Passive));
             }

@@ -10,19 +10,6 @@ use crate::{
     testing::{Tcp, address, ethernet, ip4, ip4_packet, ip6_packet, udp},
 };
 
-const LINKS: [Link; 10] = [
-    Link::Ethernet,
-    Link::Raw,
-    Link::Null,
-    Link::LinuxSll,
-    Link::LinuxSll2,
-    Link::Ppp,
-    Link::CiscoHdlc,
-    Link::Erspan2,
-    Link::Wlan,
-    Link::Radiotap,
-];
-
 fn settings() -> config::Decode {
     config::Decode::default()
 }
@@ -188,7 +175,7 @@ proptest! {
     #[test]
     fn any_bytes_decode_to_something(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
-        link in prop::sample::select(&LINKS),
+        link in prop::sample::select(&Link::ALL),
     ) {
         let frame = Frame { time_ns: 0, wire_bytes: 0, link, bytes: &bytes };
         check_bounds(&decode(&frame, 1, &settings()).0);
