@@ -58,6 +58,7 @@ const PROT_EXEC: u64 = 4;
 const AT_EMPTY_PATH: u64 = 0x1000;
 const PR_SET_NAME: u64 = 15;
 const PR_GET_NAME: u64 = 16;
+const PR_SET_NO_NEW_PRIVS: u64 = 38;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 const AF_UNIX: u64 = 1;
 const AF_INET: u64 = 2;
@@ -66,8 +67,8 @@ const AF_NETLINK: u64 = 16;
 const AF_PACKET: u64 = 17;
 
 /// All groups.
-pub const GROUPS: [Group; 10] =
-    [BASE, FILES, UNIX, NETLINK, BPF, TTY, INET, PACKET, LIBRARIES, VOLUME];
+pub const GROUPS: [Group; 11] =
+    [BASE, FILES, UNIX, NETLINK, BPF, TTY, INET, PACKET, LIBRARIES, VOLUME, CONFINE];
 
 const BASE: Group = Group {
     name: "base",
@@ -279,6 +280,15 @@ const INET: Group = Group {
 
 const PACKET: Group =
     Group { name: "packet", calls: CONNECTION, legacy: &[], rules: &[socket(AF_PACKET)] };
+
+/// For a service that gives up more once it has started: with no_new_privs on, each of these only takes
+/// away.
+const CONFINE: Group = Group {
+    name: "confine",
+    calls: &[libc::SYS_capset, libc::SYS_seccomp],
+    legacy: &[],
+    rules: &[is(libc::SYS_prctl, 0, PR_SET_NO_NEW_PRIVS)],
+};
 
 /// For programs that are not ours: they load shared libraries, which are in their closure.
 const LIBRARIES: Group = Group {

@@ -17,7 +17,8 @@ const PERIOD_DEFAULT: Duration = Duration::from_secs(5);
 /// Sends to `$NOTIFY_SOCKET`, or nowhere when there is none.
 #[derive(Debug)]
 pub struct Notify {
-    to: Option<(UnixDatagram, SocketAddr)>,
+    /// Connected, so that a service can give up the right to send elsewhere.
+    to: Option<UnixDatagram>,
     /// How often [`Self::watchdog`] is due.
     pub period: Duration,
 }
@@ -35,9 +36,9 @@ impl Notify {
     }
 
     fn send(&self, text: &str) {
-        if let Some((socket, address)) = &self.to {
+        if let Some(socket) = &self.to {
             // Never waits: a PID 1 that doesn't read will miss it, and act on that.
-            let _ = socket.send_to_addr(text.as_bytes(), address);
+            let _ = socket.send(text.as_bytes());
         }
     }
 
@@ -75,12 +76,13 @@ impl Notify {
     }
 }
 
-fn connect(path: &str) -> io::Result<(UnixDatagram, SocketAddr)> {
+fn connect(path: &str) -> io::Result<UnixDatagram> {
     let address = match path.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(path)?,
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
-    Ok((socket, address))
+    socket.connect_addr(&address)?;
+    Ok(socket)
 }

@@ -1,17 +1,21 @@
 //! Packets to events.
 //!
 //! ```text
-//! live:    eBPF programs -> records -> core ------------> ledger
-//!          packets behind XDP -> traffic -> watch ------> ledger, EVE
+//! live:    eBPF programs -> records -> core ---------------------------> ledger
+//! inspect: packets behind XDP -> traffic -> watch -> EVE, and to `live` -> ledger
 //! replay:  capture -> the same records and packets -> the same core and watch -> EVE, Zeek's logs
 //! ```
 //!
-//! [`core`] and [`watch`] are pure and know neither kernel nor files; [`live`] and [`replay`] are
-//! shells around them. Only `main`, tests and fuzzers call this crate; no other service imports it.
+//! [`core`] and [`watch`] are pure and know neither kernel nor files; [`live`], [`inspector`] and
+//! [`replay`] are shells around them. `live` and `inspect` are two services, because what strangers'
+//! packets say is taken apart where there are no capabilities. Only `main`, tests and fuzzers call this crate; no other service imports it.
 
 pub mod bench;
 pub mod benchdetect;
+pub mod clock;
 pub mod core;
+pub mod files;
+pub mod inspector;
 pub mod live;
 pub mod makenames;
 pub mod modeleval;

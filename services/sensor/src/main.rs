@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use hookprobe_sensor::{
-    bench, benchdetect, causes,
+    bench, benchdetect, causes, inspector,
     live::{self, Options},
     makenames, modeleval, object, replay, testrules, verify,
 };
@@ -30,12 +30,12 @@ enum Mode {
         /// Socket of the ledger.
         #[arg(long, default_value = hookprobe_wire::LEDGER_SOCKET)]
         ledger: PathBuf,
-        /// Folder of rules (*.rules) and lists of names.
+        /// Socket of the inspector.
+        #[arg(long, default_value = hookprobe_wire::INSPECTOR_SOCKET)]
+        inspector: PathBuf,
+        /// Folder of the list of addresses.
         #[arg(long, default_value = hookprobe_wire::DETECTION_DIR)]
         detection: PathBuf,
-        /// Folder for the model and the file of alerts.
-        #[arg(long, default_value = "/var/lib/hookprobe/sensor")]
-        state: PathBuf,
         /// Directory on a bpffs for the maps.
         #[arg(long, default_value = hookprobe_abi::PIN_DIR)]
         pin_dir: PathBuf,
@@ -43,6 +43,21 @@ enum Mode {
         /// interface].
         #[arg(long, num_args = 1.., value_name = "NAME")]
         interface: Vec<String>,
+    },
+    /// Take packets apart for a sensor that watches, without any right but to look at them.
+    Inspect {
+        /// Where to listen when no socket was handed over.
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Site configuration that PID 1 accepted.
+        #[arg(long, default_value = hookprobe_wire::SITE_FILE)]
+        site: PathBuf,
+        /// Folder of rules (*.rules) and lists of names.
+        #[arg(long, default_value = hookprobe_wire::DETECTION_DIR)]
+        detection: PathBuf,
+        /// Folder for the model and the file of alerts.
+        #[arg(long, default_value = "/var/lib/hookprobe/inspector")]
+        state: PathBuf,
     },
     /// Look for the same things in captures (pcap, pcapng).
     Replay(Replay),
@@ -164,18 +179,23 @@ impl From<Replay> for replay::Options {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().mode {
-        Mode::Live { object, site, ledger, pin_dir, interface, detection, state } => {
+        Mode::Live { object, site, ledger, inspector, pin_dir, interface, detection } => {
             hookprobe_daemon::log::init();
             let options = Options {
                 object,
                 site,
                 ledger,
+                inspector,
                 pins: pin_dir,
                 interfaces: interface,
                 detection,
-                state,
             };
             live::run(&options).map_err(|error| causes(&error))
+        }
+        Mode::Inspect { socket, site, detection, state } => {
+            hookprobe_daemon::log::init();
+            let options = inspector::Options { socket, site, detection, state };
+            inspector::run(&options).map_err(|error| causes(&error))
         }
         Mode::Replay(arguments) => {
             let wants_summary = arguments.summary;

@@ -167,13 +167,13 @@ impl Drop for Lab {
     }
 }
 
-/// A running sensor and its log.
-struct Running {
+/// A running service and its log.
+struct Process {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
         // Gone already after a clean stop.
         let _ = self.child.kill();
@@ -181,37 +181,14 @@ impl Drop for Running {
     }
 }
 
-impl Running {
-    fn start(lab: &Lab, object: &Path, ledger: &Path, listener: &UnixListener) -> Self {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &lab.here(), env!("CARGO_BIN_EXE_hookprobe-sensor")]);
-        command.arg("live").arg("--object").arg(object);
-        command.arg("--ledger").arg(ledger);
-        command.arg("--pin-dir").arg(lab.path("bpf/hookprobe"));
-        command.args(["--interface", "hp0"]);
-        for (option, name) in
-            [("--site", "site.toml"), ("--detection", "detection"), ("--state", "state")]
-        {
-            command.arg(option).arg(lab.path(name));
-        }
-        command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "sensor");
-        let handed_over: RawFd = listener.as_raw_fd();
-        // SAFETY: dup2 is async-signal-safe and touches nothing of this process.
-        unsafe {
-            command.pre_exec(move || {
-                if libc_dup2(handed_over, 3) == 3 {
-                    Ok(())
-                } else {
-                    Err(std::io::Error::last_os_error())
-                }
-            });
-        }
+impl Process {
+    fn start(mut command: Command, name: &'static str) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                println!("  sensor: {line}");
+                println!("  {name}: {line}");
                 if sender.send(line).is_err() {
                     break;
                 }
@@ -238,6 +215,83 @@ impl Running {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success(), "ends cleanly");
+    }
+
+    /// A field of its `/proc/PID/status`.
+    fn field(&self, name: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().to_owned()
+    }
+}
+
+/// `hookprobe-sensor MODE` in the namespace of the sensor.
+fn program(lab: &Lab, mode: &str, folders: &[(&str, &str)]) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &lab.here(), env!("CARGO_BIN_EXE_hookprobe-sensor"), mode]);
+    for (option, name) in folders {
+        command.arg(option).arg(lab.path(name));
+    }
+    command
+}
+
+fn inspector(lab: &Lab) -> Process {
+    let folders = [
+        ("--socket", "inspector.sock"),
+        ("--site", "site.toml"),
+        ("--detection", "detection"),
+        ("--state", "state"),
+    ];
+    let process = Process::start(program(lab, "inspect", &folders), "inspector");
+    process.line("INFO ready");
+    process
+}
+
+fn sensor_of(lab: &Lab, object: &Path, ledger: &Path, listener: &UnixListener) -> Process {
+    let folders = [
+        ("--inspector", "inspector.sock"),
+        ("--site", "site.toml"),
+        ("--detection", "detection"),
+        ("--pin-dir", "bpf/hookprobe"),
+    ];
+    let mut command = program(lab, "live", &folders);
+    command.arg("--object").arg(object).arg("--ledger").arg(ledger);
+    command.args(["--interface", "hp0"]);
+    command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "sensor");
+    let handed_over: RawFd = listener.as_raw_fd();
+    // SAFETY: dup2 is async-signal-safe and touches nothing of this process.
+    unsafe {
+        command.pre_exec(move || {
+            if libc_dup2(handed_over, 3) == 3 {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
+        });
+    }
+    Process::start(command, "sensor")
+}
+
+/// Both services, the sensor connected to the inspector.
+struct Running {
+    sensor: Process,
+    inspector: Process,
+}
+
+impl Running {
+    fn start(lab: &Lab, object: &Path, ledger: &Path, listener: &UnixListener) -> Self {
+        let inspector = inspector(lab);
+        Self { sensor: sensor_of(lab, object, ledger, listener), inspector }
+    }
+
+    /// The sensor's next line with `part` in it.
+    fn line(&self, part: &str) -> String {
+        self.sensor.line(part)
+    }
+
+    fn stop(self) {
+        self.sensor.stop();
+        self.inspector.stop();
     }
 }
 
@@ -319,6 +373,7 @@ fn packets_to_alerts_to_drops() {
     let running = Running::start(&lab, &object, &ledger_path, &listener);
     running.line("INFO attached interface=hp0 mode=native");
     running.line("INFO ready: watching 1 interface(s)");
+    running.line("INFO packets are inspected");
 
     // Counters equal what was sent.
     lab.send_udp(100);
@@ -360,6 +415,7 @@ fn packets_to_alerts_to_drops() {
     // Blocks survive a restart; counters start again.
     let running = Running::start(&lab, &object, &ledger_path, &listener);
     running.line("INFO ready");
+    running.line("INFO packets are inspected");
     assert_eq!(lab.counter(Counter::Packets), 0);
     lab.send_udp(5);
     let entry = lab.block_map().get(&ip(PEER), 0).unwrap();
@@ -476,7 +532,7 @@ fn whole_packets_are_inspected() {
     fs::write(lab.path("detection/a.rules"), &first).unwrap();
     let appended = play_ledger(&ledger_path);
     let listener = UnixListener::bind(&socket_path).unwrap();
-    let running = Running::start(&lab, &object, &ledger_path, &listener);
+    let mut running = Running::start(&lab, &object, &ledger_path, &listener);
     running.line("INFO ready: watching 1 interface(s)");
     until(&socket_path, "detect_rules_loaded", 2);
     until(&socket_path, "behaviour_names_loaded", 1);
@@ -524,7 +580,7 @@ fn whole_packets_are_inspected() {
         fs::write(lab.path("detection/a.rules"), second).unwrap();
         let reply = ask(&socket_path, &sensor::Request::Reload);
         assert!(matches!(reply, sensor::Reply::Reload { started: true, .. }), "{reply:?}");
-        running.line("INFO rules loaded=3 failed=1");
+        running.inspector.line("INFO rules loaded=3 failed=1");
         until(&socket_path, "rules_reloads", 2);
         fs::write(&go, "").unwrap();
         assert_eq!(next().reference.unwrap().rule.map(|rule| rule.sid), Some(4));
@@ -558,12 +614,31 @@ fn whole_packets_are_inspected() {
 
     // As of the last second.
     until(&socket_path, "packets_received", 71);
+    until(&socket_path, "syslog_logins_failed", 20);
     let seen = status(&socket_path);
     let count = |name: &str| seen.counters.iter().find(|one| one.name == name).unwrap().value;
     assert_eq!(count("packets_lost"), 0);
     assert_eq!(count("found_lost"), 0);
-    assert_eq!(count("syslog_logins_failed"), 20);
     assert_eq!(count("detect_alerts_repeated"), 49);
+
+    // Whoever takes it over has no right to anything, and its end is no end of the sensor.
+    for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+        assert_eq!(running.inspector.field(set), "0".repeat(16), "{set}");
+    }
+    assert_eq!(running.inspector.field("Seccomp:"), "2");
+    running.inspector.child.kill().unwrap();
+    running.inspector.child.wait().unwrap();
+    running.line("WARN HP-SN-089 inspector: ");
+    let codes = |seen: sensor::Status| {
+        seen.diagnostics.into_iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
+    };
+    assert!(codes(status(&socket_path)).contains(&"HP-SN-089".to_owned()));
+    running.inspector = inspector(&lab);
+    running.line("INFO packets are inspected");
+    until(&socket_path, "detect_rules_loaded", 3);
+    lab.peer(&format!("echo -n needle > /dev/udp/{SENSOR}/9999"));
+    assert_eq!(next().reference.unwrap().rule.map(|rule| rule.sid), Some(1));
+    assert!(!codes(status(&socket_path)).contains(&"HP-SN-089".to_owned()));
     running.stop();
     assert!(lab.path("state/model").exists(), "the model is kept");
 }

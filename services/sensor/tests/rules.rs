@@ -18,7 +18,7 @@ use hookprobe_abi::{
     kind,
     rules::{ALLOW, DRY_RUN},
 };
-use hookprobe_sensor::{live::clock::boot_ns, object::lists::Rule};
+use hookprobe_sensor::{clock::boot_ns, object::lists::Rule};
 use support::kernel::{Kernel, MAC, XDP_DROP, XDP_PASS, ip, rule, syn, udp_v6};
 
 fn udp_from(source: [u8; 4]) -> Vec<u8> {

@@ -18,6 +18,7 @@ pub mod control;
 pub mod event;
 pub mod export;
 pub mod frame;
+pub mod inspector;
 pub mod ledger;
 pub mod qr;
 pub mod response;
@@ -36,6 +37,8 @@ pub const SOCKET_DIR: &str = "/run/hookprobe";
 pub const LEDGER_SOCKET: &str = "/run/hookprobe/ledger.sock";
 /// `sensor`'s socket.
 pub const SENSOR_SOCKET: &str = "/run/hookprobe/sensor.sock";
+/// `inspector`'s socket.
+pub const INSPECTOR_SOCKET: &str = "/run/hookprobe/inspector.sock";
 /// `response`'s socket.
 pub const RESPONSE_SOCKET: &str = "/run/hookprobe/response.sock";
 /// `attest`'s socket.
@@ -61,3 +64,5 @@ pub const CONSOLE_UID: u32 = 804;
 pub const DHCP_UID: u32 = 805;
 /// User of `attest`, and of the helper that opens the state volume.
 pub const ATTEST_UID: u32 = 806;
+/// User of `inspector`.
+pub const INSPECTOR_UID: u32 = 807;

@@ -8,12 +8,12 @@ use std::fmt::Debug;
 use hookprobe_wire::{
     Event, FrameError, attest, block, control, event,
     frame::{FRAME_BYTES_MAX, decode_body},
-    ledger, response, sensor, site,
+    inspector, ledger, response, sensor, site,
 };
 use minicbor::{Decode, Encode};
 use support::{
-    alert, attest_log, attest_status, boot, control_status, id, log, mitigation, record,
-    response_status, sensor_status,
+    alert, attest_log, attest_status, boot, control_status, id, inspector_state, log, mitigation,
+    record, response_status, sensor_status,
 };
 
 fn decode<M>(message: &M) -> Result<M, FrameError>
@@ -80,6 +80,9 @@ fn replies_of_services() {
     check(sensor::COUNTERS_MAX, only(1, sensor_status));
     check(sensor::FLOWS_MAX, only(2, sensor_status));
     check(event::STATUS_DIAGNOSTICS_MAX, only(3, sensor_status));
+    check(sensor::COUNTERS_MAX, only(0, inspector_state));
+    check(event::STATUS_DIAGNOSTICS_MAX, only(1, inspector_state));
+    check(site::INTERFACES_MAX, |count| inspector::Order::Watch { interfaces: vec![1; count] });
     check(response::STATUS_ACTIVE_MAX, only(0, response_status));
     check(response::STATUS_PROTECTED_MAX, only(1, response_status));
     check(event::ENFORCERS_MAX, only(2, response_status));

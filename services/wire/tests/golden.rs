@@ -10,12 +10,13 @@ mod support;
 use std::fmt::{Debug, Write as _};
 
 use hookprobe_wire::{
-    attest, control, event::Mode, frame::decode_body, ledger, response, sensor, unlock,
+    Event, attest, control, event::Mode, frame::decode_body, inspector, ledger, response, sensor,
+    unlock,
 };
 use minicbor::{Decode, Encode};
 use support::{
-    alert, attest_events, attest_log, attest_status, boot, control_status, hash, head, id, log,
-    mitigation, other_events, record, response_status, sensor_status,
+    alert, attest_events, attest_log, attest_status, boot, control_status, hash, head, id,
+    inspector_state, log, mitigation, other_events, record, response_status, sensor_status,
 };
 
 const FIXTURE: &str = include_str!("fixtures/messages-v1.txt");
@@ -100,6 +101,17 @@ fn every_message_has_its_old_bytes() {
             sensor::Reply::Error { code, reason: reason.clone() },
             sensor::Reply::Reload { started: true, reason },
         ],
+    );
+    lines(
+        &mut out,
+        "inspector-order",
+        &[inspector::Order::Watch { interfaces: vec![2, 300] }, inspector::Order::Reload],
+    );
+    let Event::Alert(found) = alert(1) else { panic!("not an alert") };
+    lines(
+        &mut out,
+        "inspector-report",
+        &[inspector::Report::Found { alert: found, interface: 2 }, inspector_state([1; 2])],
     );
     lines(&mut out, "response-request", &[response::Request::Status]);
     let (code, reason) = error();

@@ -19,7 +19,7 @@ use hookprobe_wire::{
     block::{self, Header, Signature},
     control, event, frame,
     ledger::{self, Payload, Record, RequestId},
-    response, sensor,
+    inspector, response, sensor,
 };
 use minicbor::{
     Encode,
@@ -282,6 +282,24 @@ pub(crate) fn sensor_replies() -> Vec<Vec<u8>> {
         sensor::Reply::Drill { started: true, reason: "see alerts".into() },
         sensor::Reply::Error { code: "HP-XX-000".into(), reason: "no".into() },
     ])
+}
+
+pub(crate) fn inspector_orders() -> Vec<Vec<u8>> {
+    framed(&[inspector::Order::Watch { interfaces: vec![2, 70_000] }, inspector::Order::Reload])
+}
+
+pub(crate) fn inspector_reports() -> Vec<Vec<u8>> {
+    let found = events().into_iter().filter_map(|event| match event {
+        Event::Alert(alert) => Some(inspector::Report::Found { alert, interface: 2 }),
+        _ => None,
+    });
+    let state = inspector::Report::State(inspector::State {
+        counters: vec![sensor::Counter { name: "packets_received".into(), value: 1 }],
+        diagnostics: vec![diagnostic()],
+        lost: 2,
+        held_back: 3,
+    });
+    framed(&found.chain([state]).collect::<Vec<_>>())
 }
 
 pub(crate) fn response_requests() -> Vec<Vec<u8>> {

@@ -19,7 +19,7 @@ use hookprobe_sensor::replay::{self, Replay};
 use hookprobe_wire::{
     Seq, attest, control,
     frame::{self, HEADER_BYTES},
-    ledger, response, sensor,
+    inspector, ledger, response, sensor,
     site::Site,
     text,
 };
@@ -45,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     },
     frames("sensor-request", messages::<sensor::Request>, seeds::sensor_requests),
     frames("sensor-reply", messages::<sensor::Reply>, seeds::sensor_replies),
+    frames("inspector-order", messages::<inspector::Order>, seeds::inspector_orders),
+    frames("inspector-report", messages::<inspector::Report>, seeds::inspector_reports),
     frames("response-request", messages::<response::Request>, seeds::response_requests),
     frames("response-reply", messages::<response::Reply>, seeds::response_replies),
     text("site", site, seeds::sites, &[b"[node]", b"[[interface]]", b"\"dhcp\"", b" = ", b"/33"]),

@@ -4,10 +4,12 @@
 //! second, because there is no other way to learn of a renamed or returned interface without
 //! parsing netlink.
 
-use std::{fs, io::Read as _, path::Path};
+use std::{fs, path::Path};
 
 use hookprobe_wire::site::{INTERFACES_MAX, Role, SITE_BYTES_MAX, Site};
 use tracing::warn;
+
+use crate::files;
 
 /// Interfaces as files.
 const NET_DIR: &str = "/sys/class/net";
@@ -52,13 +54,7 @@ impl Wanted {
 
 /// Interfaces with role `lan`; none when the file is absent or says nothing of interfaces.
 fn lan_of(site: &Path) -> Vec<String> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(SITE_BYTES_MAX).unwrap_or(u64::MAX);
-    let read = fs::File::open(site)
-        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
-    if read.is_err() {
-        return Vec::new();
-    }
+    let Ok(bytes) = files::read(site, SITE_BYTES_MAX as u64) else { return Vec::new() };
     match Site::parse(&bytes) {
         Ok(site) => site
             .interface

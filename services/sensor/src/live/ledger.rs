@@ -184,8 +184,8 @@ fn random_id() -> [u8; 16] {
     // still tells this alert from the others of this boot.
     if rustix::rand::getrandom(&mut id[..], rustix::rand::GetRandomFlags::empty()).is_err() {
         let (low, high) = id.split_at_mut(8);
-        low.copy_from_slice(&super::clock::boot_ns().to_le_bytes());
-        high.copy_from_slice(&super::clock::real_ns().to_le_bytes());
+        low.copy_from_slice(&crate::clock::boot_ns().to_le_bytes());
+        high.copy_from_slice(&crate::clock::real_ns().to_le_bytes());
     }
     id
 }

@@ -1,27 +1,26 @@
 //! `hookprobe-sensor live`: the service.
 //!
 //! One loop in one thread: records from the kernel, a beat five times a second, questions of
-//! clients, answers of the ledger. Nothing in it may wait: everything that can take long is a
-//! future beside it ([`ledger`], [`socket`], [`syslog`]) or a thread ([`inspect`]). No interface is a degraded state; an object that the
-//! kernel refuses is the end, and PID 1 knows what to do about it.
+//! clients, answers of the ledger, reports of the inspector. Nothing in it may wait: everything that can
+//! take long is a future beside it ([`ledger`], [`socket`], [`inspector`]). No interface is a degraded state; an
+//! object that the kernel refuses is the end, and PID 1 knows what to do about it.
+//!
+//! This process may load programs into the kernel. Must never happen here: bytes of a packet or of a device's
+//! message that are taken apart; both are the business of `hookprobe-sensor inspect`.
 
 pub mod attach;
-pub mod clock;
+pub mod blocklist;
 pub mod drill;
 pub mod drops;
 pub mod host;
-pub mod inspect;
+pub mod inspector;
 pub mod interfaces;
 pub mod ledger;
-pub mod packets;
 pub mod ring;
-pub mod rotating;
 pub mod samples;
 pub mod sensor;
 pub mod socket;
 pub mod status;
-pub mod supplies;
-pub mod syslog;
 
 use std::{
     io,
@@ -44,11 +43,11 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::{inspect::Inspection, interfaces::Wanted, sensor::Sensor, supplies::Supplies};
-use crate::{
-    object::{Maps, Object, ObjectError, Rings},
-    syslog::queue::Queue,
+use self::{
+    interfaces::Wanted,
+    sensor::{Lists, Sensor},
 };
+use crate::object::{Maps, Object, ObjectError, Rings};
 
 /// Period of the beat. 200 ms: the pause between two frames of a drill, and how late the end of a
 /// detector's wait is noticed at most.
@@ -67,14 +66,14 @@ pub struct Options {
     pub site: PathBuf,
     /// The ledger's socket.
     pub ledger: PathBuf,
+    /// The inspector's socket.
+    pub inspector: PathBuf,
     /// Where maps are pinned.
     pub pins: PathBuf,
     /// Interfaces; empty: as the site configuration says.
     pub interfaces: Vec<String>,
-    /// Folder of rules and lists of names.
+    /// Folder of the list of addresses.
     pub detection: PathBuf,
-    /// Folder of the sensor's own state.
-    pub state: PathBuf,
 }
 
 /// Why the service ends.
@@ -138,18 +137,13 @@ async fn serve(
     tokio::pin!(to_ledger, to_clients);
 
     let wanted = Wanted::new(&options.interfaces, &options.site);
-    let supplies = Supplies {
-        detection: options.detection.clone(),
-        state: options.state.clone(),
-        site: options.site.clone(),
-    };
-    let queue = Queue::default();
-    let to_devices = syslog::run(supplies.site().detection.syslog, queue.clone());
-    tokio::pin!(to_devices);
-    let (found, mut from_inspection) = mpsc::channel(inspect::FOUND_MAX);
-    let inspection = Inspection::start(supplies.clone(), found);
-    let mut sensor = Sensor::new(object, maps, (samples, host), wanted, alerts, trouble);
-    sensor.inspect(inspection, queue.clone(), supplies);
+    let (orders, ordered) = mpsc::channel(inspector::ORDERS_MAX);
+    let (said, mut from_inspector) = mpsc::channel(inspector::SAID_MAX);
+    let to_inspector = inspector::run(options.inspector.clone(), ordered, said);
+    tokio::pin!(to_inspector);
+    let lists = Lists { detection: options.detection.clone(), site: options.site.clone() };
+    let mut sensor =
+        Sensor::new(object, maps, (samples, host), wanted, (alerts, orders), lists, trouble);
     sensor.second();
     let state = sensor.state();
     info!("ready: {state}");
@@ -180,12 +174,11 @@ async fn serve(
             }
             Some(call) = from_clients.recv() => sensor.answer(call),
             Some(told) = from_ledger.recv() => sensor.told(told),
-            Some(found) = from_inspection.recv() => sensor.found(found),
-            record = queue.pop() => sensor.heard(&record),
-            () = &mut to_devices => {}
-            // Neither ends while the loop holds the other end of its channels.
+            Some(said) = from_inspector.recv() => sensor.said(said),
+            // None ends while the loop holds the other end of its channels.
             () = &mut to_ledger => break,
             () = &mut to_clients => break,
+            () = &mut to_inspector => break,
         }
     }
     notifier.stopping();

@@ -1,12 +1,12 @@
 //! The state of the live sensor and what each event does to it. The loop in [`super`] calls it.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use hookprobe_abi::{self as abi, Record as Packet, kind};
-use hookprobe_behaviour::observation::Login;
 use hookprobe_wire::{
     Diagnostic, Severity,
-    event::{Alert, Evidence},
+    event::{Alert, Evidence, STATUS_DIAGNOSTICS_MAX},
+    inspector::{Order, Report, State},
     sensor::{COUNTERS_MAX, Reply, Request, Status},
 };
 use tokio::sync::mpsc;
@@ -14,30 +14,25 @@ use tracing::{info, warn};
 
 use super::{
     attach::Attachments,
-    clock::{boot_ns, real_ns, to_real_ns},
+    blocklist,
     drill::Drill,
     drops::Drops,
     host::Host,
-    inspect::{Found, Inspection},
+    inspector::Said,
     interfaces::Wanted,
     ledger::{QUEUE_MAX, Told},
-    packets::PacketsError,
     samples::Samples,
     socket::Call,
     status::{TopFlows, kernel_counters, named},
-    supplies::Supplies,
 };
 use crate::{
+    clock::{boot_ns, real_ns, to_real_ns},
     core::{
         Core, Effect, Finding, TimeNs,
         address::{is_drill_source, to_ip},
         scan::HELD_BACK,
     },
     object::{Maps, Object, Records, lists::List},
-    syslog::{
-        Record, auth,
-        queue::{self, Queue},
-    },
     watch::Scanners,
 };
 
@@ -57,6 +52,15 @@ struct Counts {
     alerts_dropped: u64,
     records_foreign: u64,
     drills: u64,
+}
+
+/// Where lists are that the kernel gets.
+#[derive(Debug)]
+pub struct Lists {
+    /// Folder of the list of addresses, written by PID 1.
+    pub detection: PathBuf,
+    /// The accepted site configuration.
+    pub site: PathBuf,
 }
 
 /// Everything that the loop owns but the ring buffer.
@@ -82,16 +86,15 @@ pub struct Sensor {
     lost_total: u64,
     lost_ns: Option<TimeNs>,
     is_drained: bool,
-    /// Of whole packets; none when the kernel refuses them.
-    inspection: Option<Inspection>,
+    orders: mpsc::Sender<Order>,
+    /// What the inspector was told to watch.
+    watched: Option<Vec<u32>>,
+    /// How the inspector was a second ago, or why it is away.
+    inspector: Result<State, String>,
     scanners: Scanners,
-    supplies: Option<Supplies>,
+    lists: Lists,
     has_list: bool,
     old_list_ns: Option<TimeNs>,
-    messages: Queue,
-    messages_seen: queue::Counts,
-    messages_told_ns: Option<TimeNs>,
-    logins_failed: u64,
 }
 
 impl Sensor {
@@ -100,11 +103,12 @@ impl Sensor {
         mut maps: Maps,
         rings: (Records, Records),
         wanted: Wanted,
-        alerts: mpsc::Sender<Alert>,
+        (alerts, orders): (mpsc::Sender<Alert>, mpsc::Sender<Order>),
+        lists: Lists,
         trouble: Option<Diagnostic>,
     ) -> Self {
         let host = Host::start(&mut object, &mut maps);
-        Self {
+        let mut own = Self {
             object,
             maps,
             rings,
@@ -123,23 +127,22 @@ impl Sensor {
             lost_total: 0,
             lost_ns: None,
             is_drained: true,
-            inspection: None,
+            orders,
+            watched: None,
+            inspector: Err("not connected yet".into()),
             scanners: Scanners::default(),
-            supplies: None,
+            lists,
             has_list: false,
             old_list_ns: None,
-            messages: Queue::default(),
-            messages_seen: queue::Counts::default(),
-            messages_told_ns: None,
-            logins_failed: 0,
-        }
+        };
+        own.block_list();
+        own
     }
 
     /// Puts the list of addresses in force. The loop waits for it: a hundred thousand take a tenth
     /// of a second, at the start and when somebody asks.
     fn block_list(&mut self) {
-        let Some(supplies) = &self.supplies else { return };
-        let list = match supplies.block_list() {
+        let list = match blocklist::load(&self.lists.detection, &self.lists.site) {
             Ok(Some(list)) => list,
             // Without a file the list of before has to go.
             Ok(None) if self.has_list => List::default(),
@@ -158,35 +161,31 @@ impl Sensor {
         }
     }
 
-    /// What the inspection of packets finds will come, and what devices say in `messages`.
-    pub fn inspect(
-        &mut self,
-        inspection: Result<Inspection, PacketsError>,
-        messages: Queue,
-        supplies: Supplies,
-    ) {
-        self.messages = messages;
-        self.supplies = Some(supplies);
-        self.block_list();
-        match inspection {
-            Ok(inspection) => self.inspection = Some(inspection),
-            Err(error) => {
-                let cause = crate::causes(&error);
-                warn!("{cause}");
-                self.trouble.push(Diagnostic {
-                    code: "HP-SN-085".into(),
-                    severity: Severity::Warn,
-                    object: "sensor".into(),
-                    cause: hookprobe_wire::text::escape(&cause, 200),
-                    remedy: "restart the sensor; without CAP_NET_RAW it stays so".into(),
-                });
+    /// The inspector said something, or is away.
+    pub fn said(&mut self, said: Said) {
+        match said {
+            Said::Report(report) => match *report {
+                Report::Found { alert, interface } => self.found(alert, interface),
+                Report::State(state) => {
+                    if self.inspector.is_err() {
+                        info!("packets are inspected");
+                    }
+                    self.inspector = Ok(state);
+                }
+            },
+            Said::Away { reason } => {
+                if self.inspector.is_ok() {
+                    warn!(
+                        "HP-SN-089 inspector: {reason}; packets are not inspected until it is back"
+                    );
+                }
+                self.inspector = Err(reason);
             }
         }
     }
 
-    /// The inspection of packets is convinced of something.
-    pub fn found(&mut self, found: Found) {
-        let Found { mut alert, interface } = found;
+    /// The inspector is convinced of something.
+    fn found(&mut self, mut alert: Alert, interface: u32) {
         // A wait that ends is on no interface, unless there is only one.
         let name =
             self.interface_name(interface).or_else(|| match self.attachments.indices()[..] {
@@ -194,15 +193,18 @@ impl Sensor {
                 _ => None,
             });
         alert.interface = name.unwrap_or_else(|| "-".into());
+        // Drills are this process's business alone.
+        alert.drill = false;
         self.tell(alert);
     }
 
-    /// A device said something.
-    pub fn heard(&mut self, record: &Record) {
-        let Some(failure) = auth::failure(record) else { return };
-        self.logins_failed += 1;
-        if let Some(inspection) = &mut self.inspection {
-            inspection.login(Login { client: failure.client, server: failure.server });
+    /// Has the inspector watch what is attached.
+    fn watch(&mut self) {
+        let interfaces = self.attachments.indices();
+        if self.watched.as_ref() != Some(&interfaces)
+            && self.orders.try_send(Order::Watch { interfaces: interfaces.clone() }).is_ok()
+        {
+            self.watched = Some(interfaces);
         }
     }
 
@@ -263,20 +265,13 @@ impl Sensor {
     pub fn second(&mut self) {
         self.attachments.check(&mut self.object);
         self.host.second();
-        if let Some(inspection) = &mut self.inspection {
-            inspection.watch(self.attachments.indices());
-        }
+        self.watch();
         // A program runs for microseconds: a second later none is in the old list.
         if self.old_list_ns.is_some_and(|at| boot_ns().saturating_sub(at) >= OLD_LIST_NS) {
             self.old_list_ns = None;
             if let Err(error) = self.maps.release_old_list() {
                 warn!("{}", crate::causes(&error));
             }
-        }
-        if self.messages_told_ns.is_none_or(|at| boot_ns().saturating_sub(at) >= LOSS_SHOWN_NS) {
-            // What was lost since is shown for a minute.
-            self.messages_told_ns = Some(boot_ns());
-            self.messages_seen = self.messages.counts();
         }
         let counts = self.maps.counters().unwrap_or([0; abi::COUNTERS]);
         let count = |counter: abi::Counter| counts.get(counter as usize).copied().unwrap_or(0);
@@ -285,7 +280,7 @@ impl Sensor {
             info!(total, "drops");
         }
         let lost: u64 = abi::Counter::LOSSES.iter().map(|counter| count(*counter)).sum();
-        let lost = lost + self.inspection.as_ref().map_or(0, |own| own.lost());
+        let lost = lost.saturating_add(self.inspector.as_ref().map_or(0, |state| state.lost));
         if lost > self.lost_total {
             if self.lost_ns.is_none() {
                 warn!("HP-SN-030 sensor: {lost} records, samples or flows lost, a table was full");
@@ -353,17 +348,14 @@ impl Sensor {
 
     fn reload(&mut self) -> Reply {
         self.block_list();
-        match &mut self.inspection {
-            Some(inspection) => {
-                let started = inspection.reload();
-                let reason = if started { "being read" } else { "being read already" };
-                Reply::Reload { started, reason: format!("{reason}; see the log") }
+        let reason = match &self.inspector {
+            Ok(_) if self.orders.try_send(Order::Reload).is_ok() => {
+                return Reply::Reload { started: true, reason: "being read; see the log".into() };
             }
-            None => Reply::Reload {
-                started: false,
-                reason: "packets are not inspected; see the diagnostics".into(),
-            },
-        }
+            Ok(_) => "the inspector takes no orders now; ask again",
+            Err(_) => "the inspector is away and will read them at its start",
+        };
+        Reply::Reload { started: false, reason: reason.into() }
     }
 
     fn send(&mut self, finding: &Finding) {
@@ -476,17 +468,8 @@ impl Sensor {
         let more = self.samples.counters().into_iter().chain(self.host.counters());
         counters.extend(more.map(|(name, value)| named(name, value)));
         let queued = QUEUE_MAX.saturating_sub(self.alerts.capacity());
-        if let Some(inspection) = &self.inspection {
-            counters.extend(inspection.counters().iter().map(|(name, value)| named(name, *value)));
-        }
-        let heard = self.messages.counts();
         for (name, value) in [
             ("scan_doubles", self.scanners.doubles()),
-            ("syslog_received", heard.received),
-            ("syslog_faulty", heard.faulty),
-            ("syslog_dropped", heard.dropped),
-            ("syslog_limited", heard.limited),
-            ("syslog_logins_failed", self.logins_failed),
             ("alerts_queued", u64::try_from(queued).unwrap_or(u64::MAX)),
             ("alerts_acknowledged", self.counts.alerts_acknowledged),
             ("alerts_dropped", self.counts.alerts_dropped),
@@ -495,6 +478,7 @@ impl Sensor {
         ] {
             counters.push(named(name, value));
         }
+        counters.extend(self.inspector.iter().flat_map(|state| state.counters.iter().cloned()));
         // The wire takes so many; the last are the least.
         counters.truncate(COUNTERS_MAX);
         Status {
@@ -508,16 +492,6 @@ impl Sensor {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut diagnostics = self.attachments.diagnostics();
         diagnostics.extend(self.trouble.clone());
-        diagnostics.extend(self.messages.counts().trouble(&self.messages_seen));
-        if self.inspection.as_ref().is_some_and(|inspection| !inspection.is_running()) {
-            diagnostics.push(Diagnostic {
-                code: "HP-SN-079".into(),
-                severity: Severity::Critical,
-                object: "sensor".into(),
-                cause: "the inspection of packets does not run: no thread could be had".into(),
-                remedy: "restart the sensor; its limit of tasks may be too low".into(),
-            });
-        }
         diagnostics.extend(self.host.diagnostics());
         let warning = |code: &str, object: &str, cause: String, remedy: &str| Diagnostic {
             code: code.into(),
@@ -526,6 +500,15 @@ impl Sensor {
             cause,
             remedy: remedy.into(),
         };
+        match &self.inspector {
+            Ok(state) => diagnostics.extend(state.diagnostics.iter().cloned()),
+            Err(reason) => diagnostics.push(warning(
+                "HP-SN-089",
+                "inspector",
+                format!("packets are not inspected: {reason}"),
+                "scans are still seen; see the inspector's log on the Services screen",
+            )),
+        }
         if let Some(reason) = &self.ledger_down {
             let cause = format!("can't be reached: {reason}");
             diagnostics.push(warning(
@@ -541,7 +524,7 @@ impl Sensor {
             diagnostics.push(warning("HP-SN-021", "sensor", cause, remedy));
         }
         let held_back = self.core.counters().into_iter().find(|(name, _)| *name == HELD_BACK);
-        let inspected = self.inspection.as_ref().map_or(0, |own| own.held_back());
+        let inspected = self.inspector.as_ref().map_or(0, |state| state.held_back);
         let held_back = held_back.map_or(0, |(_, count)| count).saturating_add(inspected);
         if held_back > 0 {
             let cause = format!("{held_back} decisions held back, too many alerts a minute");
@@ -554,6 +537,7 @@ impl Sensor {
             let remedy = "more packets than this board can look at; watch fewer interfaces";
             diagnostics.push(warning("HP-SN-030", "sensor", cause, remedy));
         }
+        diagnostics.truncate(STATUS_DIAGNOSTICS_MAX);
         diagnostics
     }
 }

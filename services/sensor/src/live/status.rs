@@ -3,8 +3,8 @@
 use hookprobe_abi::{self as abi, FlowKey, FlowStat};
 use hookprobe_wire::sensor::{Counter, FLOWS_MAX, Flow};
 
-use super::clock::{boot_ns, monotonic_ns};
 use crate::{
+    clock::{boot_ns, monotonic_ns},
     core::{TimeNs, address::to_ip},
     object::Maps,
 };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hookprobe_wire::{
     Block, Diagnostic, Event, EventType, Hash, NodeId, Seq, Severity, attest,
     block::{BLOCK_VERSION, Header, Signature},
-    control, event,
+    control, event, inspector,
     ledger::{self, Payload, Record, RequestId},
     response, sensor,
 };
@@ -258,6 +258,16 @@ pub(crate) fn sensor_status(
         counters: vec![sensor::Counter { name: "packets".into(), value: 1 }; counters],
         flows: vec![flow; flows],
         diagnostics: vec![diagnostic(); diagnostics],
+    })
+}
+
+/// As [`control_status`], for the inspector.
+pub(crate) fn inspector_state([counters, diagnostics]: [usize; 2]) -> inspector::Report {
+    inspector::Report::State(inspector::State {
+        counters: vec![sensor::Counter { name: "packets_received".into(), value: 1 }; counters],
+        diagnostics: vec![diagnostic(); diagnostics],
+        lost: 2,
+        held_back: 3,
     })
 }
 

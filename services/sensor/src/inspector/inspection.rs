@@ -1,7 +1,7 @@
 //! The inspection of whole packets: a thread of its own beside the loop.
 //!
 //! ```text
-//! ring of packets -> engine -> Watch (rules, detectors, model, names) -> Found -> loop -> ledger
+//! ring of packets -> engine -> Watch (rules, detectors, model, names) -> Found -> loop -> sensor
 //!                                                                      -> EVE file of alerts
 //! ```
 //!
@@ -37,19 +37,20 @@ use hookprobe_traffic::{
     packet::{Frame, Link},
     zeek::Connection,
 };
-use hookprobe_wire::{event::Alert, site::Site};
+use hookprobe_wire::event::Alert;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    clock::{boot_ns, real_ns, to_real_ns},
-    packets::{PacketsError, Ring, Seen},
+    packets::{Ring, Seen},
     rotating::Rotating,
     supplies::Supplies,
 };
 use crate::{
+    clock::{boot_ns, real_ns, to_real_ns},
     core::TimeNs,
+    files,
     outputs::{
         eve::{self, Parts, Place, Signature, Types},
         events,
@@ -96,6 +97,15 @@ enum Order {
     Login(Login),
 }
 
+/// Whether rules and lists are being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    No,
+    Yes,
+    /// And they may have changed since it began.
+    Again,
+}
+
 /// The loop's end.
 pub struct Inspection {
     orders: Option<orders::SyncSender<Order>>,
@@ -104,18 +114,14 @@ pub struct Inspection {
     counters: Arc<Mutex<Vec<(String, u64)>>>,
     watched: Vec<u32>,
     orders_lost: u64,
-    /// Rules and lists are being read.
-    reads: Arc<AtomicBool>,
+    reading: Arc<Mutex<Reading>>,
     ends: Arc<AtomicBool>,
 }
 
 impl Inspection {
-    /// Opens the ring and begins; rules and names follow as soon as they are read.
-    ///
-    /// # Errors
-    /// [`PacketsError`].
-    pub fn start(supplies: Supplies, found: mpsc::Sender<Found>) -> Result<Self, PacketsError> {
-        let ring = Ring::open()?;
+    /// Begins; rules and names follow as soon as they are read.
+    #[must_use]
+    pub fn start(ring: Ring, supplies: Supplies, found: mpsc::Sender<Found>) -> Self {
         let (sender, receiver) = orders::sync_channel(ORDERS_MAX);
         let counters = Arc::new(Mutex::new(Vec::new()));
         let ends = Arc::new(AtomicBool::new(false));
@@ -129,37 +135,49 @@ impl Inspection {
             counters,
             watched: Vec::new(),
             orders_lost: 0,
-            reads: Arc::new(AtomicBool::new(false)),
+            reading: Arc::new(Mutex::new(Reading::No)),
             ends,
         };
         own.reload();
-        Ok(own)
+        own
     }
 
-    /// Reads rules and names again and puts them in force; packets and flows go on meanwhile. `false`
-    /// while they are being read already: two sets in the making are more memory than there is.
-    pub fn reload(&mut self) -> bool {
+    /// Reads rules and names again and puts them in force; packets and flows go on meanwhile. What is
+    /// being read already is read once more after that: two sets in the making are more memory than
+    /// there is.
+    pub fn reload(&mut self) {
         let (Some(sender), supplies) = (self.orders.clone(), self.supplies.clone()) else {
-            return false;
+            return;
         };
-        if self.reads.swap(true, Ordering::Relaxed) {
-            return false;
-        }
-        let reads = Arc::clone(&self.reads);
-        let started = thread::Builder::new().name("supplies".into()).spawn(move || {
-            let (rules, sets) = supplies.rules();
-            // Ends with the thread that would take it.
-            let _ = sender.send(Order::Rules(rules, sets));
-            if let Some(names) = supplies.names() {
-                let _ = sender.send(Order::Names(names));
+        {
+            let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            if *reading != Reading::No {
+                *reading = Reading::Again;
+                return;
             }
-            reads.store(false, Ordering::Relaxed);
+            *reading = Reading::Yes;
+        }
+        let reading = Arc::clone(&self.reading);
+        let started = thread::Builder::new().name("supplies".into()).spawn(move || {
+            loop {
+                let (rules, sets) = supplies.rules();
+                // Ends with the thread that would take it.
+                let _ = sender.send(Order::Rules(rules, sets));
+                if let Some(names) = supplies.names() {
+                    let _ = sender.send(Order::Names(names));
+                }
+                let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
+                if *reading == Reading::Yes {
+                    *reading = Reading::No;
+                    break;
+                }
+                *reading = Reading::Yes;
+            }
         });
         if let Err(error) = &started {
-            self.reads.store(false, Ordering::Relaxed);
-            warn!("HP-SN-078 rules: {error}; not read, restart the sensor");
+            *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Reading::No;
+            warn!("HP-SN-078 rules: {error}; not read, restart the inspector");
         }
-        started.is_ok()
     }
 
     /// Inspects packets of these interfaces.
@@ -470,7 +488,7 @@ fn engine_settings() -> Config {
 
 /// The detectors as they are live.
 fn settings(supplies: &Supplies) -> Settings {
-    let site: Site = supplies.site();
+    let site = files::site(&supplies.site);
     let home = site.detection.home.iter().filter_map(|text| {
         let (address, length) = text.split_once('/')?;
         Some(Prefix { address: address.parse().ok()?, length: length.parse().ok()? })

@@ -7,15 +7,10 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
-    net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
-use hookprobe_abi::{
-    Address, BlockEntry,
-    rules::{DRY_RUN, masked},
-};
 use hookprobe_behaviour::model::{
     Model,
     file::{self as model_file, FileError},
@@ -24,21 +19,17 @@ use hookprobe_behaviour::model::{
 use hookprobe_reputation::{
     Reputation,
     allow::AllowList,
-    format::{Expectation, HEADER_BYTES, LoadError, PublicKey, Serial},
+    format::{Expectation, HEADER_BYTES, Header, KeyId, LoadError, PublicKey, Serial},
     names::{Loader, NameList},
 };
 use hookprobe_rules::{Ruleset, Sets};
-use hookprobe_wire::{
-    event::Mode,
-    site::{SITE_BYTES_MAX, Site},
-};
+use hookprobe_wire::site::Site;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::clock::{boot_ns, real_ns};
 use crate::{
-    core::address::from_ip,
-    object::lists::{List, ListError, Rule},
+    clock::{boot_ns, real_ns},
+    files,
 };
 
 /// Suffix of files of rules.
@@ -47,12 +38,14 @@ const RULES_SUFFIX: &str = "rules";
 const NAMES_FILE: &str = "hookprobe.names";
 /// Name of the operator's exceptions to it.
 const ALLOW_FILE: &str = "hookprobe.allow";
-/// Name of the list of addresses.
-const BLOCK_FILE: &str = "hookprobe.block";
-/// Bytes of it: a hundred thousand addresses and their comments.
-const BLOCK_BYTES_MAX: u64 = 8 << 20;
 /// Name of the model, in the folder of the state.
 const MODEL_FILE: &str = "model";
+/// Name of the serials of lists that were accepted, in the folder of the state.
+const SERIALS_FILE: &str = "serials";
+/// Publishers that are remembered; the site names fewer keys.
+const SERIALS_MAX: usize = 64;
+/// Bytes of that file: a key's identity, a serial and a line end each.
+const SERIALS_BYTES_MAX: u64 = 64 * 40;
 /// Most files of rules.
 const RULE_FILES_MAX: usize = 64;
 /// Bytes of all rules together. 32 MiB: forty thousand rules as they are published.
@@ -69,7 +62,7 @@ const PROBLEMS_MAX: usize = 5;
 pub struct Supplies {
     /// Folder of rules and lists, written by PID 1.
     pub detection: PathBuf,
-    /// Folder of the sensor's state.
+    /// Folder of the inspector's state.
     pub state: PathBuf,
     /// The accepted site configuration.
     pub site: PathBuf,
@@ -86,27 +79,7 @@ pub enum NamesError {
     Load(#[from] LoadError),
 }
 
-/// Why a list of addresses is not put in force.
-#[derive(Debug, Error)]
-pub enum BlockListError {
-    /// It can't be read.
-    #[error("HP-SN-086 block list: {0}; the one before stays, copy it again")]
-    Read(#[from] io::Error),
-    /// It does not fit.
-    #[error("HP-SN-087 block list: {0}; the one before stays, shorten it")]
-    List(#[from] ListError),
-}
-
 impl Supplies {
-    /// The site configuration that PID 1 accepted, or the defaults.
-    #[must_use]
-    pub fn site(&self) -> Site {
-        read(&self.site, SITE_BYTES_MAX as u64)
-            .ok()
-            .and_then(|bytes| Site::parse(&bytes).ok())
-            .unwrap_or_default()
-    }
-
     /// Rules of every `*.rules` in the folder, in the order of their names; without files no rules.
     #[must_use]
     pub fn rules(&self) -> (Arc<Ruleset>, Sets) {
@@ -121,7 +94,7 @@ impl Supplies {
         let mut left = RULES_BYTES_MAX;
         let mut files = Vec::new();
         for path in paths.iter().take(RULE_FILES_MAX) {
-            match read(path, left) {
+            match files::read(path, left) {
                 Ok(bytes) => {
                     left = left.saturating_sub(bytes.len() as u64);
                     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -137,7 +110,7 @@ impl Supplies {
         }
         let pairs: Vec<(&str, &str)> =
             files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        let (ruleset, sets) = Ruleset::new(&pairs, settings(&self.site()));
+        let (ruleset, sets) = Ruleset::new(&pairs, settings(&files::site(&self.site)));
         for problem in ruleset.problems.iter().take(PROBLEMS_MAX) {
             let why = hookprobe_wire::text::escape(&problem.error.to_string(), 200);
             warn!("HP-SN-075 rules: {}:{}: {why}", problem.file, problem.line);
@@ -156,9 +129,13 @@ impl Supplies {
     /// without a file a list without names. `None` when it can't be used: the one before stays.
     #[must_use]
     pub fn names(&self) -> Option<Arc<Reputation>> {
-        let keys: Vec<PublicKey> =
-            self.site().detection.name_keys.iter().filter_map(|text| key(text)).collect();
-        let names = match load_names(&self.detection.join(NAMES_FILE), &keys) {
+        let keys: Vec<PublicKey> = files::site(&self.site)
+            .detection
+            .name_keys
+            .iter()
+            .filter_map(|text| key(text))
+            .collect();
+        let names = match self.load_names(&keys) {
             Ok(Some(names)) => names,
             Ok(None) => return Some(Arc::default()),
             Err(error) => {
@@ -166,7 +143,7 @@ impl Supplies {
                 return None;
             }
         };
-        let allowed = match read(&self.detection.join(ALLOW_FILE), ALLOW_BYTES_MAX) {
+        let allowed = match files::read(&self.detection.join(ALLOW_FILE), ALLOW_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
@@ -189,24 +166,66 @@ impl Supplies {
         Some(Arc::new(Reputation { names: Some(names), allow }))
     }
 
-    /// Addresses and networks from which nothing is taken, one a line; `None` without a list. Unless
-    /// the site says `autonomous`, what would be dropped is counted and passes.
-    ///
-    /// # Errors
-    /// [`BlockListError`]; the list of before stays.
-    pub fn block_list(&self) -> Result<Option<List>, BlockListError> {
-        let path = self.detection.join(BLOCK_FILE);
-        let bytes = match read(&path, BLOCK_BYTES_MAX) {
-            Ok(bytes) => bytes,
+    /// `None` when there is no list. One that is older than what its publisher signed before is
+    /// refused: it would leave out what was added since.
+    fn load_names(&self, keys: &[PublicKey]) -> Result<Option<NameList>, NamesError> {
+        let mut file = match File::open(self.detection.join(NAMES_FILE)) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let is_enforced = self.site().response.mode == Mode::Autonomous;
-        let flags = if is_enforced { 0 } else { DRY_RUN };
-        let (rules, garbage) = addresses(&String::from_utf8_lossy(&bytes), flags);
-        let list = List::new(rules)?;
-        info!(addresses = list.len(), garbage, enforced = is_enforced, "block list");
-        Ok(Some(list))
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact(&mut header)?;
+        let now_s = real_ns() / 1_000_000_000;
+        let mut expect = Expectation { keys, accepted: Serial(0), now_s };
+        let publisher = hex(Header::verify(&header, &expect)?.key_id);
+        let mut serials = self.serials();
+        let before = serials.iter().find(|(name, _)| *name == publisher);
+        expect.accepted = Serial(before.map_or(0, |(_, serial)| *serial));
+        let mut loader = Loader::new(&header, &expect)?;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let length = file.read(&mut buffer)?;
+            if length == 0 {
+                break;
+            }
+            loader.feed(buffer.get(..length).unwrap_or_default())?;
+        }
+        let names = loader.finish()?;
+        if names.serial().0 > expect.accepted.0 || before.is_none() {
+            serials.retain(|(name, _)| *name != publisher);
+            serials.insert(0, (publisher, names.serial().0));
+            serials.truncate(SERIALS_MAX);
+            self.keep_serials(&serials);
+        }
+        Ok(Some(names))
+    }
+
+    /// Publishers and the greatest serial that was accepted of each, the last one first.
+    fn serials(&self) -> Vec<(String, u64)> {
+        let bytes = files::read(&self.state.join(SERIALS_FILE), SERIALS_BYTES_MAX);
+        let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+        let lines = text.lines().filter_map(|line| {
+            let (publisher, serial) = line.split_once(' ')?;
+            Some((publisher.to_owned(), serial.parse().ok()?))
+        });
+        lines.take(SERIALS_MAX).collect()
+    }
+
+    fn keep_serials(&self, serials: &[(String, u64)]) {
+        let text: String =
+            serials.iter().map(|(publisher, serial)| format!("{publisher} {serial}\n")).collect();
+        if let Err(error) = self.replace(SERIALS_FILE, text.as_bytes()) {
+            warn!("HP-SN-084 names: {error}; an older list could come back, look at the disk");
+        }
+    }
+
+    /// A file of the state: written beside, then put in its place, so that there is always a whole one.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = self.state.join(format!("{name}.new"));
+        fs::write(&new, bytes)?;
+        File::open(&new)?.sync_data()?;
+        fs::rename(&new, self.state.join(name))
     }
 
     /// The model of before, or a new one.
@@ -214,7 +233,7 @@ impl Supplies {
     pub fn model(&self, seed: ForestSeed) -> Model {
         let path = self.state.join(MODEL_FILE);
         let limit = u64::try_from(model_file::FILE_BYTES_MAX).unwrap_or(u64::MAX);
-        let result: Result<Model, FileError> = match read(&path, limit) {
+        let result: Result<Model, FileError> = match files::read(&path, limit) {
             Ok(bytes) => model_file::load(&bytes),
             // A box that has no model yet.
             Err(_) => return Model::new(seed),
@@ -225,64 +244,13 @@ impl Supplies {
         })
     }
 
-    /// Keeps the model: written beside, then put in its place, so that there is always a whole one.
+    /// Keeps the model.
     pub fn keep(&self, model: &Model) {
-        let bytes = model_file::save(model);
-        let path = self.state.join(MODEL_FILE);
-        let new = self.state.join("model.new");
-        let written = fs::write(&new, bytes)
-            .and_then(|()| File::open(&new)?.sync_data())
-            .and_then(|()| fs::rename(&new, &path));
-        if let Err(error) = written {
+        if let Err(error) = self.replace(MODEL_FILE, &model_file::save(model)) {
             warn!("HP-SN-077 model: {error}; it is not kept, look at the disk");
         }
     }
 }
-
-/// A whole file of at most `bytes_max`.
-fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
-}
-
-/// `ADDRESS` or `NETWORK/LENGTH` of each line, and how many lines are neither. What follows `#`, `;`
-/// or a blank is a comment.
-fn addresses(text: &str, flags: u64) -> (Vec<Rule>, usize) {
-    let (mut rules, mut garbage) = (Vec::new(), 0);
-    for line in text.lines() {
-        let line = line.split(['#', ';']).next().unwrap_or_default();
-        let Some(word) = line.split_whitespace().next() else { continue };
-        match rule(word, flags) {
-            Some(rule) => rules.push(rule),
-            None => garbage += 1,
-        }
-    }
-    (rules, garbage)
-}
-
-fn rule(word: &str, flags: u64) -> Option<Rule> {
-    let (address, length) = match word.split_once('/') {
-        Some((address, length)) => (address, Some(length.parse::<u8>().ok()?)),
-        None => (word, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    // An IPv4 address is the end of a mapped one.
-    let (whole, before) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
-    let length = length.unwrap_or(whole);
-    let entry = BlockEntry { flags, ..BlockEntry::default() };
-    let (address, bits) = (from_ip(address), before + length);
-    // A length of 0 would be everybody, and so would be a network of IPv6 around the mapped one.
-    let is_all_of_v4 = bits <= 96 && masked(&MAPPED, bits) == masked(&address, bits);
-    let is_fine = (1..=whole).contains(&length) && !is_all_of_v4;
-    is_fine.then_some(Rule { address, bits, entry })
-}
-
-/// `::ffff:0:0`, in front of every IPv4 address.
-const MAPPED: Address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
 
 /// What rules know of the site.
 fn settings(site: &Site) -> hookprobe_rules::Config {
@@ -307,29 +275,21 @@ fn key(text: &str) -> Option<PublicKey> {
     Some(PublicKey(key))
 }
 
-/// `None` when there is no list.
-fn load_names(path: &Path, keys: &[PublicKey]) -> Result<Option<NameList>, NamesError> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut header = [0; HEADER_BYTES];
-    file.read_exact(&mut header)?;
-    let expect = Expectation { keys, accepted: Serial(0), now_s: real_ns() / 1_000_000_000 };
-    let mut loader = Loader::new(&header, &expect)?;
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(Some(loader.finish()?));
-        }
-        loader.feed(buffer.get(..length).unwrap_or_default())?;
-    }
+fn hex(id: KeyId) -> String {
+    id.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use hookprobe_reputation::{
+        draft::{Draft, Edition},
+        format::{Category, ListInfo},
+        hash::HashKey,
+    };
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
     use super::*;
 
     fn supplies(folder: &Path) -> Supplies {
@@ -362,14 +322,37 @@ mod tests {
         assert_eq!(supplies.model(ForestSeed(9)), Model::new(ForestSeed(9)));
     }
 
+    /// A list without names, signed with a key of this test; the key.
+    fn list(serial: u64) -> (Vec<u8>, PublicKey) {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let key = PublicKey(pair.public_key().as_ref().try_into().unwrap());
+        let info = ListInfo { category: Category::Malware, name: "test".into() };
+        let draft = Draft::new(HashKey([3; 16]), vec![info]).unwrap();
+        let edition = Edition { serial: Serial(serial), issued_s: 1, expires_s: u64::MAX };
+        let sign = |message: &[u8]| pair.sign(message).as_ref().try_into().unwrap();
+        (draft.sign(edition, key, sign).unwrap(), key)
+    }
+
     #[test]
-    fn addresses_and_networks_of_both_families() {
-        let text = "# a list\n192.0.2.7\n198.51.100.0/24 ; net\n2001:db8::/32\n\nnonsense\n0.0.0.0/0\n::1/129\n::/8\n::ffff:0:0/96\n";
-        let (rules, garbage) = addresses(text, DRY_RUN);
-        let bits: Vec<u8> = rules.iter().map(|rule| rule.bits).collect();
-        assert_eq!((bits, garbage), (vec![128, 120, 32], 5));
-        assert!(rules.iter().all(|rule| rule.entry.flags == DRY_RUN));
-        assert_eq!(List::new(rules).unwrap().len(), 3);
+    fn a_list_older_than_the_one_before_is_refused_after_a_restart_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let serial = |number: u64| {
+            let (bytes, key) = list(number);
+            fs::write(folder.path().join(NAMES_FILE), bytes).unwrap();
+            let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+            let site = format!("[detection]\nname_keys = [\"{hex}\"]\n");
+            fs::write(folder.path().join("site.toml"), site).unwrap();
+            let names = supplies(folder.path()).names()?;
+            Some(names.names.as_ref()?.serial().0)
+        };
+        assert_eq!(serial(5), Some(5));
+        assert_eq!(serial(5), Some(5));
+        assert_eq!(serial(4), None);
+        assert_eq!(serial(6), Some(6));
+        assert_eq!(serial(5), None);
+        // Lost serials cost the memory, not the list.
+        fs::write(folder.path().join(SERIALS_FILE), b"\xff nonsense\n\n1\n").unwrap();
+        assert_eq!(serial(5), Some(5));
     }
 
     #[test]
@@ -379,6 +362,7 @@ mod tests {
         assert!(supplies.names().unwrap().names.is_none());
         fs::write(folder.path().join(NAMES_FILE), vec![0; 4096]).unwrap();
         assert!(supplies.names().is_none());
+        assert_eq!(supplies.serials(), []);
         assert_eq!(key(&"0f".repeat(32)), Some(PublicKey([0x0f; 32])));
         assert_eq!(key("0f"), None);
         assert_eq!(key(&"zz".repeat(32)), None);

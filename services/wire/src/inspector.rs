@@ -1,0 +1,63 @@
+//! What is said between the sensor and the inspector of packets.
+//!
+//! The sensor connects and orders, the inspector reports; neither answers the other. The inspector
+//! reads what strangers send: whatever it reports is a claim, bounded here, never an order.
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    bounded,
+    event::{Alert, Diagnostic, STATUS_DIAGNOSTICS_MAX},
+    sensor::{COUNTERS_MAX, Counter},
+    site::INTERFACES_MAX,
+};
+
+/// To the inspector.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Order {
+    /// Look at packets of these interfaces and of no other.
+    #[n(0)]
+    Watch {
+        /// Interface indices.
+        #[cbor(n(0), decode_with = "bounded::list::<_, _, INTERFACES_MAX>")]
+        interfaces: Vec<u32>,
+    },
+    /// Read rules and lists of names again and put them in force without losing a packet.
+    #[n(1)]
+    Reload,
+}
+
+/// From the inspector.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Report {
+    /// Something was found in packets.
+    #[n(0)]
+    Found {
+        /// With times since 1970 and without the name of an interface.
+        #[n(0)]
+        alert: Alert,
+        /// Index of the interface of the packet that decided; 0 when none did.
+        #[n(1)]
+        interface: u32,
+    },
+    /// How it is, once a second.
+    #[n(1)]
+    State(#[n(0)] State),
+}
+
+/// How the inspector is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct State {
+    /// Named counters since the start, losses included.
+    #[cbor(n(0), decode_with = "bounded::list::<_, _, COUNTERS_MAX>")]
+    pub counters: Vec<Counter>,
+    /// What is wrong.
+    #[cbor(n(1), decode_with = "bounded::list::<_, _, STATUS_DIAGNOSTICS_MAX>")]
+    pub diagnostics: Vec<Diagnostic>,
+    /// Packets, findings and orders lost since the start.
+    #[n(2)]
+    pub lost: u64,
+    /// Findings that were not told because too many were.
+    #[n(3)]
+    pub held_back: u64,
+}
