@@ -1,7 +1,7 @@
-//! Rules and lists of names beside the site configuration: copied for the sensor, measured with it.
+//! Rules and lists beside the site configuration: copied for inspector and sensor, measured with it.
 //!
 //! They lie on the boot partition, where a person can put them. What is there is data that strangers
-//! wrote: it is bounded, its names are checked, and nothing here looks into it. The sensor reads the
+//! wrote: it is bounded, its names are checked, and nothing here looks into it. Those two read the
 //! copies; the partition is not mounted while services run.
 
 use std::{

@@ -62,6 +62,16 @@ pub enum Error {
     /// The services list, the manifest or the UKI is wrong.
     #[error("HP-XT-007 measurement: {0}")]
     Measure(String),
+    /// The box's `attest` said nothing, or stopped in the middle.
+    #[error(
+        "HP-XT-018 attest did not answer on its port within {seconds} s ({bytes} bytes came); see its log"
+    )]
+    Silent {
+        /// How long was waited.
+        seconds: u64,
+        /// What came of an answer.
+        bytes: usize,
+    },
     /// A drill or a benchmark did not show what it has to show.
     #[error("HP-XT-008 {0}")]
     Check(String),

@@ -20,7 +20,8 @@ pub const UNSAFE: [(&str, &str); 14] = [
     ("services/daemon/src/socket.rs", "takes the descriptors that PID 1 hands over"),
     ("services/ledger/tests/socket.rs", "a test hands over descriptors as PID 1 does"),
     ("services/response/tests/kernel/mod.rs", "a test enters a network namespace"),
-    ("services/sensor/src/live/packets.rs", "a ring of packets that the kernel fills"),
+    ("services/sensor/src/inspector/confine.rs", "its test sends a frame to an address"),
+    ("services/sensor/src/inspector/packets.rs", "a ring of packets that the kernel fills"),
     (
         "services/sensor/src/live/ring.rs",
         "a promise to tokio about the descriptor of the ring buffer",

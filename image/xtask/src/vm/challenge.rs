@@ -4,6 +4,7 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -26,9 +27,12 @@ const MEASUREMENTS_MAX: usize = 4096;
 /// A connection to the box's `attest`.
 #[derive(Debug)]
 pub struct Port {
+    path: PathBuf,
     stream: UnixStream,
     decoder: Decoder,
     wait: Duration,
+    /// Silence is no answer that anybody wants.
+    asks_again: bool,
 }
 
 impl Port {
@@ -39,11 +43,19 @@ impl Port {
     pub fn plug(vm: &Vm) -> Result<Self> {
         let path = vm.dir.join(SOCKET);
         let stream = UnixStream::connect(&path).map_err(at(&path))?;
-        Ok(Self { stream, decoder: Decoder::new(), wait: ANSWER_WAIT })
+        Ok(Self { path, stream, decoder: Decoder::new(), wait: ANSWER_WAIT, asks_again: true })
     }
 
-    /// Waits so long for an answer from now on.
+    /// Plugs out and in again: both ends forget what was on its way.
+    fn replug(&mut self) -> Result<()> {
+        self.stream = UnixStream::connect(&self.path).map_err(at(&self.path))?;
+        self.decoder = Decoder::new();
+        Ok(())
+    }
+
+    /// Waits so long for an answer from now on, and takes silence for one.
     pub fn set_wait(&mut self, wait: Duration) {
+        self.asks_again = false;
         self.wait = wait;
     }
 
@@ -56,6 +68,7 @@ impl Port {
     fn receive(&mut self) -> Result<Reply> {
         let begun = Instant::now();
         let mut buffer = vec![0; 64 * 1024];
+        let mut bytes = 0;
         loop {
             let next = self.decoder.next().map_err(|error| Error::Check(error.to_string()))?;
             if let Some(reply) = next {
@@ -63,15 +76,15 @@ impl Port {
             }
             let left = self.wait.saturating_sub(begun.elapsed());
             if left.is_zero() {
-                return Err(Error::Check(format!(
-                    "attest did not answer on its port within {} s",
-                    self.wait.as_secs()
-                )));
+                return Err(Error::Silent { seconds: self.wait.as_secs(), bytes });
             }
             self.stream.set_read_timeout(Some(left)).map_err(at(SOCKET))?;
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(Error::Check("the machine closed attest's port".into())),
-                Ok(got) => self.decoder.feed(buffer.get(..got).unwrap_or_default()),
+                Ok(got) => {
+                    bytes += got;
+                    self.decoder.feed(buffer.get(..got).unwrap_or_default());
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(at(SOCKET)(error)),
             }
@@ -123,11 +136,23 @@ impl Port {
         }
     }
 
-    /// Evidence for a nonce: bytes of an `evidence::bundle::Evidence`.
+    /// Evidence for a nonce: bytes of an `evidence::bundle::Evidence`. Asked for once more, having
+    /// said so, when the line stays silent: it is a serial line, whose ends can lose each other.
     ///
     /// # Errors
-    /// [`Error::Check`] when it is refused, has gaps or is longer than allowed.
+    /// [`Error::Check`] when it is refused, has gaps or is longer than allowed; [`Error::Silent`].
     pub fn evidence(&mut self, nonce: &[u8], full: bool) -> Result<Vec<u8>> {
+        match self.evidence_once(nonce, full) {
+            Err(error @ Error::Silent { .. }) if self.asks_again => {
+                println!("note: {error}; asking again");
+                self.replug()?;
+                self.evidence_once(nonce, full)
+            }
+            other => other,
+        }
+    }
+
+    fn evidence_once(&mut self, nonce: &[u8], full: bool) -> Result<Vec<u8>> {
         self.send(&Request::Evidence { nonce: nonce.to_vec().into(), exporter: None, full })?;
         let mut all = Vec::new();
         loop {

@@ -67,13 +67,13 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum InspectorError {
     /// There is no socket to listen on.
-    #[error("HP-SN-072 socket: {0}")]
+    #[error("HP-SN-062 socket: {0}")]
     Socket(#[from] SocketError),
     /// It can't give up what it must not have.
     #[error(transparent)]
     Confine(#[from] ConfineError),
     /// The runtime, a signal or a socket can't be set up.
-    #[error("HP-SN-070 inspector: {what} can't be set up; restart the box")]
+    #[error("HP-SN-063 inspector: {what} can't be set up; restart the box")]
     Setup {
         /// What.
         what: &'static str,
