@@ -249,6 +249,12 @@ impl Meter {
         self.identity.as_ref()
     }
 
+    /// Whether there is a TPM and it did not fail yet.
+    #[must_use]
+    pub fn has_tpm(&self) -> bool {
+        self.tpm.is_some()
+    }
+
     /// Banks that are extended.
     #[must_use]
     pub fn banks(&self) -> &[HashAlg] {
@@ -557,6 +563,13 @@ mod tests {
     impl Transport for Dead {
         fn exchange(&mut self, _: &[u8]) -> Result<Vec<u8>, TpmError> {
             Err(TpmError::Timeout { command: "PCR_Extend", ms: 1 })
+        }
+    }
+
+    impl Meter {
+        /// With a TPM that worked until now.
+        pub(crate) fn with_dead_tpm(log_path: PathBuf) -> Self {
+            Self { tpm: Some(Tpm::new(Box::new(Dead))), ..Self::new("0", log_path) }
         }
     }
 

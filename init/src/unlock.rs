@@ -19,7 +19,7 @@ use std::{
 
 use hookprobe_evidence::{closure::Start, pcr::PcrIndex, policy::PHASE_EVENT};
 use hookprobe_wire::{
-    ATTEST_UID, Diagnostic, Severity,
+    ATTEST_UID, Diagnostic, Hash, Severity,
     text::escape,
     unlock::{DIRECTORY, OUTCOME_BYTES_MAX, OUTCOME_FILE, Outcome, RECOVERY_FILE, STATE_LINK},
 };
@@ -38,6 +38,7 @@ use crate::{
     diagnostics::{diagnostic, from_text},
     limits::{READ_BYTES_MAX, RECOVERY_TRIES_MAX, UNLOCK_MS_MAX},
     log::{Splitter, leveled},
+    measure::Meter,
     mount, recovery, state,
     supervise::{
         notify,
@@ -100,11 +101,10 @@ fn settle(boot: &mut Boot, outcome: Option<Outcome>) -> Result<(), Diagnostic> {
         None => Ok(()),
         Some(Outcome::Open { uuid, key_identity, created, recovered, resealed, note }) => {
             let uuid = escape(&uuid, 64);
-            boot.meter.bytes(
-                PcrIndex::STATE,
-                &format!("{VOLUME_EVENT}{uuid}"),
-                key_identity.as_bytes(),
-            );
+            measured(&mut boot.meter, &uuid, &key_identity).map_err(|trouble| {
+                boot.state = State::Locked(trouble.cause.clone());
+                trouble
+            })?;
             boot.state = State::Encrypted;
             boot.log.say(
                 Severity::Info,
@@ -135,6 +135,23 @@ fn settle(boot: &mut Boot, outcome: Option<Outcome>) -> Result<(), Diagnostic> {
             Err(from_text(&reason, Severity::Critical))
         }
     }
+}
+
+/// Measures the volume before anything on it is used. A TPM that fails just then leaves its key in reach
+/// of whoever asks next: such a volume is not mounted. Without a TPM there is nothing to measure into.
+fn measured(meter: &mut Meter, uuid: &str, key_identity: &Hash) -> Result<(), Diagnostic> {
+    let had_tpm = meter.has_tpm();
+    meter.bytes(PcrIndex::STATE, &format!("{VOLUME_EVENT}{uuid}"), key_identity.as_bytes());
+    if had_tpm && !meter.has_tpm() {
+        return Err(diagnostic(
+            "HP-ST-013",
+            Severity::Critical,
+            "state",
+            "the TPM failed when the state volume was to be measured; it is not used in this boot",
+            "power the box off and on; if that does not help, replace the TPM",
+        ));
+    }
+    Ok(())
 }
 
 /// Runs the helper, and once more for each recovery key that is typed.
@@ -327,6 +344,17 @@ mod tests {
     fn words_for_people() {
         assert_eq!(State::Unknown.words(), "memory");
         assert_eq!(State::Locked("HP-AT-101 x".into()).words(), "locked: HP-AT-101 x");
+    }
+
+    #[test]
+    fn a_volume_that_a_failing_tpm_did_not_take_note_of_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("measure.log");
+        let trouble =
+            measured(&mut Meter::with_dead_tpm(log.clone()), "uuid", &Hash::zero()).unwrap_err();
+        assert_eq!(trouble.code, "HP-ST-013");
+        // Without a TPM there is nothing that could fail.
+        measured(&mut Meter::new("0", log), "uuid", &Hash::zero()).unwrap();
     }
 
     #[test]

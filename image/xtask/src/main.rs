@@ -80,6 +80,9 @@ enum Command {
         install: Install,
         /// Only these (1 to 20).
         numbers: Vec<u8>,
+        /// Seed of attack 11, to make its mutants again [default: drawn, and printed].
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Measure the box against what limits it.
     Bench {
@@ -131,9 +134,10 @@ fn act(command: Command) -> Result<ExitCode> {
             let image = compose::image(&tree, !install.no_install)?;
             print!("{}", drill::drill(&tree, &image, pcap.as_deref())?);
         }
-        Command::Attack { install, numbers } => {
+        Command::Attack { install, numbers, seed } => {
             let image = compose::image(&tree, !install.no_install)?;
-            let outcomes = attack::run(&tree, &image, &numbers, attack::Scale::WHOLE)?;
+            let scale = attack::Scale { seed, ..attack::Scale::WHOLE };
+            let outcomes = attack::run(&tree, &image, &numbers, scale)?;
             outcomes.iter().for_each(|outcome| println!("{outcome}"));
             println!("{}", attack::summary(&outcomes));
             if outcomes.iter().any(|outcome| outcome.ok == Some(false)) {

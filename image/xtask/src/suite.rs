@@ -58,20 +58,25 @@ fn tests(tree: &Tree) -> Command {
     tests
 }
 
-/// The machines take most of the time and leave processors idle, so everything else runs beside
-/// them, and gives way to them.
+/// The machines take most of the time and leave processors idle, so everything else is compiled and
+/// run beside them, and gives way to them.
 fn everything(tree: &Tree, image: &Image) -> Result<()> {
-    shell::step("compiling tests");
-    // The same packages each time: another choice has other features and compiles anew.
-    let all = ["--workspace", "--exclude", INTEROP];
-    shell::show(tests(tree).args(all).arg("--no-run"))?;
     let log = tree.target("boot-tests.log");
     shell::step(&format!("booting the image, in {} until it is shown below", log.display()));
+    // The same packages each time: another choice has other features and compiles anew.
+    let all = ["--workspace", "--exclude", INTEROP];
     let mut booting = tests(tree);
     booting.args(all).env("HOOKPROBE_IMAGE", &image.dir);
     for program in BOOT_TESTS {
         booting.args(["--test", program]);
     }
+    // Compiled first, here, so that an error is seen.
+    let mut compiling = tests(tree);
+    compiling.args(all).arg("--no-run");
+    for program in BOOT_TESTS {
+        compiling.args(["--test", program]);
+    }
+    shell::show(&mut compiling)?;
     let booted = shell::Beside::start(&mut booting, &log)?;
     shell::step("running tests (unit, integration); those that boot say that they are skipped");
     // A failure here is said before the machines are waited for: dropping ends them.

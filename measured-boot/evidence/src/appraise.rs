@@ -251,6 +251,7 @@ impl<'a> Run<'a> {
             restart_count: clock.restart_count,
             clock_ms: clock.clock_ms,
             epoch: binding.epoch,
+            boot_id: self.evidence.epoch.as_ref().map(|_| self.evidence.boot_id.clone()),
             node: binding.node.as_ref().map(|node| result::hex(node)),
             ledger_length: binding.length,
             ledger_head: binding.head.as_ref().map(|head| result::hex(head)),

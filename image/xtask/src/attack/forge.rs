@@ -31,7 +31,7 @@ pub(super) fn twin(campaign: &mut Campaign<'_>) -> Result<()> {
     let banks = options.tpm_banks.clone().unwrap_or_default();
     tpm::make(campaign.tree, &dir, &banks)?;
     let (mut vm, _) = campaign.boot(&Options { keep: true, ..options })?;
-    let locked = state_is_locked(&mut vm);
+    let locked = state_is_locked(&mut vm, &["HP-AT-107", "HP-TP-123"]);
     let mut port = Port::plug(&vm)?;
     let challenge = nonce()?;
     let relayed = parse(&port.evidence(&challenge, true)?)?;

@@ -2,11 +2,7 @@
 //! is measured and started like any other, and tries everything from inside.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    time::{Duration, Instant},
+    collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
 };
 
 use hookprobe_evidence::appraise::Status;
@@ -14,19 +10,18 @@ use hookprobe_evidence::appraise::Status;
 use super::{
     Campaign,
     judge::{judge, nonce, parse, words},
+    parts::gone_later,
 };
 use crate::{
     compose::{self, Vouch},
     error::{Error, Result, at},
     programs,
     tree::{Image, Tree},
-    vm::{Line, Options, Port, Vm, proxy},
+    vm::{Line, Options, Port, Vm},
 };
 
 /// Attempts with answers of other services; a translated guest on a busy machine is slow.
 const ATTEMPTS_WAIT: Duration = Duration::from_secs(120);
-/// TPM2_CC_Startup
-const STARTUP: u32 = 0x144;
 /// What the sensor says when the guard in the kernel refused to execute something.
 const GUARD: &str = "HP-SN-073";
 /// The service's user, by whom the guard's line is known.
@@ -62,10 +57,23 @@ const ATTEMPTS: [(u8, &[&str]); 4] = [
             "exec-planted-descriptor",
             "map-planted",
             "memfd",
+            "own-environment",
             "preloaded",
         ],
     ),
-    (15, &["kexec-load", "kexec-file-load", "module", "mount", "ptrace", "memory-of-init"]),
+    (
+        15,
+        &[
+            "kexec-load",
+            "kexec-file-load",
+            "kexec-disabled",
+            "module",
+            "modules-disabled",
+            "mount",
+            "ptrace",
+            "memory-of-init",
+        ],
+    ),
     (16, &["overwrite-self", "rename-over-self", "edit-services", "edit-log"]),
     (
         17,
@@ -117,7 +125,6 @@ fn image(tree: &Tree) -> Result<Image> {
 
 pub(super) fn adversary(campaign: &mut Campaign<'_>) -> Result<()> {
     let image = image(campaign.tree)?;
-    powered_once(campaign)?;
     let options = Options { uki: Some(image.uki()), ..campaign.kept() };
     let (mut vm, _) = campaign.boot(&options)?;
     let from = |line: &Line, word: &str| line.source == NAME && line.text.contains(word);
@@ -155,8 +162,8 @@ pub(super) fn adversary(campaign: &mut Campaign<'_>) -> Result<()> {
         campaign.saw(number, failed.is_empty(), text);
     }
     guarded(campaign, &mut vm);
-    restarted(campaign, &mut vm, again.is_ok())?;
-    vm.power_off()
+    let mut port = restarted(campaign, &mut vm, again.is_ok())?;
+    gone_later(campaign, vm, &mut port)
 }
 
 /// Attack 4, below the sandbox: mapping what was planted is refused by the kernel's guard before any
@@ -169,28 +176,15 @@ fn guarded(campaign: &mut Campaign<'_>, vm: &mut Vm) {
         Ok(line) => format!("guard: {}", line.text),
         Err(error) => error.to_string().replace('\n', " / "),
     };
-    campaign.saw(4, said.is_ok(), text);
-}
-
-/// Power on, and off as soon as the firmware started the TPM: one more reset in its life, so that
-/// what is remembered after this scene is more than a restored snapshot can reach by one boot.
-fn powered_once(campaign: &Campaign<'_>) -> Result<()> {
-    let vm = Vm::start(campaign.tree, campaign.image, &campaign.kept())?;
-    let begun = Instant::now();
-    while !vm.proxy()?.seen().iter().any(|command| proxy::code(command) == STARTUP) {
-        if begun.elapsed() > ATTEMPTS_WAIT {
-            return Err(Error::Check("the firmware did not start the TPM".into()));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    // The command may still be on its way.
-    std::thread::sleep(Duration::from_millis(500));
-    Ok(())
+    let mapped = vm.log.all().iter().any(|line| {
+        line.source == NAME && line.field("name").is_some_and(|name| name == "map-planted-again")
+    });
+    campaign.saw(4, said.is_ok() && !mapped, text);
 }
 
 /// Attack 16's second half: the killed service was measured again and is still what it was; and
 /// the whole image is one that a verifier accepts, so that nothing above is an accident.
-fn restarted(campaign: &mut Campaign<'_>, vm: &mut Vm, again: bool) -> Result<()> {
+fn restarted(campaign: &mut Campaign<'_>, vm: &mut Vm, again: bool) -> Result<Port> {
     let mut port = Port::plug(vm)?;
     let challenge = nonce()?;
     let mut reference = campaign.judge.reference(&challenge)?;
@@ -203,7 +197,7 @@ fn restarted(campaign: &mut Campaign<'_>, vm: &mut Vm, again: bool) -> Result<()
     if let (Some(memory), Some(known)) = (appraisal.memory, campaign.known.as_mut()) {
         known.memory = memory;
     }
-    Ok(())
+    Ok(port)
 }
 
 /// Waits for a line, seen already or not.

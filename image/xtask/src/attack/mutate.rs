@@ -7,8 +7,12 @@
 //! less than before and no false conclusion.
 
 use std::{
+    collections::BTreeMap,
     num::NonZero,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -23,6 +27,7 @@ use minicbor::bytes::ByteVec;
 use super::{
     Campaign,
     judge::{self, found},
+    tcg::{Field, Records},
 };
 use crate::error::{Error, Result};
 
@@ -31,8 +36,11 @@ const THREADS_MIN: usize = 1;
 /// One mutant in so many is a change of the encoded bytes.
 const RAW_EVERY: u64 = 16;
 /// One mutant in so many changes full evidence; the others change what short evidence has, which is
-/// what the quote covers and cheaper to judge.
-const FULL_EVERY: u64 = 12;
+/// what the quote covers and cheaper to judge. Has no divisor in common with the other: both meet.
+const FULL_EVERY: u64 = 5;
+/// Mutants of one seed; the next so many have the next. What comes of it does not depend on how many
+/// processors there are.
+const SHARD: u64 = 5000;
 /// Remark that Secure Boot is off or not known.
 const SECURE_BOOT: &str = "HP-MB-064";
 /// Record separator of the user-space log (RFC 7464).
@@ -67,14 +75,30 @@ impl Rng {
 }
 
 /// What came of the mutants.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Tally {
+    /// By what was changed.
+    changes: BTreeMap<&'static str, u64>,
     mutants: u64,
     unparsable: u64,
     refused: u64,
     /// Affirmed with the same conclusions.
     same: u64,
     wrong: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        let Self { changes, mutants, unparsable, refused, same, wrong } = other;
+        for (change, count) in changes {
+            *self.changes.entry(change).or_default() += count;
+        }
+        self.mutants += mutants;
+        self.unparsable += unparsable;
+        self.refused += refused;
+        self.same += same;
+        self.wrong += wrong;
+    }
 }
 
 /// Changes bytes; never into what they were, but for the rare edit that undoes itself.
@@ -170,8 +194,59 @@ fn records(rng: &mut Rng, log: &mut ByteVec) {
     *log = joined.into();
 }
 
-/// Changes one field; `full`: one of those that only full evidence has.
-fn field(rng: &mut Rng, evidence: &mut Evidence, full: bool) {
+/// Whole records of the firmware's log, or one field of one.
+fn firmware(rng: &mut Rng, log: &mut ByteVec) -> &'static str {
+    let Some(records) = Records::of(log).filter(|records| records.all.len() > 1) else {
+        bytes(rng, log);
+        return "firmware log";
+    };
+    let count = records.all.len();
+    let (one, other) = (rng.below(count), rng.below(count));
+    let mut order: Vec<usize> = (0..count).collect();
+    let change = match rng.below(5) {
+        0 => {
+            order.remove(one);
+            "firmware event removed"
+        }
+        1 => {
+            order.insert(other, one);
+            "firmware event doubled"
+        }
+        2 => {
+            order.swap(one, other);
+            "firmware events exchanged"
+        }
+        3 => {
+            order.truncate(one);
+            "firmware log cut"
+        }
+        _ => return firmware_field(rng, log, &records, one),
+    };
+    *log = records.in_order(log, &order).into();
+    change
+}
+
+fn firmware_field(rng: &mut Rng, log: &mut ByteVec, records: &Records, one: usize) -> &'static str {
+    let wanted = Field::ALL.get(rng.below(Field::ALL.len())).copied().unwrap_or(Field::Pcr);
+    let Some((_, fields)) = records.all.get(one) else { return "nothing" };
+    let places: Vec<_> = fields.iter().filter(|(field, _)| *field == wanted).collect();
+    let Some((_, range)) = places.get(rng.below(places.len())) else { return "nothing" };
+    let at = range.start + rng.below(range.len());
+    let bit = 1 << rng.below(8);
+    log.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= bit);
+    match wanted {
+        Field::Pcr => "firmware event: register",
+        Field::Kind => "firmware event: type",
+        Field::Count => "firmware event: count of digests",
+        Field::Algorithm => "firmware event: algorithm",
+        Field::Digest => "firmware event: digest",
+        Field::Size => "firmware event: size",
+        Field::Data => "firmware event: data",
+    }
+}
+
+/// Changes one field and says which; `full`: one of those that only full evidence has.
+fn field(rng: &mut Rng, evidence: &mut Evidence, full: bool) -> &'static str {
     // Destructured so that a new field can't be forgotten.
     let Evidence {
         version,
@@ -187,29 +262,34 @@ fn field(rng: &mut Rng, evidence: &mut Evidence, full: bool) {
         ek,
     } = evidence;
     if full {
-        match (rng.below(8), logs, ek) {
-            (0 | 1, Some(logs), _) => byte_vec(rng, &mut logs.tcg),
-            (2, Some(logs), _) => byte_vec(rng, &mut logs.userspace),
-            (3 | 4, Some(logs), _) => records(rng, &mut logs.userspace),
-            (5, _, Some(ek)) => byte_vec(rng, &mut ek.public),
-            (6, _, Some(ek)) => optional(rng, &mut ek.certificate),
-            _ => optional(rng, manifest),
-        }
-        return;
+        return match (rng.below(10), logs, ek) {
+            (0, Some(logs), _) => named("firmware log: bytes", byte_vec(rng, &mut logs.tcg)),
+            (1..=4, Some(logs), _) => firmware(rng, &mut logs.tcg),
+            (5, Some(logs), _) => named("service log: bytes", byte_vec(rng, &mut logs.userspace)),
+            (6, Some(logs), _) => named("service log: events", records(rng, &mut logs.userspace)),
+            (7, _, Some(ek)) => named("endorsement key", byte_vec(rng, &mut ek.public)),
+            (8, _, Some(ek)) => named("its certificate", optional(rng, &mut ek.certificate)),
+            _ => named("manifest", optional(rng, manifest)),
+        };
     }
     match (rng.below(12), epoch) {
-        (0, _) => *version = version.wrapping_add(1 + rng.byte() % 7),
-        (1, _) => byte_vec(rng, &mut quote.attest),
-        (2, _) => byte_vec(rng, &mut quote.signature),
-        (3, _) => byte_vec(rng, ak_public),
-        (4 | 5, _) => binding(rng, made_for),
-        (6, Some(epoch)) => byte_vec(rng, &mut epoch.quote.attest),
-        (7, Some(epoch)) => byte_vec(rng, &mut epoch.quote.signature),
-        (8, Some(epoch)) => binding(rng, &mut epoch.binding),
-        (9, _) => boot_id.push('0'),
-        (10, _) => number(rng, taken_s),
-        _ => claims(rng, pcrs),
+        (0, _) => named("version", *version = version.wrapping_add(1 + rng.byte() % 7)),
+        (1, _) => named("quote", byte_vec(rng, &mut quote.attest)),
+        (2, _) => named("signature", byte_vec(rng, &mut quote.signature)),
+        (3, _) => named("attestation key", byte_vec(rng, ak_public)),
+        (4 | 5, _) => named("binding", binding(rng, made_for)),
+        (6, Some(epoch)) => named("epoch quote", byte_vec(rng, &mut epoch.quote.attest)),
+        (7, Some(epoch)) => named("epoch signature", byte_vec(rng, &mut epoch.quote.signature)),
+        (8, Some(epoch)) => named("epoch binding", binding(rng, &mut epoch.binding)),
+        (9, _) => named("boot id", boot_id.push('0')),
+        (10, _) => named("time", number(rng, taken_s)),
+        _ => named("registers", claims(rng, pcrs)),
     }
+}
+
+/// The name of a change that was made.
+const fn named(name: &'static str, (): ()) -> &'static str {
+    name
 }
 
 fn claims(rng: &mut Rng, pcrs: &mut Vec<hookprobe_evidence::bundle::PcrClaim>) {
@@ -282,16 +362,15 @@ impl Original {
             } else {
                 (&self.short, &self.short_appraisal)
             };
-            let mut encoded = if turn % RAW_EVERY == 1 {
-                base.to_bytes()
+            let (change, encoded) = if turn % RAW_EVERY == 1 {
+                let mut encoded = base.to_bytes();
+                bytes(&mut rng, &mut encoded);
+                (if full { "encoded full evidence" } else { "encoded evidence" }, encoded)
             } else {
                 let mut mutant = base.clone();
-                field(&mut rng, &mut mutant, full);
-                mutant.to_bytes()
+                (field(&mut rng, &mut mutant, full), mutant.to_bytes())
             };
-            if turn % RAW_EVERY == 1 {
-                bytes(&mut rng, &mut encoded);
-            }
+            *tally.changes.entry(change).or_default() += 1;
             let Ok(mutant) = Evidence::parse(&encoded) else {
                 tally.unparsable += 1;
                 continue;
@@ -357,14 +436,25 @@ pub(super) fn begin(campaign: &Campaign<'_>) -> Result<Running> {
     reference.manifest = envelope.and_then(|envelope| campaign.judge.open(envelope));
     let original = Original::new(known.evidence, false, reference, judge::now_s())?;
     let original = Arc::new(original);
-    let seed = judge::nonce()?.iter().take(8).fold(0u64, |seed, byte| seed << 8 | u64::from(*byte));
+    let drawn =
+        judge::nonce()?.iter().take(8).fold(0u64, |seed, byte| seed << 8 | u64::from(*byte));
+    let seed = campaign.scale.seed.unwrap_or(drawn);
     let cores = thread::available_parallelism().map_or(THREADS_MIN, NonZero::get);
-    let number = cores.saturating_sub(1).max(THREADS_MIN) as u64;
-    let each = campaign.scale.mutants.div_ceil(number);
-    let threads = (0..number)
-        .map(|at| {
-            let original = Arc::clone(&original);
-            thread::spawn(move || original.run(seed.wrapping_add(at), each))
+    let shards = campaign.scale.mutants.div_ceil(SHARD);
+    let next = Arc::new(AtomicU64::new(0));
+    let threads = (0..cores.saturating_sub(1).max(THREADS_MIN))
+        .map(|_| {
+            let (original, next) = (Arc::clone(&original), Arc::clone(&next));
+            thread::spawn(move || {
+                let mut tally = Tally::default();
+                loop {
+                    let shard = next.fetch_add(1, Ordering::Relaxed);
+                    if shard >= shards {
+                        return tally;
+                    }
+                    tally.add(original.run(seed.wrapping_add(shard), SHARD));
+                }
+            })
         })
         .collect();
     Ok(Running { seed, threads })
@@ -376,16 +466,14 @@ pub(super) fn end(campaign: &mut Campaign<'_>, running: Running) {
     let tallies: Vec<Option<Tally>> =
         running.threads.into_iter().map(|thread| thread.join().ok()).collect();
     let panics = tallies.iter().filter(|tally| tally.is_none()).count();
-    let total = tallies.iter().flatten().fold(Tally::default(), |sum, one| Tally {
-        mutants: sum.mutants + one.mutants,
-        unparsable: sum.unparsable + one.unparsable,
-        refused: sum.refused + one.refused,
-        same: sum.same + one.same,
-        wrong: sum.wrong + one.wrong,
-    });
+    let mut total = Tally::default();
+    tallies.into_iter().flatten().for_each(|one| total.add(one));
     let ok = panics == 0 && total.wrong == 0 && total.refused > 0;
+    for (change, count) in &total.changes {
+        println!("attack 11: {count:>7} {change}");
+    }
     let text = format!(
-        "{} bundles, seed {seed:#018x}: {} unreadable, {} not affirmed, {} affirmed with unchanged \
+        "{} bundles, seed {seed}: {} unreadable, {} not affirmed, {} affirmed with unchanged \
          conclusions, {} falsely accepted, {panics} panics",
         total.mutants, total.unparsable, total.refused, total.same, total.wrong
     );
@@ -411,6 +499,13 @@ mod tests {
         let tally = original.run(7, 3000);
         println!("{tally:?} in {:?}", begun.elapsed());
         assert_eq!(tally.wrong, 0);
+        // Every field of every part has its turn.
+        let changes: Vec<_> = tally.changes.keys().copied().collect();
+        assert_eq!(
+            changes.iter().filter(|change| change.starts_with("firmware event")).count(),
+            10
+        );
+        assert_eq!((changes.len(), changes.contains(&"nothing")), (30, false), "{changes:?}");
         assert!(tally.refused + tally.unparsable > tally.mutants * 3 / 4, "{tally:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path, process::Command};
 
-use hookprobe_wire::attest::Verdict;
+use hookprobe_wire::attest::{Status, Verdict};
 
 use super::{
     Campaign,
@@ -48,7 +48,7 @@ pub(super) fn exchanged(campaign: &mut Campaign<'_>) -> Result<()> {
                 .text
                 .contains("HP-MB-004 service:sensor file:/usr/lib/hookprobe/hookprobe.bpf.o")
     });
-    let locked = state_is_locked(&mut vm);
+    let locked = state_is_locked(&mut vm, &["HP-AT-102", "HP-TP-111"]);
     let mut port = Port::plug(&vm)?;
     let challenge = nonce()?;
     let reference = campaign.judge.reference(&challenge)?;
@@ -104,7 +104,7 @@ pub(super) fn rewritten(campaign: &mut Campaign<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Attack 14, then the third part of 18: the TPM is gone while the box runs.
+/// Attack 14: a state disk whose passphrase somebody else knows.
 pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
     let options = Options { tap: true, ..Options::lab("attack-state") };
     let dir = vm::prepare(campaign.tree, campaign.image, &options)?;
@@ -120,8 +120,8 @@ pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
             .arg(&volume),
     )?;
     folder::put_state(&dir, &volume)?;
-    let (mut vm, ready) = campaign.boot(&Options { keep: true, ..options })?;
-    let locked = state_is_locked(&mut vm);
+    let (mut vm, _) = campaign.boot(&Options { keep: true, ..options })?;
+    let locked = state_is_locked(&mut vm, &["HP-AT-104"]);
     let mut port = Port::plug(&vm)?;
     let challenge = nonce()?;
     let reference = campaign.judge.reference(&challenge)?;
@@ -135,21 +135,25 @@ pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
         words(&appraisal)
     );
     campaign.saw(14, ok, text);
-    gone_later(campaign, vm, &mut port, ready.field("level").unwrap_or_default())
+    Ok(())
 }
 
-fn gone_later(campaign: &mut Campaign<'_>, mut vm: Vm, port: &mut Port, level: &str) -> Result<()> {
+/// The third part of attack 18: the TPM of a box that affirms itself is gone.
+pub(super) fn gone_later(campaign: &mut Campaign<'_>, mut vm: Vm, port: &mut Port) -> Result<()> {
+    let affirms = |status: &Status| status.verdict == Verdict::Affirming;
+    let before = port.wait_status("a box that affirms", VERDICT_WAIT, affirms)?;
     vm.kill_tpm();
     let (silent, said) = challenged(campaign, port)?;
-    let status = port.wait_status("attest to notice", VERDICT_WAIT, |status| {
-        status.verdict != Verdict::Affirming
-    });
-    let after = match &status {
-        Ok(status) => format!("{} {}", status.level, status.verdict.word()),
-        Err(error) => error.to_string(),
+    let status = port.wait_status("attest to notice", VERDICT_WAIT, |status| !affirms(status));
+    let (noticed, after) = match &status {
+        Ok(status) => (
+            status.verdict == Verdict::None && status.level == "L0",
+            format!("{} {}", status.level, status.verdict.word()),
+        ),
+        Err(error) => (false, error.to_string()),
     };
-    let ok = silent && status.is_ok();
-    campaign.saw(18, ok, format!("gone later: {level} before, then {after}; {said}"));
+    let before = format!("{} {}", before.level, before.verdict.word());
+    campaign.saw(18, silent && noticed, format!("gone later: {before}, then {after}; {said}"));
     vm.power_off()
 }
 

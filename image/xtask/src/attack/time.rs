@@ -41,20 +41,26 @@ const GUST: Duration = Duration::from_millis(1);
 const HANG: Duration = Duration::from_secs(40);
 /// What attest says of a TPM that does not answer in time.
 const TPM_SILENT: &str = "HP-AT-007";
+/// What it says when registers changed during every try to read them.
+const RACED: &str = "HP-TP-106";
 
 /// Attack 13, and the second part of 18 on the same boot.
 pub(super) fn older(campaign: &mut Campaign<'_>) -> Result<()> {
     let (mut vm, _) = campaign.boot(&campaign.kept())?;
-    let locked = state_is_locked(&mut vm);
+    let locked = state_is_locked(&mut vm, &["HP-AT-107", "HP-TP-112"]);
     let mut port = Port::plug(&vm)?;
     let challenge = nonce()?;
     let mut reference = campaign.judge.reference(&challenge)?;
     reference.generation_min = generation(campaign.tree)?.saturating_add(1);
     let appraisal = judge(&parse(&port.evidence(&challenge, true)?)?, &reference);
     let status = port.status()?;
-    let ok = locked.is_some() && refused(&appraisal) && found(&appraisal, "HP-QV-043");
+    let before = campaign.known()?.memory.epoch;
+    let ok = locked.is_some()
+        && status.epoch > before
+        && refused(&appraisal)
+        && found(&appraisal, "HP-QV-043");
     let text = format!(
-        "epoch {}; state: {}; {}",
+        "epoch {before}, then {}; state: {}; {}",
         status.epoch,
         locked.unwrap_or_else(|| "open".into()),
         words(&appraisal)
@@ -63,13 +69,11 @@ pub(super) fn older(campaign: &mut Campaign<'_>) -> Result<()> {
     hung_later(campaign, &vm, &mut port)
 }
 
-/// The diagnostic of a state volume that stays shut.
-pub(super) fn state_is_locked(vm: &mut Vm) -> Option<String> {
-    let line = vm
-        .log
-        .all()
-        .iter()
-        .find(|line| line.verb() == "diagnostic" && line.text.contains("HP-AT-10"));
+/// The diagnostic of a state volume that stays shut, and why: every one of `codes` is in it.
+pub(super) fn state_is_locked(vm: &mut Vm, codes: &[&str]) -> Option<String> {
+    let line = vm.log.all().iter().find(|line| {
+        line.verb() == "diagnostic" && codes.iter().all(|code| line.text.contains(code))
+    });
     line.map(|line| line.text.chars().take(160).collect())
 }
 
@@ -162,7 +166,11 @@ fn storm(campaign: &mut Campaign<'_>, vm: &Vm, port: &mut Port) -> Result<()> {
 fn stormy(campaign: &Campaign<'_>, port: &mut Port) -> Result<(bool, String)> {
     let challenge = nonce()?;
     match port.evidence(&challenge, true) {
-        Err(error) => Ok((true, format!("no evidence: {error}"))),
+        // An answer of the box, not its silence.
+        Err(error) => {
+            let text = error.to_string();
+            Ok((text.contains(RACED), format!("no evidence: {text}")))
+        }
         Ok(bytes) => {
             let reference = campaign.judge.reference(&challenge)?;
             let appraisal = judge(&parse(&bytes)?, &reference);

@@ -149,6 +149,17 @@ impl Run<'_> {
         let tolerated = if same_reset || clock.safe { 0 } else { CLOCK_LOSS_MS_MAX };
         check("the TPM's clock", lost > tolerated, &memory.clock_ms, &clock.clock_ms);
         check("the boot counter", binding.epoch < memory.epoch, &memory.epoch, &binding.epoch);
+        // The counter moves once for each boot: two boots with one number, and one of them is undone.
+        let boot = self.evidence.epoch.as_ref().map(|_| self.evidence.boot_id.clone());
+        let (before, now) = (memory.boot_id.clone(), boot.clone());
+        check(
+            "the boot of one epoch",
+            binding.epoch == memory.epoch
+                && memory.boot_id.is_some()
+                && boot.is_some_and(|boot| Some(boot) != memory.boot_id),
+            &before.unwrap_or_default(),
+            &now.unwrap_or_default(),
+        );
         let node = binding.node.as_ref().map(|node| super::result::hex(node));
         let same_lane = binding.epoch == memory.epoch && node == memory.node;
         check(

@@ -110,6 +110,9 @@ pub struct Memory {
     pub clock_ms: u64,
     /// Boot counter.
     pub epoch: u64,
+    /// The kernel's boot id that was certified when that epoch began; none: nothing certified it.
+    #[serde(default)]
+    pub boot_id: Option<String>,
     /// Ledger's key, hexadecimal.
     pub node: Option<String>,
     /// Blocks in the ledger of that epoch.

@@ -430,6 +430,27 @@ fn the_epoch_is_certified_by_the_same_boot() {
 }
 
 #[test]
+fn two_boots_with_one_epoch_are_a_restored_box() {
+    let memory = against(|_| ()).memory.unwrap();
+    assert!(memory.boot_id.is_some());
+    let mut sample = Sample::new();
+    sample.boot_id = "f".repeat(32);
+    sample.epoch.as_mut().unwrap().nonce = crate::bundle::boot_nonce(&sample.boot_id).into();
+    // Later in every counter: as if the copy had caught up before it was looked at.
+    sample.clock.clock_ms += 1_000_000;
+    let look = |memory: Memory| {
+        let reference = Reference { memory: Some(memory), ..sample.reference() };
+        appraise(&sample.evidence(), &reference, Sample::NOW_S)
+    };
+    let result = look(memory.clone());
+    refused(&result, "HP-QV-049");
+    assert!(result.findings[0].cause.starts_with("the boot of one epoch"), "{result:?}");
+    // What an older version remembered says nothing of boots.
+    let result = look(Memory { boot_id: None, ..memory });
+    assert_eq!(result.status, Status::Affirming, "{:?}", result.findings);
+}
+
+#[test]
 fn a_restored_box_is_found() {
     let memory = against(|_| ()).memory;
     let check = |expect: Option<&str>, change: fn(&mut Sample)| {

@@ -221,6 +221,14 @@ fn kernel() {
         let line = c"";
         call::raw(libc::SYS_kexec_file_load, [fd, fd, 1, line.as_ptr() as usize, 0])
     });
+    // What refuses whoever gets past the sandbox.
+    for (name, file) in
+        [("kexec-disabled", "kexec_load_disabled"), ("modules-disabled", "modules_disabled")]
+    {
+        let value = fs::read_to_string(format!("/proc/sys/kernel/{file}")).unwrap_or_default();
+        let is_off = value.trim() == "1";
+        say(name, if is_off { "refused" } else { "succeeded" }, value.trim());
+    }
     in_child("module", || call::raw(libc::SYS_init_module, [0; 5]));
     in_child("ptrace", || call::raw(libc::SYS_ptrace, [16, 1, 0, 0, 0]));
     in_child("mount", || {
@@ -272,10 +280,16 @@ fn files() {
     });
 }
 
+/// What the list of services gives this one, and what PID 1 adds for it.
+const ENVIRONMENT: [&str; 3] = ["LD_LIBRARY_PATH", "LD_PRELOAD", "NOTIFY_SOCKET"];
+
 /// Whether anybody has a library preloaded; other users' environments can't even be read.
 fn environment() {
-    let own: Vec<String> = std::env::vars().map(|(key, _)| key).collect();
-    say("own-environment", "seen", &own.join(" "));
+    // What the list of services says and what PID 1 adds, nothing of a kernel's command line.
+    let mut own: Vec<String> = std::env::vars().map(|(key, _)| key).collect();
+    own.retain(|key| !ENVIRONMENT.contains(&key.as_str()));
+    let result = if own.is_empty() { "refused" } else { "succeeded" };
+    say("own-environment", result, &own.join(" "));
     let (mut hidden, mut clean, mut preloaded) = (0, 0, Vec::new());
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
