@@ -38,12 +38,12 @@ pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
     match package {
         Some(package) => {
             if package == INTEROP {
-                interop::prepare(tree, &image)?;
+                interop::prepare(tree, &image, install)?;
             }
             let tests = &mut tests(tree);
             shell::show(tests.args(["--package", package]).env("HOOKPROBE_IMAGE", &image.dir))?;
         }
-        None => everything(tree, &image)?,
+        None => everything(tree, &image, install)?,
     }
     if !nix::unistd::geteuid().is_root() {
         println!("not root: tests of sandbox, namespaces and eBPF were skipped");
@@ -60,7 +60,7 @@ fn tests(tree: &Tree) -> Command {
 
 /// The machines take most of the time and leave processors idle, so everything else is compiled and
 /// run beside them, and gives way to them.
-fn everything(tree: &Tree, image: &Image) -> Result<()> {
+fn everything(tree: &Tree, image: &Image, install: bool) -> Result<()> {
     let log = tree.target("boot-tests.log");
     shell::step(&format!("booting the image, in {} until it is shown below", log.display()));
     // The same packages each time: another choice has other features and compiles anew.
@@ -84,7 +84,7 @@ fn everything(tree: &Tree, image: &Image) -> Result<()> {
     fuzz(tree)?;
     shell::step("waiting for the machines");
     booted.finish()?;
-    interop::prepare(tree, image)?;
+    interop::prepare(tree, image, install)?;
     shell::step("other people's tools read our logs and quotes");
     shell::show(cargo(tree).args(["test", "--locked", "--package", INTEROP]))
 }

@@ -34,7 +34,9 @@ pub struct Fixture {
     pub real: bool,
     /// Firmware's and the stub's log.
     pub firmware: Vec<u8>,
-    /// PID 1's events.
+    /// PID 1's log, byte for byte as it wrote it.
+    pub userspace: Vec<u8>,
+    /// The events in it.
     pub ours: Vec<Event>,
     /// Both in one, as it leaves a box.
     pub merged: Vec<u8>,
@@ -42,10 +44,16 @@ pub struct Fixture {
     pub values: Vec<(PcrIndex, Digest)>,
 }
 
+/// Where a box's logs are, when there are any.
+#[must_use]
+pub fn folder() -> PathBuf {
+    std::env::var_os(VARIABLE).map_or_else(crate::scratch, PathBuf::from)
+}
+
 /// A box's logs, or those made here.
 #[must_use]
 pub fn logs() -> Fixture {
-    let folder = std::env::var_os(VARIABLE).map_or_else(crate::scratch, PathBuf::from);
+    let folder = folder();
     let evidence = fs::read(folder.join("evidence.cbor"));
     let logs = (fs::read(folder.join("bios.bin")), fs::read(folder.join("measure.log")));
     if let (Ok(evidence), (Ok(firmware), Ok(userspace))) = (evidence, logs) {
@@ -66,7 +74,7 @@ pub fn logs() -> Fixture {
             Some(logs) => logs.tcg.to_vec(),
             None => tcg::merge(&firmware, &ours, &BANKS),
         };
-        return Fixture { real: true, firmware, ours, merged, values };
+        return Fixture { real: true, firmware, userspace, ours, merged, values };
     }
     println!("no logs of a booted box in {}: logs made here", folder.display());
     synthetic()
@@ -79,7 +87,8 @@ fn synthetic() -> Fixture {
     let mut all = before;
     all.extend(ours.iter().cloned());
     let values = log::replay(&all).iter().map(|(_, index, value)| (index, value.clone())).collect();
-    Fixture { real: false, firmware, ours, merged, values }
+    let userspace = ours.iter().flat_map(log::to_record).collect();
+    Fixture { real: false, firmware, userspace, ours, merged, values }
 }
 
 fn event(pcr: PcrIndex, name: &str, measured: &[u8]) -> Event {

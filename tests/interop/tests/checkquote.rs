@@ -6,6 +6,7 @@
 use std::{fs, process::Command};
 
 use hookprobe_evidence::{
+    bundle::Evidence,
     digest::{Digest, HashAlg},
     pcr::PcrIndex,
     quote::{AttestationKey, Binding},
@@ -82,6 +83,41 @@ fn a_quote_over_a_merged_log() {
     assert!(!check(&other, &nonce).output().unwrap().status.success(), "another register");
     let other = nonce.replace('0', "1");
     assert!(!check(&values, &other).output().unwrap().status.success(), "another nonce");
+}
+
+/// What a booted box signed, by its own attestation key for the challenge of `cargo xtask test`.
+#[test]
+fn the_quote_of_a_booted_box() {
+    let Ok(bytes) = fs::read(fixture::folder().join("evidence.cbor")) else {
+        println!("skipped: no evidence of a booted box; run `cargo xtask test`");
+        return;
+    };
+    if !available("tpm2_checkquote", "tpm2-tools") {
+        return;
+    }
+    let evidence = Evidence::parse(&bytes).unwrap();
+    let key = AttestationKey::from_public(&evidence.ak_public).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let pem = key.key().to_public_key_pem(LineEnding::LF).unwrap();
+    let check = |nonce: &[u8]| {
+        let mut command = Command::new("tpm2_checkquote");
+        command.arg("-u").arg(file("ak.pem", pem.as_bytes()));
+        command.arg("-m").arg(file("quote.msg", &evidence.quote.attest));
+        command.arg("-s").arg(file("quote.sig", &evidence.quote.signature));
+        let hex: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+        command.args(["-g", "sha256", "-q", &hex]);
+        command
+    };
+    let mut nonce = evidence.binding.extra_data().to_vec();
+    let said = output(&mut check(&nonce));
+    println!("tpm2_checkquote accepts the quote of a booted box\n{said}");
+    nonce[0] ^= 1;
+    assert!(!check(&nonce).output().unwrap().status.success(), "another nonce");
 }
 
 /// The file that tpm2_quote writes with `-o`: TPML_PCR_SELECTION, the number of lists, and one

@@ -15,7 +15,7 @@ use std::{
 
 use hookprobe_evidence::{
     digest::{Digest, HashAlg},
-    log::{self, Event},
+    log::Event,
     pcr::PcrIndex,
     tcg::ReplayedLog,
 };
@@ -75,8 +75,7 @@ fn lists_our_events_and_finds_the_registers_right() {
     let folder = tempfile::tempdir().unwrap();
     let (firmware, userspace) = (folder.path().join("bios"), folder.path().join("measure.log"));
     fs::write(&firmware, &fixture.firmware).unwrap();
-    let records: Vec<u8> = fixture.ours.iter().flat_map(log::to_record).collect();
-    fs::write(&userspace, records).unwrap();
+    fs::write(&userspace, &fixture.userspace).unwrap();
     let Output { status, stdout, stderr } = pcrlock(&root)
         .args(["log", "--json=short", "--no-pager"])
         .env("SYSTEMD_MEASURE_LOG_FIRMWARE", &firmware)

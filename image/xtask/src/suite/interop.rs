@@ -21,13 +21,16 @@ const LAST_TOOL: &str = "interop/efivar/root";
 /// Fetches the tools where they are missing and takes the logs of a box that boots now.
 ///
 /// # Errors
-/// The guest's. Tools that can't be fetched are said, and their tests say it again.
-pub(super) fn prepare(tree: &Tree, image: &Image) -> Result<()> {
+/// The guest's, and that tools can't be fetched: a test that is skipped shows nothing. With `install`
+/// off that is said, and the tests of what is missing say it again.
+pub(super) fn prepare(tree: &Tree, image: &Image, install: bool) -> Result<()> {
     if !tree.target(LAST_TOOL).exists() {
         shell::step("fetching systemd and Keylime for interoperation (once)");
         let script = tree.source("tests/interop/fetch-tools.sh");
-        if let Err(error) = shell::output(Command::new("sh").arg(script)) {
-            println!("note: {error}\nnote: their tests will be skipped");
+        match shell::output(Command::new("sh").arg(script)) {
+            Err(error) if install => return Err(error),
+            Err(error) => println!("note: {error}\nnote: their tests will be skipped"),
+            Ok(_) => {}
         }
     }
     shell::step("taking evidence and logs of a booted box");

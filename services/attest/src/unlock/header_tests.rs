@@ -128,3 +128,52 @@ fn any_other_shape_is_foreign() {
         assert!(Header::from_json(other).is_err());
     }
 }
+
+/// Every value of the metadata that decides anything: path and another value.
+fn weakened() -> Vec<(&'static str, Value)> {
+    vec![
+        ("/segments/0/encryption", json!("cipher_null-ecb")),
+        ("/segments/0/offset", json!("0")),
+        ("/segments/0/sector_size", json!(4096)),
+        ("/digests/0/hash", json!("sha1")),
+        ("/digests/0/iterations", json!(u64::MAX)),
+        ("/keyslots/0/kdf/iterations", json!(u64::MAX)),
+        ("/keyslots/0/area/offset", json!("18446744073709551615")),
+        ("/keyslots/0/area/encryption", json!("cipher_null-ecb")),
+        ("/tokens/0/sealed", json!("zz")),
+        ("/tokens/0/keyslots", json!(["1"])),
+        ("/config/json_size", json!("4194304")),
+    ]
+}
+
+#[test]
+fn nothing_that_decides_can_be_weakened() {
+    for (path, value) in weakened() {
+        let mut json = metadata();
+        *json.pointer_mut(path).unwrap() = value;
+        assert!(Header::from_json(json).is_err(), "{path}");
+    }
+}
+
+proptest::proptest! {
+    /// Bytes of a disk that anybody could have changed: no panic, and what is taken for ours is
+    /// within every bound.
+    #[test]
+    fn hostile_metadata(
+        edits in proptest::collection::vec((0_usize..4096, proptest::num::u8::ANY), 0..4),
+        head in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+    ) {
+        classify(&head);
+        let mut text = metadata().to_string().into_bytes();
+        for (at, byte) in edits {
+            let at = at % text.len();
+            text[at] = byte;
+        }
+        if let Ok(header) = serde_json::from_slice(&text).map_err(|_| ()).and_then(|json| {
+            Header::from_json(json).map_err(|_| ())
+        }) {
+            proptest::prop_assert!(header.token.sealed.len() <= SEALED_BYTES_MAX);
+            proptest::prop_assert!(SEALED_SLOTS.contains(&header.token.slot));
+        }
+    }
+}
