@@ -562,6 +562,19 @@ fn nonces_and_credentials_of_other_lengths_are_refused() {
 }
 
 #[test]
+fn the_endorsement_key_decrypts_for_no_service() {
+    let mut bench = Bench::running();
+    let request =
+        || Request::Activate { credential: vec![1; 64].into(), secret: vec![2; 64].into() };
+    for uid in [SENSOR_UID, LEDGER_UID, 0, 850] {
+        bench.ask(1, process(uid, 5), request());
+        assert_eq!(code_of(&bench.replies()[0]), "HP-AT-001", "{uid}");
+    }
+    bench.ask(1, process(CONSOLE_UID, 9), request());
+    assert!(bench.replies().is_empty(), "it is asked of the TPM");
+}
+
+#[test]
 fn the_recovery_key_is_for_the_console_until_it_was_noted() {
     let mut bench = Bench::running();
     bench.quoted(3, Verdict::Affirming);

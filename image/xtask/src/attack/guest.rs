@@ -86,6 +86,7 @@ const ATTEMPTS: [(u8, &[&str]); 4] = [
             "list-unlock",
             "list-ledger",
             "seed",
+            "activate",
             "recovery",
             "recovery-noted",
             "append",

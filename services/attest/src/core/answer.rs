@@ -46,6 +46,11 @@ impl Core {
                 let work = Work::Quote { client, source, nonce, exporter, full };
                 self.queue(now, client, caller, work, out);
             }
+            // It decrypts with the endorsement key: nothing that another service has a use for.
+            Request::Activate { .. } if !is_console(caller) && caller != Caller::Port => {
+                let reason = "credential: taken from who enrols the box, by its port or console";
+                refuse(client, caller, &Fault::new(rights(caller), reason), out);
+            }
             Request::Activate { credential, secret } => {
                 let source = source_of(caller);
                 if credential.len().max(secret.len()) > CREDENTIAL_BYTES_MAX {

@@ -163,7 +163,7 @@ proptest::proptest! {
         edits in proptest::collection::vec((0_usize..4096, proptest::num::u8::ANY), 0..4),
         head in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
     ) {
-        classify(&head);
+        let _ = classify(&head);
         let mut text = metadata().to_string().into_bytes();
         for (at, byte) in edits {
             let at = at % text.len();

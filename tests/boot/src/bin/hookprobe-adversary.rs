@@ -184,7 +184,10 @@ fn services() {
         attest::SeedReply::Later => Err(io::Error::other("later")),
     });
     attempt("seed", seed);
+    let activate =
+        attest::Request::Activate { credential: vec![1; 64].into(), secret: vec![2; 64].into() };
     for (name, request) in [
+        ("activate", activate),
         ("recovery", attest::Request::Recovery),
         ("recovery-noted", attest::Request::RecoveryNoted),
     ] {
