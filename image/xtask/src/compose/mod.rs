@@ -282,7 +282,16 @@ impl Parts<'_> {
     fn erofs(&self, image: &Image) -> Result<()> {
         shell::output(
             Command::new("mkfs.erofs")
-                .args(["-zlz4hc,12", "-C262144", "--quiet", "--all-root", "-x-1", "-U", ROOT_UUID])
+                .args([
+                    "-zlz4hc,12",
+                    "-C524288",
+                    "-Eztailpacking",
+                    "--quiet",
+                    "--all-root",
+                    "-x-1",
+                    "-U",
+                    ROOT_UUID,
+                ])
                 .arg(format!("-T{}", self.time))
                 .arg(image.root())
                 .arg(image.rootfs()),
