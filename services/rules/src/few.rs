@@ -1,0 +1,90 @@
+//! A list that most owners leave empty: one word then, not three.
+//!
+//! The detector has several such lists for each flow. One that becomes empty gives its room back.
+
+use std::ops::{Deref, DerefMut};
+
+/// See the module.
+#[derive(Clone, Debug)]
+#[expect(clippy::box_collection, reason = "8 bytes where there is nothing, not 24")]
+pub(crate) struct Few<T>(Option<Box<Vec<T>>>);
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Few<T> {
+    /// Adds at the end. The first needs room for itself only: few lists get a second.
+    pub(crate) fn push(&mut self, value: T) {
+        self.0.get_or_insert_with(|| Box::new(Vec::with_capacity(1))).push(value);
+    }
+
+    /// Takes out what is at `at`, if there is anything.
+    pub(crate) fn remove(&mut self, at: usize) -> Option<T> {
+        let list = self.0.as_mut().filter(|list| at < list.len())?;
+        let value = list.remove(at);
+        self.let_go();
+        Some(value)
+    }
+
+    /// Keeps what `is_kept` says.
+    pub(crate) fn retain(&mut self, is_kept: impl FnMut(&T) -> bool) {
+        if let Some(list) = &mut self.0 {
+            list.retain(is_kept);
+            self.let_go();
+        }
+    }
+
+    /// Empties it.
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// All of it.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    fn let_go(&mut self) {
+        if self.as_slice().is_empty() {
+            self.0 = None;
+        }
+    }
+}
+
+impl<T> Deref for Few<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.as_slice()
+    }
+}
+
+impl<T> DerefMut for Few<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.0.as_deref_mut().map_or(&mut [], Vec::as_mut_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Few;
+
+    #[test]
+    fn an_empty_list_holds_nothing() {
+        let mut list = Few::default();
+        assert_eq!((size_of_val(&list), list.len()), (size_of::<usize>(), 0));
+        list.push(7_u32);
+        list.push(9);
+        assert_eq!((list.as_slice(), list.remove(0), list.remove(5)), (&[7, 9][..], Some(7), None));
+        list.retain(|value| *value != 9);
+        assert!(list.0.is_none(), "what is empty has no room");
+        list.push(1);
+        list[0] = 2;
+        assert_eq!(*list, [2]);
+        list.clear();
+        assert!(list.is_empty());
+    }
+}
