@@ -1,10 +1,10 @@
-//! A list that most owners leave empty: one word then, not three.
+//! Lists that most owners leave empty or with one entry: no more room than that takes.
 //!
 //! The detector has several such lists for each flow. One that becomes empty gives its room back.
 
 use std::ops::{Deref, DerefMut};
 
-/// See the module.
+/// A list that is mostly empty: one word then, not three.
 #[derive(Clone, Debug)]
 #[expect(clippy::box_collection, reason = "8 bytes where there is nothing, not 24")]
 pub(crate) struct Few<T>(Option<Box<Vec<T>>>);
@@ -68,9 +68,74 @@ impl<T> DerefMut for Few<T> {
     }
 }
 
+/// Numbers of bits that are set: rules mostly set one, which needs no room elsewhere.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Marks {
+    #[default]
+    None,
+    One(u32),
+    #[expect(clippy::box_collection, reason = "8 bytes in every flow, not 24")]
+    More(Box<Vec<u32>>),
+}
+
+impl Marks {
+    /// Adds at the end.
+    pub(crate) fn push(&mut self, mark: u32) {
+        match self {
+            Self::None => *self = Self::One(mark),
+            Self::One(first) => *self = Self::More(Box::new(vec![*first, mark])),
+            Self::More(list) => list.push(mark),
+        }
+    }
+
+    /// Keeps what `is_kept` says.
+    pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&u32) -> bool) {
+        match self {
+            Self::None => {}
+            Self::One(mark) => {
+                if !is_kept(mark) {
+                    *self = Self::None;
+                }
+            }
+            Self::More(list) => {
+                list.retain(is_kept);
+                if list.is_empty() {
+                    *self = Self::None;
+                }
+            }
+        }
+    }
+}
+
+impl Deref for Marks {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        match self {
+            Self::None => &[],
+            Self::One(mark) => std::slice::from_ref(mark),
+            Self::More(list) => list,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Few;
+    use super::{Few, Marks};
+
+    #[test]
+    fn one_mark_needs_no_room_elsewhere() {
+        let mut marks = Marks::default();
+        assert_eq!((size_of_val(&marks), marks.len()), (16, 0));
+        marks.push(3);
+        assert!(matches!(marks, Marks::One(3)) && marks.contains(&3));
+        marks.push(5);
+        assert_eq!(*marks, [3, 5]);
+        marks.retain(|mark| *mark != 3);
+        assert_eq!(*marks, [5]);
+        marks.retain(|_| false);
+        assert!(matches!(marks, Marks::None));
+    }
 
     #[test]
     fn an_empty_list_holds_nothing() {

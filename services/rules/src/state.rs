@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::{
-    few::Few,
+    few::{Few, Marks},
     rule::{Bits, IntCompare, IntTest, IntValue, Owner},
 };
 
@@ -22,7 +22,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(crate) struct FlowState {
     /// The flow's id: slots are used again.
     pub(crate) id: u64,
-    pub(crate) bits: Few<u32>,
+    pub(crate) bits: Marks,
     pub(crate) numbers: Few<(u32, u32)>,
     /// Captured text by name.
     pub(crate) variables: Few<(String, Vec<u8>)>,
@@ -45,8 +45,8 @@ pub(crate) struct FlowState {
     pub(crate) seen: [u64; 2],
 }
 
-/// One for each flow, whether rules have anything to remember of it or not: 7 MiB for 100,000.
-const _: () = assert!(size_of::<FlowState>() <= 72);
+/// One for each flow, whether rules have anything to remember of it or not: 8 MiB for 100,000.
+const _: () = assert!(size_of::<FlowState>() <= 80);
 /// One for each transaction that is open, which TLS and SSH have for the life of the flow.
 const _: () = assert!(size_of::<TxState>() <= 80);
 
@@ -59,7 +59,7 @@ pub(crate) struct TxState {
     pub(crate) is_done: [bool; 2],
     /// Buffers of lower progress were searched to their end, by direction.
     pub(crate) searched: [u8; 2],
-    pub(crate) bits: Few<u32>,
+    pub(crate) bits: Marks,
     pub(crate) guessed: bool,
 }
 
@@ -72,7 +72,7 @@ impl FlowState {
         }
     }
 
-    fn set(list: &mut Few<u32>, bit: u32) {
+    fn set(list: &mut Marks, bit: u32) {
         if !list.contains(&bit) && list.len() < FLOW_ENTRIES_MAX {
             list.push(bit);
         }
@@ -184,6 +184,6 @@ impl HostBits {
 }
 
 /// Sets, clears or asks a bit of a flow or transaction.
-pub(crate) fn set_local(list: &mut Few<u32>, bit: u32) {
+pub(crate) fn set_local(list: &mut Marks, bit: u32) {
     FlowState::set(list, bit);
 }

@@ -267,6 +267,24 @@ impl Table {
         })
     }
 
+    /// All slots whose bytes are followed, the longest idle first: the lists are in that order already.
+    pub(crate) fn by_idleness(&self) -> Vec<u32> {
+        let mut heads = self.lists;
+        let mut out = Vec::with_capacity(self.count);
+        let followed = heads.get_mut(..LINGER).unwrap_or_default();
+        loop {
+            let next = followed.iter_mut().filter_map(|list| {
+                let entry = self.get(list.first)?;
+                Some((entry.flow.last_ns, entry, list))
+            });
+            let Some((_, entry, list)) = next.min_by_key(|(last_ns, ..)| *last_ns) else {
+                return out;
+            };
+            out.push(entry.flow.slot);
+            list.first = entry.after;
+        }
+    }
+
     /// All slots, oldest flow first.
     pub(crate) fn by_age(&self) -> Vec<u32> {
         let mut all: Vec<_> = self

@@ -148,7 +148,10 @@ impl<W: Write> Writer<W> {
 
     /// The alert of a rule; what was written, for the ledger's reference.
     pub fn alert(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>) -> Option<Value> {
-        if let Some(slot) = place.flow.and_then(|flow| self.slot(flow)) {
+        // Events of flows tell of it; where there are none, nothing is kept for flows.
+        if !self.is_only_alerts
+            && let Some(slot) = place.flow.and_then(|flow| self.slot(flow))
+        {
             slot.is_alerted = true;
         }
         self.alerts += 1;
