@@ -143,7 +143,8 @@ mod tests {
         assert_eq!((size_of_val(&list), list.len()), (size_of::<usize>(), 0));
         list.push(7_u32);
         list.push(9);
-        assert_eq!((list.as_slice(), list.remove(0), list.remove(5)), (&[7, 9][..], Some(7), None));
+        assert_eq!(list.as_slice(), [7, 9]);
+        assert_eq!((list.remove(0), list.remove(5)), (Some(7), None));
         list.retain(|value| *value != 9);
         assert!(list.0.is_none(), "what is empty has no room");
         list.push(1);
