@@ -151,6 +151,10 @@ impl Engine {
         let direction = quoted.reverse();
         entry.flow.count(packet, direction);
         let is_established = entry.flow.is_established();
+        // Who is counted goes to the end of its list: else errors about one flow, sent often enough,
+        // would keep it at the head and all behind it from ever ending.
+        self.table.touch(slot);
+        let Some(entry) = self.table.get_mut(slot) else { return };
         let place = Place { direction, is_established, ..Place::NONE };
         inspector.packet(&mut place.view(packet, outer, Some(&mut entry.flow)));
     }

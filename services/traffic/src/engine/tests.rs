@@ -324,6 +324,23 @@ proptest! {
     }
 }
 
+/// Whoever sends errors about a flow of its own must not keep those of others from ending.
+#[test]
+fn errors_about_one_flow_do_not_keep_others() {
+    let mut bench = Bench::new(Config::default());
+    let syn = |port| Tcp { ports: (port, 80), flags: SYN, seq: 1, ack: 0, payload: b"" };
+    let own = ip4_packet([10, 0, 0, 1], [10, 0, 0, 2], 6, 0, &syn(1).frame(1, 2)[34..]);
+    bench.frame(&syn(1).frame(1, 2));
+    bench.frame(&syn(2).frame(1, 2));
+    let mut unreachable = vec![3, 1, 0, 0, 0, 0, 0, 0];
+    unreachable.extend(&own[..28]);
+    for _ in 0..5 {
+        bench.time_ms += 20_000;
+        bench.frame(&ip4(2, 1, 1, &unreachable));
+    }
+    assert_eq!(bench.seen.ended, [(2, Reason::Timeout)], "the flow that nobody spoke of");
+}
+
 /// Flows that stop in the middle of a request: each holds what it may.
 fn half_request(bench: &mut Bench, port: u16) {
     let payload = format!("POST / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(1000));

@@ -578,9 +578,10 @@ impl<W: Write> Inspector for Writer<W> {
     }
 
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
-        if !self.is_only_alerts {
-            self.transactions(None, flow, true);
+        if self.is_only_alerts {
+            return;
         }
+        self.transactions(None, flow, true);
         let Some(state) = self.slot(flow).map(std::mem::take) else {
             return;
         };
