@@ -5,6 +5,7 @@
 //! a failure that no other occurrence can heal ends the chain at once. Steps are counted.
 
 use crate::{
+    finder::Finder,
     number::Compare,
     pcre::Regex,
     sets::{DatasetUse, ReputationUse, Sets},
@@ -30,7 +31,7 @@ pub(crate) enum Value {
 #[expect(clippy::struct_excessive_bools, reason = "independent modifiers of the language")]
 pub(crate) struct Content {
     pub(crate) pattern: Vec<u8>,
-    pub(crate) finder: Option<memchr::memmem::Finder<'static>>,
+    pub(crate) finder: Option<Finder>,
     pub(crate) is_negated: bool,
     pub(crate) is_caseless: bool,
     pub(crate) offset: Option<Value>,
@@ -601,7 +602,7 @@ impl Content {
             caseless(area, &self.pattern)
         } else {
             match &self.finder {
-                Some(finder) => finder.find(area),
+                Some(finder) => finder.find(&self.pattern, area),
                 None => memchr::memmem::find(area, &self.pattern),
             }
         };

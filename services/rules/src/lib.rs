@@ -17,6 +17,8 @@ mod chain;
 mod compile;
 pub mod config;
 pub mod detector;
+mod few;
+mod finder;
 mod keywords;
 mod number;
 mod pcre;

@@ -1,6 +1,6 @@
 //! A rule after compilation: data only.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use hookprobe_traffic::{Direction, app::Proto, event::Event};
 
@@ -112,14 +112,14 @@ impl AppName {
     }
 }
 
-/// The header.
+/// The header. Rules that name the same group share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
     pub(crate) transports: Transports,
-    pub(crate) source: Addresses,
-    pub(crate) source_ports: Ports,
-    pub(crate) destination: Addresses,
-    pub(crate) destination_ports: Ports,
+    pub(crate) source: Arc<Addresses>,
+    pub(crate) source_ports: Arc<Ports>,
+    pub(crate) destination: Arc<Addresses>,
+    pub(crate) destination_ports: Arc<Ports>,
     pub(crate) is_both_ways: bool,
 }
 
@@ -420,8 +420,8 @@ pub struct Rule {
     pub is_silent: bool,
     /// 1 is worst.
     pub priority: u8,
-    /// Text of its class.
-    pub category: String,
+    /// Text of its class; shared by the rules of the class.
+    pub category: Arc<str>,
     /// `metadata`.
     pub metadata: Vec<(String, String)>,
     /// `reference`, with the system's address in front.
@@ -450,4 +450,35 @@ pub struct Rule {
     pub(crate) needs_stream: bool,
     pub(crate) only_stream: bool,
     pub(crate) is_transactional: bool,
+}
+
+impl Rule {
+    /// Gives back what its lists have too much: a rule changes no more, and there are many.
+    pub(crate) fn shrink(&mut self) {
+        self.metadata.shrink_to_fit();
+        self.references.shrink_to_fit();
+        self.tests.shrink_to_fit();
+        self.tx_tests.shrink_to_fit();
+        self.engines.shrink_to_fit();
+        self.post.shrink_to_fit();
+        for ops in [&mut self.payload, &mut self.base64] {
+            shrink_ops(ops);
+        }
+        for list in [&mut self.packet_buffers, &mut self.buffers] {
+            list.shrink_to_fit();
+            for found in list {
+                found.transforms.shrink_to_fit();
+                shrink_ops(&mut found.ops);
+            }
+        }
+    }
+}
+
+fn shrink_ops(ops: &mut Vec<Op>) {
+    ops.shrink_to_fit();
+    for op in ops {
+        if let Op::Content(content) = op {
+            content.pattern.shrink_to_fit();
+        }
+    }
 }

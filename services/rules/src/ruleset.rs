@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use crate::{
-    compile::{self, Context, Names, RuleError},
+    compile::{self, Context, Groups, Names, RuleError},
     config::{Config, Order},
     prefilter::Prefilter,
     rule::{Action, Owner, Post, Rule, Test},
@@ -44,12 +44,18 @@ impl Ruleset {
     pub fn new(files: &[(&str, &str)], config: Config) -> (Self, Sets) {
         let mut names = Names::default();
         let mut sets = Sets::default();
+        let mut groups = Groups::default();
         let mut rules: Vec<Rule> = Vec::new();
         let mut problems = Vec::new();
         let mut known: std::collections::HashMap<(u32, u32), usize> = Default::default();
         for (file, text) in files {
             for line in syntax::lines(text) {
-                let mut context = Context { config: &config, names: &mut names, sets: &mut sets };
+                let mut context = Context {
+                    config: &config,
+                    names: &mut names,
+                    sets: &mut sets,
+                    groups: &mut groups,
+                };
                 match compile::compile(&line.text, line.number, &mut context) {
                     Ok(rule) => {
                         // The newest revision of a number counts.
@@ -84,6 +90,7 @@ impl Ruleset {
                 }
             }
         }
+        rules.shrink_to_fit();
         sort(&mut rules, &config);
         let prefilter = Prefilter::new(&rules);
         (Self { rules, config, prefilter, names, problems }, sets)

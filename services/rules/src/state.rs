@@ -6,7 +6,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::rule::{Bits, IntCompare, IntTest, IntValue, Owner};
+use crate::{
+    few::{Few, Marks},
+    rule::{Bits, IntCompare, IntTest, IntValue, Owner},
+};
 
 /// Bits of hosts and pairs that are kept.
 const HOST_BITS_MAX: usize = 1 << 17;
@@ -19,14 +22,14 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(crate) struct FlowState {
     /// The flow's id: slots are used again.
     pub(crate) id: u64,
-    pub(crate) bits: Vec<u32>,
-    pub(crate) numbers: Vec<(u32, u32)>,
+    pub(crate) bits: Marks,
+    pub(crate) numbers: Few<(u32, u32)>,
     /// Captured text by name.
-    pub(crate) variables: Vec<(String, Vec<u8>)>,
+    pub(crate) variables: Few<(String, Vec<u8>)>,
     /// IP-only rules ran, by direction.
     pub(crate) is_ip_done: [bool; 2],
     /// Transactions that are being inspected.
-    pub(crate) txs: Vec<TxState>,
+    pub(crate) txs: Few<TxState>,
     /// Which version of the rules the transactions were inspected with.
     pub(crate) version: u64,
     pub(crate) is_dropped: bool,
@@ -42,6 +45,11 @@ pub(crate) struct FlowState {
     pub(crate) seen: [u64; 2],
 }
 
+/// One for each flow, whether rules have anything to remember of it or not: 8 MiB for 100,000.
+const _: () = assert!(size_of::<FlowState>() <= 80);
+/// One for each transaction that is open, which TLS and SSH have for the life of the flow.
+const _: () = assert!(size_of::<TxState>() <= 80);
+
 /// A transaction under inspection.
 #[derive(Debug, Default)]
 pub(crate) struct TxState {
@@ -51,7 +59,7 @@ pub(crate) struct TxState {
     pub(crate) is_done: [bool; 2],
     /// Buffers of lower progress were searched to their end, by direction.
     pub(crate) searched: [u8; 2],
-    pub(crate) bits: Vec<u32>,
+    pub(crate) bits: Marks,
     pub(crate) guessed: bool,
 }
 
@@ -64,7 +72,7 @@ impl FlowState {
         }
     }
 
-    fn set(list: &mut Vec<u32>, bit: u32) {
+    fn set(list: &mut Marks, bit: u32) {
         if !list.contains(&bit) && list.len() < FLOW_ENTRIES_MAX {
             list.push(bit);
         }
@@ -176,6 +184,6 @@ impl HostBits {
 }
 
 /// Sets, clears or asks a bit of a flow or transaction.
-pub(crate) fn set_local(list: &mut Vec<u32>, bit: u32) {
+pub(crate) fn set_local(list: &mut Marks, bit: u32) {
     FlowState::set(list, bit);
 }

@@ -147,7 +147,8 @@ fn open_flows(detector: Detector, flows: u32) -> (u64, f64) {
 }
 
 /// A handshake and a request whose answer is not there yet: a flow with all of its state.
-fn conversation(number: u32) -> [Vec<u8>; 4] {
+#[must_use]
+pub fn conversation(number: u32) -> [Vec<u8>; 4] {
     let [_, b, c, d] = number.to_be_bytes();
     let client = Ipv4Addr::new(10, b, c, d.max(1));
     let server = Ipv4Addr::new(198, 18, c, 1);

@@ -9,7 +9,7 @@ use crate::app;
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
 /// Settings of an [`crate::engine::Engine`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Secret of the hash tables: random for live use, fixed for reproducible runs.
     pub seed: u64,
@@ -26,6 +26,24 @@ pub struct Config {
     /// Which operating system (and so which overlap policy) has an address; the most specific
     /// network counts, `Policy::Bsd` where none fits, as in Suricata.
     pub host_os: Vec<(Network, Policy)>,
+    /// Bytes that streams and application layers of all flows hold together; beyond, the flows that
+    /// have been quiet longest lose theirs. Fragments and the flows themselves are apart.
+    pub held_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            decode: Decode::default(),
+            defrag: Defrag::default(),
+            flow: Flow::default(),
+            stream: Stream::default(),
+            app: app::Config::default(),
+            host_os: Vec::new(),
+            held_bytes_max: 96 << 20,
+        }
+    }
 }
 
 /// Settings of the decoder.

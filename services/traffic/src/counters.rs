@@ -45,6 +45,8 @@ counters! {
     flows,
     /// Flows given up before their time because the table was full.
     flows_evicted,
+    /// Flows whose transactions and streams were given up because all of them held too much.
+    flows_given_up,
     /// TCP segments with a wrong checksum, ignored.
     checksum_wrong,
     /// Packets with a wrong checksum, taken because one end leaves checksums to its network card.

@@ -39,12 +39,34 @@ struct Told {
     is_answered: bool,
     is_hello_told: bool,
     next_tx: u64,
-    at_ns: TimeNs,
-    bytes: [u64; 2],
+    /// Of a flow that was told in between: most are over before.
+    between: Option<Box<Between>>,
     client_mac: Option<Mac>,
     server_name: Option<Box<str>>,
     /// Known only while the flow has its application layer.
     service: Service,
+}
+
+/// One for each flow: 5 MiB for 100,000.
+const _: () = assert!(size_of::<Told>() <= 56);
+
+impl Told {
+    /// When it was last told: at its begin, if not since.
+    fn at_ns(&self, flow: &Flow) -> TimeNs {
+        self.between.as_ref().map_or(flow.first_ns, |between| between.at_ns)
+    }
+
+    /// What was told of its bytes; the next connection in the flow begins with none.
+    fn bytes_told(&mut self) -> [u64; 2] {
+        self.between.as_mut().map(|between| std::mem::take(&mut between.bytes)).unwrap_or_default()
+    }
+}
+
+/// When a flow was last told, and its bytes by then.
+#[derive(Debug, Clone, Default)]
+struct Between {
+    at_ns: TimeNs,
+    bytes: [u64; 2],
 }
 
 /// Who takes the facts: [`Behaviour`], or what holds one and looks at more than it does.
@@ -156,7 +178,7 @@ impl<F: Facts> Glue<F> {
         #[expect(clippy::indexing_slicing, reason = "resized to hold it just above")]
         let told = &mut self.slots[at];
         if told.flow != flow.id {
-            *told = Told { flow: flow.id, at_ns: flow.first_ns, ..Told::default() };
+            *told = Told { flow: flow.id, ..Told::default() };
         }
         told
     }
@@ -177,13 +199,13 @@ impl<F: Facts> Glue<F> {
             told.is_answered = true;
             let connection = facts::connection(flow, told.client_mac, None);
             self.tell(now_ns, &Observation::Answered(connection, answer(packet)));
-        } else if now_ns.saturating_sub(told.at_ns) >= CONTINUE_NS {
-            told.at_ns = now_ns;
+        } else if now_ns.saturating_sub(told.at_ns(flow)) >= CONTINUE_NS {
             let name = told.server_name.clone();
             let mut connection = facts::connection(flow, told.client_mac, name.as_deref());
             let now = [connection.sent.payload_bytes, connection.received.payload_bytes];
-            let before = std::mem::replace(&mut told.bytes, now);
-            facts::since(&mut connection, before);
+            let between = Box::new(Between { at_ns: now_ns, bytes: now });
+            let before = told.between.replace(between).unwrap_or_default();
+            facts::since(&mut connection, before.bytes);
             self.tell(now_ns, &Observation::Continued(connection));
         }
     }
@@ -296,7 +318,7 @@ impl<F: Facts> Inspector for Glue<F> {
     fn connection_end(&mut self, flow: &Flow, connection: &zeek::Connection) {
         let told = self.told(flow);
         let name = told.server_name.clone();
-        let before = std::mem::take(&mut told.bytes);
+        let before = told.bytes_told();
         let service = told.service;
         let mut ended = facts::ended(flow, connection, told.client_mac, name.as_deref());
         if ended.service == Service::Unknown {

@@ -6,6 +6,7 @@ use super::{Builder, RuleError, fault};
 use crate::{
     buffer::{self, Place},
     chain::{Content, Op, Value},
+    finder::Finder,
     rule::{Action, AppName, Engine, Kind, Look, Owner, Post, Rule, Test},
 };
 
@@ -333,7 +334,7 @@ impl Builder<'_, '_> {
     }
 }
 
-/// Depth counts from the offset; finders are made once.
+/// Depth counts from the offset; what is found letter for letter has a finder.
 fn settle(op: &mut Op) {
     let Op::Content(content) = op else { return };
     if let (Some(Value::Number(offset)), Some(Value::Number(depth))) =
@@ -343,6 +344,6 @@ fn settle(op: &mut Op) {
         content.depth = Some(Value::Number(depth.saturating_add(offset)));
     }
     if !content.is_caseless {
-        content.finder = Some(memchr::memmem::Finder::new(&content.pattern).into_owned());
+        content.finder = Some(Finder::default());
     }
 }

@@ -2,9 +2,9 @@
 
 use hookprobe_traffic::app::Proto;
 
-use super::RuleError;
+use super::{Groups, RuleError};
 use crate::{
-    address::{Addresses, Ports, Variables},
+    address::Variables,
     rule::{Action, AppName, Header, RejectTarget, Scope, Transports},
     syntax::{Arrow, RawRule},
 };
@@ -31,14 +31,15 @@ pub(super) fn action(text: &str) -> Result<(Action, Scope), RuleError> {
 pub(super) fn header(
     raw: &RawRule,
     variables: &Variables,
+    groups: &mut Groups,
 ) -> Result<(Header, Option<AppName>), RuleError> {
     let (transports, app) = protocol(&raw.protocol)?;
     let header = Header {
         transports,
-        source: Addresses::parse(&raw.source, variables)?,
-        source_ports: Ports::parse(&raw.source_port, variables)?,
-        destination: Addresses::parse(&raw.destination, variables)?,
-        destination_ports: Ports::parse(&raw.destination_port, variables)?,
+        source: groups.addresses(&raw.source, variables)?,
+        source_ports: groups.ports(&raw.source_port, variables)?,
+        destination: groups.addresses(&raw.destination, variables)?,
+        destination_ports: groups.ports(&raw.destination_port, variables)?,
         is_both_ways: raw.arrow == Arrow::Both,
     };
     Ok((header, app))

@@ -64,7 +64,7 @@ impl Builder<'_, '_> {
 
     fn class(&mut self, text: &str) {
         if let Some((description, priority)) = self.context.config.classes.get(text) {
-            self.category.clone_from(description);
+            self.category = self.context.groups.text(description);
             self.class_priority = Some(*priority);
         }
     }

@@ -7,13 +7,15 @@
 mod bytes;
 mod content;
 mod finish;
+mod groups;
 mod header;
 mod meta;
 mod packet;
 
+pub(crate) use groups::Groups;
 pub(crate) use meta::{limit, track};
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     address::GroupError,
@@ -88,6 +90,7 @@ pub(crate) struct Context<'c> {
     pub(crate) config: &'c Config,
     pub(crate) names: &'c mut Names,
     pub(crate) sets: &'c mut Sets,
+    pub(crate) groups: &'c mut Groups,
 }
 
 /// Where matches go.
@@ -138,7 +141,7 @@ struct Builder<'b, 'c> {
     message: String,
     priority: Option<u8>,
     class_priority: Option<u8>,
-    category: String,
+    category: Arc<str>,
     metadata: Vec<(String, String)>,
     references: Vec<String>,
     target: Option<Target>,
@@ -158,7 +161,7 @@ pub(crate) fn compile(
 ) -> Result<Rule, RuleError> {
     let raw = syntax::parse(text)?;
     let (action, scope) = header::action(&raw.action)?;
-    let (header, app) = header::header(&raw, &context.config.variables)?;
+    let (header, app) = header::header(&raw, &context.config.variables, context.groups)?;
     let (needs_packet, needs_stream) = match raw.protocol.as_str() {
         "tcp-pkt" => (true, false),
         "tcp-stream" => (false, true),
@@ -193,7 +196,7 @@ pub(crate) fn compile(
         message: String::new(),
         priority: None,
         class_priority: None,
-        category: String::new(),
+        category: Arc::default(),
         metadata: Vec::new(),
         references: Vec::new(),
         target: None,
@@ -204,6 +207,7 @@ pub(crate) fn compile(
     let is_text_kept = builder.context.config.is_text_kept;
     let mut rule = builder.finish(line)?;
     rule.text = is_text_kept.then(|| text.into());
+    rule.shrink();
     Ok(rule)
 }
 

@@ -360,6 +360,12 @@ impl Inspector for Detector {
         }
     }
 
+    fn app_lost(&mut self, flow: &Flow) {
+        if let Some(state) = self.flows.get_mut(flow.slot as usize) {
+            state.txs.clear();
+        }
+    }
+
     fn reads_raw_streams(&self) -> bool {
         true
     }

@@ -9,6 +9,8 @@ mod print;
 mod set;
 mod vm;
 
+use std::sync::OnceLock;
+
 use parse::{Ast, Flags};
 use regex_automata::{Anchored, Input, meta};
 
@@ -28,8 +30,30 @@ pub(crate) struct Regex {
 
 #[derive(Debug)]
 enum Engine {
-    Linear(Box<meta::Regex>),
+    Linear(Box<Linear>),
     Backtrack(vm::Program),
+}
+
+/// An automaton that is there from its first search on: most rules of a large set are never that
+/// close to a match, and each automaton is some 15 KiB.
+#[derive(Debug)]
+struct Linear {
+    text: Box<str>,
+    built: OnceLock<Option<meta::Regex>>,
+}
+
+impl Linear {
+    /// `None` where the pattern is beyond the automaton; what it takes once it always takes.
+    fn new(ast: &Ast) -> Option<Self> {
+        let mut text = String::new();
+        print::print(ast, &mut text);
+        build(&text)?;
+        Some(Self { text: text.into_boxed_str(), built: OnceLock::new() })
+    }
+
+    fn regex(&self) -> Option<&meta::Regex> {
+        self.built.get_or_init(|| build(&self.text)).as_ref()
+    }
 }
 
 /// Start and end of a match, and of its groups when the backtracker ran.
@@ -69,9 +93,9 @@ impl Regex {
         };
         let parsed = parse::parse(pattern, flags)?;
         let linear =
-            if options.wants_groups || parsed.is_fancy { None } else { linear(&parsed.ast) };
+            if options.wants_groups || parsed.is_fancy { None } else { Linear::new(&parsed.ast) };
         let engine = match linear {
-            Some(regex) => Engine::Linear(Box::new(regex)),
+            Some(linear) => Engine::Linear(Box::new(linear)),
             None => Engine::Backtrack(vm::Program::new(&parsed)?),
         };
         Ok(Self { engine, is_anchored: options.is_anchored })
@@ -83,10 +107,10 @@ impl Regex {
             return None;
         }
         match &self.engine {
-            Engine::Linear(regex) => {
+            Engine::Linear(linear) => {
                 let anchored = if self.is_anchored { Anchored::Yes } else { Anchored::No };
                 let input = Input::new(data).range(from..).anchored(anchored);
-                let found = regex.find(input)?;
+                let found = linear.regex()?.find(input)?;
                 Some(Match { start: found.start(), end: found.end(), groups: Vec::new() })
             }
             Engine::Backtrack(program) => program.find(data, from, self.is_anchored),
@@ -94,18 +118,18 @@ impl Regex {
     }
 }
 
-fn linear(ast: &Ast) -> Option<meta::Regex> {
-    let mut text = String::new();
-    print::print(ast, &mut text);
+fn build(text: &str) -> Option<meta::Regex> {
     meta::Builder::new()
         .syntax(regex_automata::util::syntax::Config::new().unicode(false).utf8(false))
         .configure(
             meta::Config::new()
                 .utf8_empty(false)
                 .nfa_size_limit(Some(AUTOMATON_BYTES_MAX))
-                .hybrid_cache_capacity(CACHE_BYTES_MAX),
+                .hybrid_cache_capacity(CACHE_BYTES_MAX)
+                // For groups, which are the backtracker's.
+                .onepass(false),
         )
-        .build(&text)
+        .build(text)
         .ok()
 }
 
@@ -153,6 +177,17 @@ mod tests {
         for pattern in ["(", "a)", "[a", "*a", r"\1(", "(?<=a+)b", "(?R)"] {
             assert!(Regex::new(pattern.as_bytes(), Options::default()).is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn an_automaton_is_built_when_it_is_asked() {
+        let regex = Regex::new(b"a+b", Options::default()).unwrap();
+        let is_built = |regex: &Regex| match &regex.engine {
+            Engine::Linear(linear) => linear.built.get().is_some(),
+            Engine::Backtrack(_) => panic!("an ordinary pattern"),
+        };
+        assert!(!is_built(&regex), "20,000 rules would hold automata that nobody asks");
+        assert!(regex.find(b"xaab", 0).is_some() && is_built(&regex));
     }
 
     proptest! {

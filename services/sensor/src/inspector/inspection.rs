@@ -70,6 +70,9 @@ const BLOCKS_MAX: usize = 16;
 const FLOWS_MAX: u32 = 50_000;
 /// Bytes of streams at most.
 const STREAM_BYTES_MAX: usize = 24 << 20;
+/// Bytes of streams and application layers at most: with the flows (50 MiB), 20,000 rules twice while
+/// they are exchanged (80 MiB) and the detectors, less than the service may have.
+const HELD_BYTES_MAX: usize = 48 << 20;
 /// How often the model is kept.
 const KEEP_NS: TimeNs = 3_600_000_000_000;
 /// How often counters are published.
@@ -309,6 +312,10 @@ impl Inspector for Eyes {
         self.watch.flow_end(flow, reason);
     }
 
+    fn app_lost(&mut self, flow: &Flow) {
+        self.watch.app_lost(flow);
+    }
+
     fn reads_raw_streams(&self) -> bool {
         self.watch.reads_raw_streams()
     }
@@ -440,6 +447,7 @@ impl Work {
             ("eve_lost".into(), self.eyes.out.eve.output().lost()),
             ("flows_now".into(), self.engine.flows().into()),
             ("stream_bytes_now".into(), self.engine.buffered_bytes() as u64),
+            ("app_bytes_now".into(), self.engine.app_bytes() as u64),
         ];
         let named = |group: &'static str| {
             move |(name, value): (&'static str, u64)| (format!("{group}_{name}"), value)
@@ -483,6 +491,7 @@ fn engine_settings() -> Config {
     let mut config = Config { seed: random(), ..Config::default() };
     config.flow.flows_max = FLOWS_MAX;
     config.stream.bytes_max = STREAM_BYTES_MAX;
+    config.held_bytes_max = HELD_BYTES_MAX;
     config
 }
 

@@ -206,6 +206,10 @@ impl<W: Write> Inspector for Pipeline<W> {
         }
     }
 
+    fn app_lost(&mut self, flow: &Flow) {
+        self.watch.app_lost(flow);
+    }
+
     fn reads_raw_streams(&self) -> bool {
         self.watch.reads_raw_streams()
     }

@@ -12,6 +12,7 @@ const LOSSES: &[&str] = &[
     "defrag_evicted",
     "defrag_dropped",
     "flows_evicted",
+    "flows_given_up",
     "checksum_wrong",
     "stream_refused",
     "stream_no_session",

@@ -418,6 +418,10 @@ impl Inspector for Judge {
         self.detector.flow_end(flow, reason);
     }
 
+    fn app_lost(&mut self, flow: &Flow) {
+        self.detector.app_lost(flow);
+    }
+
     fn reads_raw_streams(&self) -> bool {
         true
     }

@@ -108,6 +108,13 @@ impl Watch {
         self.glue.flow_end(flow, reason);
     }
 
+    /// The application layer of a flow was given up.
+    pub fn app_lost(&mut self, flow: &Flow) {
+        if let Some(rules) = &mut self.rules {
+            rules.app_lost(flow);
+        }
+    }
+
     /// Whether rules read streams.
     #[must_use]
     pub fn reads_raw_streams(&self) -> bool {

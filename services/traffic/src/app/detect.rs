@@ -24,6 +24,11 @@ pub struct Detect {
 }
 
 impl Detect {
+    /// See [`crate::app::App::held_bytes`].
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.heads.iter().map(Vec::capacity).sum::<usize>()
+    }
+
     /// Takes the next bytes of a direction.
     pub(super) fn add(&mut self, now_ns: u64, direction: Direction, data: &[u8], meta: &Meta<'_>) {
         let index = direction.index();

@@ -412,6 +412,25 @@ impl App {
         }
     }
 
+    /// Bytes that it holds: what waits for more, and transactions with what makes most of them.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Unknown(None) | State::Failed | State::Known(_) => 0,
+            State::Unknown(Some(detect)) => detect.held_bytes(),
+            State::Http(http) => http.held_bytes(),
+            State::Http2(http) => http.held_bytes(),
+            State::Dns(dns) => dns.held_bytes(),
+            State::Tls(tls) => tls.held_bytes(),
+            State::Ssh(ssh) => ssh.held_bytes(),
+            State::Smtp(smtp) => smtp.held_bytes(),
+            State::Quic(quic) => quic.held_bytes(),
+            State::Dhcp(dhcp) => size_of_val(&**dhcp) + dhcp.txs.len() * size_of::<dhcp::Tx>(),
+            State::Records(records) => records.held_bytes(),
+            State::Socks(socks) => size_of_val(&**socks),
+        }
+    }
+
     /// Forgets all but the name of the protocol: nobody follows the flow any more.
     pub(crate) fn abandon(&mut self) {
         self.state = self.proto().map_or(State::Failed, State::Known);

@@ -114,6 +114,11 @@ impl Tx {
 }
 
 impl Ssh {
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.sides.iter().map(|side| side.held.capacity()).sum::<usize>()
+    }
+
     pub(crate) fn feed(
         &mut self,
         now_ns: u64,

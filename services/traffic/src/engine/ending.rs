@@ -53,6 +53,7 @@ impl Engine {
             }
         }
         self.take_losses();
+        self.forget_app(slot);
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         inspector.flow_end(flow, reason);

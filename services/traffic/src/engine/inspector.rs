@@ -66,6 +66,10 @@ pub trait Inspector {
     /// The flow has ended; its slot is used again. Its transactions are still there.
     fn flow_end(&mut self, _flow: &mut Flow, _reason: Reason) {}
 
+    /// Transactions and streams of the flow were given up because all flows together held too much:
+    /// what is known of them may go, too.
+    fn app_lost(&mut self, _flow: &Flow) {}
+
     /// Whether it calls `Flow::raw` and `raw_done`. If nobody does, streams hold nothing for it.
     fn reads_raw_streams(&self) -> bool {
         false
@@ -85,6 +89,10 @@ impl<I: Inspector + ?Sized> Inspector for &mut I {
         (**self).flow_end(flow, reason);
     }
 
+    fn app_lost(&mut self, flow: &Flow) {
+        (**self).app_lost(flow);
+    }
+
     fn reads_raw_streams(&self) -> bool {
         (**self).reads_raw_streams()
     }
@@ -101,6 +109,10 @@ impl<I: Inspector + ?Sized> Inspector for Box<I> {
 
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
         (**self).flow_end(flow, reason);
+    }
+
+    fn app_lost(&mut self, flow: &Flow) {
+        (**self).app_lost(flow);
     }
 
     fn reads_raw_streams(&self) -> bool {
@@ -124,6 +136,12 @@ impl<I: Inspector> Inspector for Option<I> {
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
         if let Some(inner) = self {
             inner.flow_end(flow, reason);
+        }
+    }
+
+    fn app_lost(&mut self, flow: &Flow) {
+        if let Some(inner) = self {
+            inner.app_lost(flow);
         }
     }
 
@@ -152,6 +170,12 @@ impl<I: Inspector> Inspector for Vec<I> {
         }
     }
 
+    fn app_lost(&mut self, flow: &Flow) {
+        for inner in self {
+            inner.app_lost(flow);
+        }
+    }
+
     fn reads_raw_streams(&self) -> bool {
         self.iter().any(Inspector::reads_raw_streams)
     }
@@ -177,6 +201,11 @@ impl<A: Inspector, B: Inspector> Inspector for (A, B) {
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
         self.0.flow_end(flow, reason);
         self.1.flow_end(flow, reason);
+    }
+
+    fn app_lost(&mut self, flow: &Flow) {
+        self.0.app_lost(flow);
+        self.1.app_lost(flow);
     }
 
     fn reads_raw_streams(&self) -> bool {

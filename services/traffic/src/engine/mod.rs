@@ -10,6 +10,7 @@
 
 mod ending;
 mod inspector;
+mod memory;
 mod offload;
 mod packet;
 mod tcp;
@@ -40,6 +41,8 @@ pub struct Engine {
     table: Table,
     defrag: Defragmenter,
     memory: Memory,
+    /// Bytes that the application layers of all flows hold.
+    app_bytes: usize,
     offload: offload::Offload,
     /// Frames so far.
     number: u64,
@@ -60,6 +63,7 @@ impl Engine {
             config,
             counters: Counters::default(),
             memory: Memory::default(),
+            app_bytes: 0,
             offload: offload::Offload::default(),
             number: 0,
             last_id: 0,
@@ -92,6 +96,7 @@ impl Engine {
         self.memory.is_full = self.config.stream.no_memory_at == Some(self.number);
         let (mut packet, inner) = decode::decode(&frame, self.number, &self.config.decode);
         self.layer(&mut packet, inner, None, inspector);
+        self.bound(inspector);
     }
 
     /// Lets time pass without a frame: flows end, fragments are given up. Once a second is enough.
@@ -146,6 +151,12 @@ impl Engine {
     #[must_use]
     pub const fn buffered_bytes(&self) -> usize {
         self.memory.used + self.defrag.bytes()
+    }
+
+    /// Bytes that the application layers of all flows hold now.
+    #[must_use]
+    pub const fn app_bytes(&self) -> usize {
+        self.app_bytes
     }
 
     fn advance<I: Inspector>(&mut self, now_ns: u64, inspector: &mut I) {

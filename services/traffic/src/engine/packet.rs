@@ -151,6 +151,10 @@ impl Engine {
         let direction = quoted.reverse();
         entry.flow.count(packet, direction);
         let is_established = entry.flow.is_established();
+        // Who is counted goes to the end of its list: else errors about one flow, sent often enough,
+        // would keep it at the head and all behind it from ever ending.
+        self.table.touch(slot);
+        let Some(entry) = self.table.get_mut(slot) else { return };
         let place = Place { direction, is_established, ..Place::NONE };
         inspector.packet(&mut place.view(packet, outer, Some(&mut entry.flow)));
     }
@@ -310,6 +314,7 @@ impl Engine {
         let flow = &mut entry.flow;
         if flow.fate != Fate::Followed && !flow.is_app_done {
             self.abandon(slot);
+            self.forget_app(slot);
             return;
         }
         *direction.of_mut(&mut flow.is_changed) = false;
@@ -318,6 +323,9 @@ impl Engine {
         }
         let cut = std::mem::take(&mut flow.app.cut_bytes);
         self.counters.app_cut_bytes += cut;
+        self.count_app(slot);
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
         let Some(session) = &mut flow.tcp else { return };
         for half in &mut session.halves {
             half.slide(flow.is_app_done, is_raw_read, &self.config.stream, &mut self.memory);
@@ -327,7 +335,7 @@ impl Engine {
 
 impl Engine {
     /// Gives up what is held of a flow that nobody follows any more.
-    fn abandon(&mut self, slot: u32) {
+    pub(super) fn abandon(&mut self, slot: u32) {
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         flow.is_app_done = true;

@@ -28,6 +28,7 @@ struct Recorder {
     streams: [Vec<u8>; 2],
     requests: usize,
     slots: Vec<u32>,
+    lost: Vec<u64>,
 }
 
 impl Inspector for Recorder {
@@ -62,6 +63,10 @@ impl Inspector for Recorder {
 
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
         self.ended.push((flow.id, reason));
+    }
+
+    fn app_lost(&mut self, flow: &Flow) {
+        self.lost.push(flow.id);
     }
 
     fn reads_raw_streams(&self) -> bool {
@@ -317,4 +322,68 @@ proptest! {
         engine.finish(&mut seen);
         prop_assert!(seen.packets >= frames.len());
     }
+}
+
+/// Whoever sends errors about a flow of its own must not keep those of others from ending.
+#[test]
+fn errors_about_one_flow_do_not_keep_others() {
+    let mut bench = Bench::new(Config::default());
+    let syn = |port| Tcp { ports: (port, 80), flags: SYN, seq: 1, ack: 0, payload: b"" };
+    let own = ip4_packet([10, 0, 0, 1], [10, 0, 0, 2], 6, 0, &syn(1).frame(1, 2)[34..]);
+    bench.frame(&syn(1).frame(1, 2));
+    bench.frame(&syn(2).frame(1, 2));
+    let mut unreachable = vec![3, 1, 0, 0, 0, 0, 0, 0];
+    unreachable.extend(&own[..28]);
+    for _ in 0..5 {
+        bench.time_ms += 20_000;
+        bench.frame(&ip4(2, 1, 1, &unreachable));
+    }
+    assert_eq!(bench.seen.ended, [(2, Reason::Timeout)], "the flow that nobody spoke of");
+}
+
+/// Flows that stop in the middle of a request: each holds what it may.
+fn half_request(bench: &mut Bench, port: u16) {
+    let payload = format!("POST / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(1000));
+    let to = |flags, seq, ack, payload: &[u8]| {
+        Tcp { ports: (port, 80), flags, seq, ack, payload }.frame(1, 2)
+    };
+    let back =
+        |flags, seq, ack| Tcp { ports: (80, port), flags, seq, ack, payload: b"" }.frame(2, 1);
+    bench.frame(&to(SYN, 100, 0, b""));
+    bench.frame(&back(SYN | ACK, 500, 101));
+    bench.frame(&to(ACK, 101, 501, b""));
+    bench.frame(&to(ACK, 101, 501, payload.as_bytes()));
+    let ack = 101 + payload.len() as u32;
+    bench.frame(&back(ACK, 501, ack));
+}
+
+#[test]
+fn half_messages_of_all_flows_stay_within_one_bound() {
+    let bound = 1 << 20;
+    let mut bench = Bench::new(Config { held_bytes_max: bound, ..Config::default() });
+    for port in 1000..4000 {
+        half_request(&mut bench, port);
+        let held = bench.engine.app_bytes() + bench.engine.buffered_bytes();
+        assert!(held <= bound, "{held} bytes");
+    }
+    let given_up = bench.engine.counters().flows_given_up;
+    assert!((1000..3000).contains(&given_up), "{given_up}");
+    assert_eq!(given_up, bench.seen.lost.len() as u64, "inspectors are told of each");
+    // The longest quiet first; and the flows themselves go on.
+    assert!(bench.seen.lost.is_sorted());
+    assert_eq!(bench.engine.flows(), 3000);
+    bench.finish();
+    assert_eq!(bench.engine.app_bytes(), 0, "what was counted is given back");
+}
+
+#[test]
+fn what_fits_is_not_given_up() {
+    let mut bench = Bench::new(Config::default());
+    for port in 1000..1200 {
+        half_request(&mut bench, port);
+    }
+    assert_eq!(bench.engine.counters().flows_given_up, 0);
+    assert!(bench.engine.app_bytes() > 200 * 1000, "the bytes of the requests are counted");
+    bench.finish();
+    assert_eq!(bench.engine.app_bytes(), 0);
 }

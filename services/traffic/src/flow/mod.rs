@@ -103,6 +103,8 @@ pub struct Flow {
     pub app: App,
     /// TCP: the session, when there is one.
     pub tcp: Option<Box<Session>>,
+    /// Bytes that it held when they were last counted.
+    pub(crate) app_bytes: u32,
     /// The application layer wants no more bytes.
     pub is_app_done: bool,
     /// What an inspector has decided: the engine counts the packets of such a flow and no more.
@@ -127,6 +129,7 @@ impl Flow {
             state: State::New,
             zeek: zeek::Connection::default(),
             app: App::default(),
+            app_bytes: 0,
             tcp: None,
             is_app_done: false,
             fate: Fate::Followed,

@@ -13,9 +13,10 @@ use crate::{Direction, config, hash::Seed};
 const CHUNK: usize = 256;
 /// No slot.
 const NONE: u32 = u32::MAX;
-/// Lists: three states of four kinds of flows, and those that only wait for Zeek's timers.
-const LISTS: usize = 13;
-/// The last list.
+/// Lists: three states of four kinds of flows, and those that only wait for Zeek's timers, TCP apart:
+/// it waits longer, and the head of a list is the only one that is looked at.
+const LISTS: usize = 14;
+/// The last two lists.
 const LINGER: usize = 12;
 
 /// A flow and its place in a list.
@@ -249,7 +250,7 @@ impl Table {
     pub(crate) fn expired(&self, now_ns: u64, settings: &config::Flow) -> Option<u32> {
         self.lists.iter().enumerate().find_map(|(list, ends)| {
             let entry = self.get(ends.first)?;
-            let is_over = if list == LINGER {
+            let is_over = if list >= LINGER {
                 entry.flow.zeek.is_over(now_ns)
             } else {
                 is_timed_out(&entry.flow, now_ns, settings)
@@ -260,11 +261,30 @@ impl Table {
 
     /// Whose turn it is if the table is full: those that only linger, then the longest idle.
     pub(crate) fn oldest(&self) -> Option<u32> {
-        let lingering = self.lists.get(LINGER).map(|ends| ends.first).filter(|slot| *slot != NONE);
-        lingering.or_else(|| {
-            let firsts = self.lists.iter().filter_map(|ends| self.get(ends.first));
+        let (followed, lingering) = self.lists.split_at(LINGER);
+        let first_of = |lists: &[List]| {
+            let firsts = lists.iter().filter_map(|ends| self.get(ends.first));
             firsts.min_by_key(|entry| entry.flow.last_ns).map(|entry| entry.flow.slot)
-        })
+        };
+        first_of(lingering).or_else(|| first_of(followed))
+    }
+
+    /// All slots whose bytes are followed, the longest idle first: the lists are in that order already.
+    pub(crate) fn by_idleness(&self) -> Vec<u32> {
+        let mut heads = self.lists;
+        let mut out = Vec::with_capacity(self.count);
+        let followed = heads.get_mut(..LINGER).unwrap_or_default();
+        loop {
+            let next = followed.iter_mut().filter_map(|list| {
+                let entry = self.get(list.first)?;
+                Some((entry.flow.last_ns, entry, list))
+            });
+            let Some((_, entry, list)) = next.min_by_key(|(last_ns, ..)| *last_ns) else {
+                return out;
+            };
+            out.push(entry.flow.slot);
+            list.first = entry.after;
+        }
     }
 
     /// All slots, oldest flow first.
@@ -299,7 +319,7 @@ pub(crate) fn is_timed_out(flow: &Flow, now_ns: u64, settings: &config::Flow) ->
 
 fn list_of(entry: &Entry) -> usize {
     if entry.is_ended {
-        return LINGER;
+        return LINGER + usize::from(entry.flow.key.protocol != 6);
     }
     let kind = match entry.flow.key.protocol {
         6 => 0,

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use super::{
     Raw,
-    held::{Held, New, Piece},
+    held::{Held, New},
     memory::{self, Memory},
+    pieces::Piece,
 };
 use crate::{
     config::{self, Policy},
@@ -458,6 +459,11 @@ impl Half {
         if self.run < edge {
             self.run = self.run_from(0, edge);
         }
+    }
+
+    /// It has a buffer.
+    pub(crate) const fn is_holding(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Bytes that are held.

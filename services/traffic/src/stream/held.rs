@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::overlap;
+use super::{
+    overlap,
+    pieces::{Piece, Pieces},
+};
 use crate::{
     config::Policy,
     event::{Event, Events},
 };
-
-/// A piece of the stream as it came: borders in stream offsets.
-pub(super) type Piece = Range<u64>;
 
 /// What a stream holds.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Held {
     /// Holes included.
     pub(super) bytes: Vec<u8>,
     /// In order of start and then end.
-    pub(super) segments: Vec<Piece>,
+    pub(super) segments: Pieces,
 }
 
 /// A segment that may overlap others.
@@ -111,7 +111,7 @@ impl Held {
         let key = |piece: &Piece| (piece.start, piece.end);
         let is_last = self.segments.last().is_none_or(|last| key(last) < key(new));
         if is_last {
-            return self.segments.push(new.clone());
+            return self.segments.insert(self.segments.len(), new.clone());
         }
         let at = self.segments.partition_point(|piece| key(piece) < key(new));
         if self.segments.get(at) != Some(new) {

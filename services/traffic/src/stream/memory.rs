@@ -38,10 +38,7 @@ pub(crate) struct Losses {
 impl Memory {
     /// An empty buffer.
     pub(super) fn take(&mut self) -> Box<Held> {
-        let held = self.spare.pop().unwrap_or_else(|| {
-            // Most streams have one piece at a time.
-            Box::new(Held { segments: Vec::with_capacity(1), ..Held::default() })
-        });
+        let held = self.spare.pop().unwrap_or_default();
         self.used += held.bytes.capacity();
         held
     }
@@ -52,8 +49,7 @@ impl Memory {
         if held.bytes.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARE_MAX {
             held.head = 0;
             held.bytes.clear();
-            held.segments.clear();
-            held.segments.shrink_to(SPARE_PIECES_MAX);
+            held.segments.clear(SPARE_PIECES_MAX);
             self.spare.push(held);
         }
     }

@@ -15,6 +15,7 @@ mod handshake;
 mod held;
 mod memory;
 mod overlap;
+mod pieces;
 pub(crate) mod seq;
 mod session;
 #[cfg(test)]

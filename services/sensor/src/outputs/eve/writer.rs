@@ -148,7 +148,10 @@ impl<W: Write> Writer<W> {
 
     /// The alert of a rule; what was written, for the ledger's reference.
     pub fn alert(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>) -> Option<Value> {
-        if let Some(slot) = place.flow.and_then(|flow| self.slot(flow)) {
+        // Events of flows tell of it; where there are none, nothing is kept for flows.
+        if !self.is_only_alerts
+            && let Some(slot) = place.flow.and_then(|flow| self.slot(flow))
+        {
             slot.is_alerted = true;
         }
         self.alerts += 1;
@@ -575,9 +578,10 @@ impl<W: Write> Inspector for Writer<W> {
     }
 
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
-        if !self.is_only_alerts {
-            self.transactions(None, flow, true);
+        if self.is_only_alerts {
+            return;
         }
+        self.transactions(None, flow, true);
         let Some(state) = self.slot(flow).map(std::mem::take) else {
             return;
         };

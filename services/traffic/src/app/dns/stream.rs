@@ -8,7 +8,21 @@ use crate::app::{Fed, Meta, Step, Transport};
 /// A message over TCP is at most this long: its length has two bytes.
 const MESSAGE_BYTES_MAX: usize = 65_535;
 
+/// How many bytes in memory a byte of a message becomes, at most about.
+const DECODED: usize = 4;
+
 impl Dns {
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.tcp.iter().map(Vec::capacity).sum::<usize>()
+            + self
+                .txs
+                .iter()
+                .map(|tx| size_of::<Tx>() + DECODED * tx.message.wire_bytes as usize)
+                .sum::<usize>()
+    }
+
     pub(crate) fn feed(
         &mut self,
         now_ns: u64,

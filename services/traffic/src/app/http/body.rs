@@ -81,6 +81,11 @@ impl Body {
         self.data.get(from.min(to)..to).unwrap_or_default()
     }
 
+    /// Room of the window.
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// Drops what was inspected but the window. Nothing is moved for less than a window.
     pub(crate) fn roll(&mut self, keep: Keep) {
         let window = usize::try_from(keep.window_bytes).unwrap_or(usize::MAX).max(1);

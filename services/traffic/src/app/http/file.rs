@@ -55,6 +55,11 @@ impl std::fmt::Debug for Hashers {
 }
 
 impl File {
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.name.capacity() + self.head.capacity()
+    }
+
     pub(crate) fn new(name: &[u8], are_hashed: bool) -> Self {
         Self {
             name: name.get(..NAME_BYTES_MAX.min(name.len())).unwrap_or_default().to_vec(),

@@ -37,6 +37,11 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// The block as it came, its fields, and the buffers that are made of it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.raw.capacity() * 3 + self.fields.capacity() * size_of::<Field>()
+    }
+
     /// Value of the first field called `name` (any case).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {

@@ -46,6 +46,11 @@ impl std::fmt::Debug for Layer {
 }
 
 impl Inflate {
+    /// Codings over each other.
+    pub(super) const fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// For the value of a Content-Encoding field; `None` if there is nothing to decode. The second
     /// value is an event.
     pub(super) fn new(value: &[u8], layers_max: u32) -> (Option<Self>, Option<&'static str>) {

@@ -244,6 +244,14 @@ impl Http {
         }
     }
 
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        let readers = [&self.request, &self.response];
+        size_of::<Self>()
+            + readers.iter().map(|reader| reader.held.capacity()).sum::<usize>()
+            + self.txs.iter().map(Tx::held_bytes).sum::<usize>()
+    }
+
     /// After the inspectors: their bytes may go.
     pub(crate) fn prune(&mut self) {
         if let [Some(request), Some(response)] = self.keeps {
@@ -279,7 +287,27 @@ pub(crate) const fn keeps(config: &Config) -> [Keep; 2] {
     ]
 }
 
+/// Room of a decoder of one coding: its window of 32 KiB and its tables.
+const INFLATE_BYTES: usize = 44 << 10;
+
 impl Tx {
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        let (request, response) = (&self.request, &self.response);
+        let files = request.files.iter().chain(&response.files);
+        let inflates = self.inflates.iter().flatten().map(|inflate| inflate.layers());
+        size_of::<Self>()
+            + request.line.capacity()
+            + request.uri_raw.capacity()
+            + request.uri.capacity()
+            + request.headers.held_bytes()
+            + request.body.held_bytes()
+            + response.headers.held_bytes()
+            + response.body.held_bytes()
+            + files.map(File::held_bytes).sum::<usize>()
+            + inflates.sum::<usize>() * INFLATE_BYTES
+    }
+
     /// Decodes from here on as a Content-Encoding field says.
     fn start_inflate(&mut self, direction: Direction, layers_max: u32) {
         let Some(encoding) = self.headers(direction).get_lenient("content-encoding") else {

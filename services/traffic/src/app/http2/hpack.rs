@@ -43,6 +43,11 @@ impl Default for Decoder {
 }
 
 impl Decoder {
+    /// Bytes of the table, by the protocol's own count (RFC 7541, section 4.1).
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Reads a whole block.
     pub(super) fn block(&mut self, bytes: &[u8]) -> Result<Vec<Field>, Broken> {
         let mut rest = bytes;

@@ -306,6 +306,15 @@ impl Http2 {
         }
     }
 
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        let side =
+            |side: &Side| side.held.capacity() + side.block.capacity() + side.decoder.held_bytes();
+        size_of::<Self>()
+            + self.sides.iter().map(side).sum::<usize>()
+            + self.txs.iter().map(Tx::held_bytes).sum::<usize>()
+    }
+
     /// After the inspectors.
     pub(crate) fn prune(&mut self) {
         if let Some(keeps) = self.keeps {

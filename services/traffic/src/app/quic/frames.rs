@@ -24,6 +24,12 @@ pub(super) struct Crypto {
 }
 
 impl Crypto {
+    /// Room of what is kept.
+    pub(super) fn held_bytes(&self) -> usize {
+        let pieces = self.pieces.iter().map(|(_, piece)| piece.capacity());
+        self.ready.capacity() + pieces.sum::<usize>()
+    }
+
     fn add(&mut self, offset: u64, data: &[u8]) {
         let Ok(offset) = usize::try_from(offset) else { return };
         if offset.saturating_add(data.len()) > CRYPTO_BYTES_MAX || self.pieces.len() >= PIECES_MAX {

@@ -153,6 +153,11 @@ pub(crate) fn probe(bytes: &[u8]) -> bool {
 }
 
 impl Quic {
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.crypto.iter().map(Crypto::held_bytes).sum::<usize>()
+    }
+
     pub(crate) fn feed(
         &mut self,
         now_ns: u64,

@@ -53,7 +53,22 @@ pub enum Field {
     List(Vec<Field>),
 }
 
+/// Bytes that fields take.
+fn weight(fields: &Fields) -> usize {
+    fields.iter().map(|(name, field)| name.capacity() + field.held_bytes()).sum()
+}
+
 impl Field {
+    fn held_bytes(&self) -> usize {
+        let inner = match self {
+            Self::Text(text) => text.capacity(),
+            Self::Number(_) | Self::Flag(_) => 0,
+            Self::Fields(fields) => weight(fields),
+            Self::List(list) => list.iter().map(Self::held_bytes).sum(),
+        };
+        size_of::<(String, Self)>() + inner
+    }
+
     fn text(text: &str) -> Self {
         Self::Text(text.as_bytes().to_vec())
     }
@@ -92,6 +107,16 @@ pub enum Body {
 }
 
 impl Tx {
+    fn held_bytes(&self) -> usize {
+        let body = match &self.body {
+            // Complete as soon as it is there.
+            Body::Sip(_) => 0,
+            Body::Pgsql(exchange) => weight(&exchange.request) + weight(&exchange.response),
+            Body::Smb(command) => weight(&command.request) + weight(&command.response),
+        };
+        size_of::<Self>() + body
+    }
+
     /// 1 when `direction` is over.
     #[must_use]
     pub fn progress(&self, direction: Direction) -> u8 {
@@ -242,6 +267,13 @@ impl Records {
             Step::Go if held.len() > HELD_BYTES_MAX => Step::Fail,
             step => step,
         }
+    }
+
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.held.iter().map(Vec::capacity).sum::<usize>()
+            + self.txs.iter().map(Tx::held_bytes).sum::<usize>()
     }
 
     /// Frees what is complete.

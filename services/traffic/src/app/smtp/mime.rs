@@ -85,6 +85,19 @@ impl Email {
         email
     }
 
+    /// See [`crate::app::App::held_bytes`].
+    pub(super) fn held_bytes(&self) -> usize {
+        let attachments = self.attachments.iter().map(|attachment| {
+            size_of::<Attachment>() + attachment.file.held_bytes() + attachment.body.held_bytes()
+        });
+        let fields = self.headers.iter().chain(&self.part.headers);
+        size_of::<Self>()
+            + self.held.capacity()
+            + fields.map(|(name, value)| name.capacity() + value.capacity()).sum::<usize>()
+            + self.urls.iter().map(Vec::capacity).sum::<usize>()
+            + attachments.sum::<usize>()
+    }
+
     /// Value of the first field called `name` (any case).
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {

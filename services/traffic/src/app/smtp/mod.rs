@@ -348,6 +348,19 @@ impl Smtp {
         false
     }
 
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        let tx = |tx: &Tx| {
+            let lists = tx.rcpt_to.iter().chain(&tx.replies);
+            size_of::<Tx>()
+                + lists.map(Vec::capacity).sum::<usize>()
+                + tx.email.as_ref().map_or(0, |email| email.held_bytes())
+        };
+        size_of::<Self>()
+            + self.held.iter().map(Vec::capacity).sum::<usize>()
+            + self.txs.iter().map(tx).sum::<usize>()
+    }
+
     /// After the inspectors.
     pub(crate) fn prune(&mut self) {
         for tx in &mut self.txs {

@@ -43,6 +43,11 @@ impl Certificate {
         !self.subject.is_empty() && !self.issuer.is_empty()
     }
 
+    /// The DER and what was read of it, which is about as long.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + 2 * self.der.capacity()
+    }
+
     /// Reads what can be read of `der`.
     #[must_use]
     pub fn parse(der: &[u8]) -> Self {

@@ -46,6 +46,16 @@ pub(crate) struct Side {
 }
 
 impl Tls {
+    /// See [`crate::app::App::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        let side = |side: &Side| side.gathered.capacity() + side.small.capacity();
+        let tx = &self.tx;
+        let chains = tx.server_chain.iter().chain(&tx.client_chain);
+        size_of::<Self>()
+            + self.sides.iter().map(side).sum::<usize>()
+            + chains.map(super::Certificate::held_bytes).sum::<usize>()
+    }
+
     pub(crate) fn feed(
         &mut self,
         now_ns: u64,

@@ -1,0 +1,64 @@
+//! One bound on what streams and application layers of all flows hold together.
+//!
+//! Limits for one flow do not bound a thousand of them: whoever leaves many connections in the middle
+//! of a message makes each hold what it may. Beyond the bound the flows that have been quiet longest
+//! lose theirs: their bytes are followed no more, their transactions are gone, their packets are still
+//! seen and counted.
+//!
+//! What must never happen here: a packet that costs a walk over all flows each time. A walk frees an
+//! eighth of the bound, so that the next one is as many new bytes away.
+
+use super::{Engine, Inspector};
+
+impl Engine {
+    /// Counts what the application layer in `slot` holds now; after every packet of the flow.
+    pub(super) fn count_app(&mut self, slot: u32) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        let held = u32::try_from(flow.app.held_bytes()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut flow.app_bytes, held);
+        self.app_bytes = self.app_bytes.saturating_sub(before as usize) + held as usize;
+    }
+
+    /// The application layer in `slot` is gone or about to go.
+    pub(super) fn forget_app(&mut self, slot: u32) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let before = std::mem::take(&mut entry.flow.app_bytes);
+        self.app_bytes = self.app_bytes.saturating_sub(before as usize);
+    }
+
+    /// Makes room when there is none; after every frame.
+    pub(super) fn bound<I: Inspector>(&mut self, inspector: &mut I) {
+        let most = self.config.held_bytes_max;
+        if self.followed_bytes() <= most {
+            return;
+        }
+        let goal = most - most / 8;
+        for slot in self.table.by_idleness() {
+            if self.followed_bytes() <= goal {
+                break;
+            }
+            self.give_up(slot, inspector);
+        }
+    }
+
+    /// Bytes that streams and application layers hold now.
+    const fn followed_bytes(&self) -> usize {
+        self.memory.used + self.app_bytes
+    }
+
+    fn give_up<I: Inspector>(&mut self, slot: u32, inspector: &mut I) {
+        let Some(entry) = self.table.get(slot) else { return };
+        let has_stream =
+            entry.flow.tcp.iter().flat_map(|session| &session.halves).any(|half| half.is_holding());
+        if entry.flow.app_bytes == 0 && !has_stream {
+            return;
+        }
+        self.counters.flows_given_up += 1;
+        self.abandon(slot);
+        self.forget_app(slot);
+        if let Some(entry) = self.table.get_mut(slot) {
+            inspector.app_lost(&entry.flow);
+        }
+    }
+}
