@@ -13,11 +13,13 @@
 
 pub mod address;
 mod buffer;
+mod candidates;
 mod chain;
 mod compile;
 pub mod config;
 pub mod detector;
 mod keywords;
+mod literals;
 mod number;
 mod pcre;
 mod prefilter;
