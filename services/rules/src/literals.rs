@@ -7,18 +7,22 @@
 //! text    .... G E T   / i n d e x ....
 //! long    ^^^^    four bytes, each fourth  -> 1 bit of 2^10..2^20: patterns of seven bytes and more
 //! middle  ^^^^    four bytes, each         -> the same: those of four to six, if there are many
-//! pairs   ^^      two bytes, each          -> 1 bit of 2^16: all others
+//! short   ^^      two bytes, each second   -> 1 bit of 2^16: all others of three bytes and more
+//! tiny    ^^      two bytes, each          -> the same: those of one and two, if they are many
+//! bytes   ^       memchr                   -> a few of one and two
 //!                 what a bit lets through  -> patterns with that window -> compared in full
 //! ```
 //!
 //! Wherever a pattern of seven bytes lies, one of the first four windows of it begins at a multiple
-//! of four: all four are known. What must never happen here: a pattern that occurs and is not found. Built
+//! of four: all four are known. So it is with two pairs of three bytes. What must never happen here: a pattern that occurs and is not found. Built
 //! by `prefilter`, from rules only; pure.
 
+mod bytes;
 mod grams;
 mod pairs;
 mod rarity;
 
+use bytes::Bytes;
 use grams::Grams;
 use pairs::Pairs;
 
@@ -33,14 +37,16 @@ struct Place {
 /// these are rare, one pass does for all that is short.
 const MIDDLE_PAIRS_MAX: usize = 64;
 
-/// Patterns of the three kinds.
+/// Patterns of the four kinds.
 #[derive(Debug)]
 pub(crate) struct Literals {
     /// In lower case, by number.
     patterns: Vec<Box<[u8]>>,
     long: Option<Grams<4>>,
     middle: Option<Grams<1>>,
-    pairs: Option<Pairs>,
+    short: Option<Pairs<2>>,
+    tiny: Option<Pairs<1>>,
+    bytes: Option<Bytes>,
 }
 
 impl Literals {
@@ -50,21 +56,19 @@ impl Literals {
             .into_iter()
             .map(|pattern| pattern.to_ascii_lowercase().into_boxed_slice())
             .collect();
-        let is_middle = |pattern: &[u8]| {
-            (Grams::<1>::PATTERN_BYTES_MIN..Grams::<4>::PATTERN_BYTES_MIN).contains(&pattern.len())
+        let count = |kind| patterns.iter().filter(|pattern| kind_of(pattern) == kind).count();
+        let is_middle_short = count(Kind::Middle) <= MIDDLE_PAIRS_MAX;
+        let of = |wanted| {
+            let numbered = (0_u32..).zip(patterns.iter().map(AsRef::as_ref));
+            numbered.filter(move |(_, pattern)| match kind_of(pattern) {
+                Kind::Middle if is_middle_short => wanted == Kind::Short,
+                kind => wanted == kind,
+            })
         };
-        let middle = patterns.iter().filter(|pattern| is_middle(pattern)).count();
-        let is_short = |pattern: &[u8]| {
-            pattern.len() < Grams::<1>::PATTERN_BYTES_MIN
-                || (is_middle(pattern) && middle <= MIDDLE_PAIRS_MAX)
-        };
-        let is_long = |pattern: &[u8]| pattern.len() >= Grams::<4>::PATTERN_BYTES_MIN;
-        let numbered = || (0_u32..).zip(patterns.iter().map(AsRef::as_ref));
-        let long = Grams::new(numbered().filter(|(_, pattern)| is_long(pattern)));
-        let rest = |(_, pattern): &(u32, &[u8])| !is_long(pattern) && !is_short(pattern);
-        let middle = Grams::new(numbered().filter(rest));
-        let pairs = Pairs::new(numbered().filter(|(_, pattern)| is_short(pattern)));
-        Self { long, middle, pairs, patterns }
+        let (long, middle) = (Grams::new(of(Kind::Long)), Grams::new(of(Kind::Middle)));
+        let (short, bytes) = (Pairs::new(of(Kind::Short)), Bytes::new(of(Kind::Tiny)));
+        let tiny = if bytes.is_none() { Pairs::new(of(Kind::Tiny)) } else { None };
+        Self { long, middle, short, tiny, bytes, patterns }
     }
 
     /// Calls `found` with each pattern that occurs in `text`; with one that `is_known` already, or
@@ -81,8 +85,14 @@ impl Literals {
         if let Some(middle) = &self.middle {
             middle.find(text, &mut check);
         }
-        if let Some(pairs) = &self.pairs {
-            pairs.find(text, &mut check);
+        if let Some(short) = &self.short {
+            short.find(text, &mut check);
+        }
+        if let Some(tiny) = &self.tiny {
+            tiny.find(text, &mut check);
+        }
+        if let Some(bytes) = &self.bytes {
+            bytes.find(text, &mut check);
         }
     }
 
@@ -92,6 +102,27 @@ impl Literals {
         at.checked_sub(place.offset as usize)
             .and_then(|start| text.get(start..)?.get(..pattern.len()))
             .is_some_and(|here| here.eq_ignore_ascii_case(pattern))
+    }
+}
+
+/// How patterns are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tiny,
+    Short,
+    Middle,
+    Long,
+}
+
+const fn kind_of(pattern: &[u8]) -> Kind {
+    if pattern.len() >= Grams::<4>::PATTERN_BYTES_MIN {
+        Kind::Long
+    } else if pattern.len() >= Grams::<1>::PATTERN_BYTES_MIN {
+        Kind::Middle
+    } else if pattern.len() >= Pairs::<2>::PATTERN_BYTES_MIN {
+        Kind::Short
+    } else {
+        Kind::Tiny
     }
 }
 

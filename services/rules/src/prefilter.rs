@@ -10,7 +10,7 @@ use hookprobe_traffic::{Direction, app::Proto, packet::Transport};
 use crate::{
     buffer::Buffer,
     candidates::Candidates,
-    chain::{Content, Fast, Op},
+    chain::{Content, Fast, Op, Value},
     literals::{Literals, Seen},
     rule::{AppName, Look, Rule, Test, Transports},
 };
@@ -24,9 +24,20 @@ pub(crate) fn rank(content: &Content) -> Option<(bool, usize)> {
     Some((is_chosen, content.pattern.len()))
 }
 
-/// One search and the rules of its patterns.
+/// Bytes at the beginning in which contents are looked for that can't be behind them.
+const HEAD_BYTES_MAX: usize = 64;
+
+/// What is looked for in one kind of data.
 #[derive(Debug)]
 pub(crate) struct Search {
+    whole: Option<Part>,
+    /// In the first [`HEAD_BYTES_MAX`] bytes only.
+    head: Option<Part>,
+}
+
+/// Patterns and their rules.
+#[derive(Debug)]
+struct Part {
     literals: Literals,
     rules: Vec<Box<[u32]>>,
     /// Number of its first pattern among those of all searches.
@@ -36,50 +47,69 @@ pub(crate) struct Search {
 /// What is gathered before a search is built.
 #[derive(Debug, Default)]
 struct Patterns {
-    by_bytes: HashMap<Vec<u8>, Vec<u32>>,
+    whole: HashMap<Vec<u8>, Vec<u32>>,
+    head: HashMap<Vec<u8>, Vec<u32>>,
 }
 
 impl Patterns {
-    fn add(&mut self, pattern: &[u8], rule: u32) {
-        self.by_bytes.entry(pattern.to_ascii_lowercase()).or_default().push(rule);
+    fn add(&mut self, content: &Content, rule: u32) {
+        let is_in_head = reach(content).is_some_and(|bytes| bytes <= HEAD_BYTES_MAX);
+        let patterns = if is_in_head { &mut self.head } else { &mut self.whole };
+        patterns.entry(bytes(content).to_ascii_lowercase()).or_default().push(rule);
     }
 
     /// `count` is that of the patterns of all searches before.
     fn build(self, count: &mut u32) -> Option<Search> {
-        if self.by_bytes.is_empty() {
+        let (whole, head) = (Part::new(self.whole, count), Part::new(self.head, count));
+        (whole.is_some() || head.is_some()).then_some(Search { whole, head })
+    }
+}
+
+impl Part {
+    fn new(by_bytes: HashMap<Vec<u8>, Vec<u32>>, count: &mut u32) -> Option<Self> {
+        if by_bytes.is_empty() {
             return None;
         }
-        let mut patterns: Vec<(Vec<u8>, Vec<u32>)> = self.by_bytes.into_iter().collect();
+        let mut patterns: Vec<(Vec<u8>, Vec<u32>)> = by_bytes.into_iter().collect();
         patterns.sort_unstable();
         let (patterns, rules): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
         let first = *count;
         *count = count.saturating_add(u32::try_from(patterns.len()).unwrap_or(u32::MAX));
         let rules = rules.into_iter().map(Vec::into_boxed_slice).collect();
-        Some(Search { literals: Literals::new(patterns), rules, first })
+        Some(Self { literals: Literals::new(patterns), rules, first })
+    }
+
+    fn find(&self, data: &[u8], out: &mut Candidates) {
+        self.literals.find(data, &mut Found { part: self, out });
     }
 }
 
 impl Search {
     /// Adds the rules whose pattern occurs in `data`.
     pub(crate) fn find(&self, data: &[u8], out: &mut Candidates) {
-        self.literals.find(data, &mut Found { search: self, out });
+        if let Some(whole) = &self.whole {
+            whole.find(data, out);
+        }
+        if let Some(head) = &self.head {
+            head.find(data.get(..HEAD_BYTES_MAX).unwrap_or(data), out);
+        }
     }
 }
 
 /// Takes what a search finds.
 struct Found<'f> {
-    search: &'f Search,
+    part: &'f Part,
     out: &'f mut Candidates,
 }
 
 impl Seen for Found<'_> {
     fn is_known(&self, pattern: u32) -> bool {
-        self.out.has_pattern(self.search.first.saturating_add(pattern))
+        self.out.has_pattern(self.part.first.saturating_add(pattern))
     }
 
     fn found(&mut self, pattern: u32) {
-        self.out.add_pattern(self.search.first.saturating_add(pattern));
-        for rule in self.search.rules.get(pattern as usize).into_iter().flatten() {
+        self.out.add_pattern(self.part.first.saturating_add(pattern));
+        for rule in self.part.rules.get(pattern as usize).into_iter().flatten() {
             self.out.add(*rule);
         }
     }
@@ -140,21 +170,21 @@ struct PayloadPatterns {
 }
 
 impl PayloadPatterns {
-    fn add(&mut self, pattern: &[u8], rule: &Rule) {
+    fn add(&mut self, content: &Content, rule: &Rule) {
         let wanted = rule.header.transports;
         let is_for_packets = !rule.only_stream;
         if Class::Tcp.may_be(wanted) {
             if rule.needs_stream {
-                self.stream.add(pattern, rule.order);
+                self.stream.add(content, rule.order);
             }
             if is_for_packets && (rule.needs_packet || !rule.needs_stream) {
-                self.segment.add(pattern, rule.order);
+                self.segment.add(content, rule.order);
             }
         }
         let is_tcp_only =
             Transports { is_tcp: true, version: wanted.version, ..Transports::default() };
         if is_for_packets && wanted != is_tcp_only {
-            self.datagram.add(pattern, rule.order);
+            self.datagram.add(content, rule.order);
         }
     }
 
@@ -235,6 +265,17 @@ fn bytes(content: &Content) -> &[u8] {
     }
 }
 
+/// How many bytes at the beginning hold the content, wherever it matches; `None`: all may.
+fn reach(content: &Content) -> Option<usize> {
+    let is_relative = content.distance.is_some() || content.within.is_some();
+    match (content.offset, content.depth) {
+        (None | Some(Value::Number(_)), Some(Value::Number(depth))) if !is_relative => {
+            usize::try_from(depth).ok()
+        }
+        _ => None,
+    }
+}
+
 impl Prefilter {
     pub(crate) fn new(rules: &[Rule]) -> Self {
         let mut out = Self::default();
@@ -246,7 +287,7 @@ impl Prefilter {
                 out.ip_only.push(number);
             } else if rule.engines.is_empty() {
                 match best(&rule.payload) {
-                    Some(content) => payload.add(bytes(content), rule),
+                    Some(content) => payload.add(content, rule),
                     None => out.add_always(rule),
                 }
             } else {
@@ -265,7 +306,7 @@ impl Prefilter {
                         let entry = buffers
                             .entry(key)
                             .or_insert_with(|| ((number, index), Patterns::default()));
-                        entry.1.add(bytes(content), number);
+                        entry.1.add(content, number);
                     }
                     None => out.tx_always.push((number, rule.app)),
                 }

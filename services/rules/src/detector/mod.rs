@@ -95,7 +95,8 @@ pub struct Verdict {
 impl Verdict {
     /// Nothing is said; what was allocated stays.
     fn clear(&mut self) {
-        let Self { alerts, drop, dropped_by, reject, is_passed, packet_variables, is_tagged } = self;
+        let Self { alerts, drop, dropped_by, reject, is_passed, packet_variables, is_tagged } =
+            self;
         alerts.clear();
         packet_variables.clear();
         (*drop, *dropped_by, *reject) = (None, None, None);
@@ -250,9 +251,7 @@ impl Detector {
             let is_exception = state.is_exception;
             let reason = if is_exception { DropReason::ExceptionFlow } else { DropReason::Flow };
             self.verdict.drop = Some(reason);
-        } else if !state.is_bypassed
-            && !self.exceptions(view.exceptions, state)
-            && !state.is_passed
+        } else if !state.is_bypassed && !self.exceptions(view.exceptions, state) && !state.is_passed
         {
             self.run(view, state);
         }
@@ -326,7 +325,11 @@ impl Detector {
     }
 
     /// The state of a flow; a slot that is used again starts over.
-    fn state_of<'f>(&self, flows: &'f mut Vec<FlowState>, flow: &Flow) -> Option<&'f mut FlowState> {
+    fn state_of<'f>(
+        &self,
+        flows: &'f mut Vec<FlowState>,
+        flow: &Flow,
+    ) -> Option<&'f mut FlowState> {
         let slot = flow.slot as usize;
         if flows.len() <= slot {
             flows.resize_with(slot + 1, FlowState::default);

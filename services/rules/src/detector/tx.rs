@@ -152,12 +152,14 @@ impl Work<'_> {
         if stored.is_none() {
             let Some(flow) = view.flow.as_deref() else { return };
             let is_app = rule.app.is_none_or(|app| app.fits(flow.app.proto(), false));
-            let tests = rule.tests.iter().all(|test| {
-                rule_test_is_for_other_side(rule, test) || self.holds(test, view, Some(tx.id()))
-            });
-            let header = self.header_fits(rule, view)
-                || (rule.is_transactional && self.header_fits_reversed(rule, view));
-            if !is_app || !header || !tests {
+            let mut tests = rule.tests.iter();
+            let fits = is_app
+                && tests.all(|test| {
+                    rule_test_is_for_other_side(rule, test) || self.holds(test, view, Some(tx.id()))
+                })
+                && (self.header_fits(rule, view)
+                    || (rule.is_transactional && self.header_fits_reversed(rule, view)));
+            if !fits {
                 return;
             }
         }

@@ -91,15 +91,26 @@ impl<const STRIDE: usize> Grams<STRIDE> {
 
     /// Calls `check` for each place of a pattern that has a window of `text`, with where that is.
     pub(super) fn find(&self, text: &[u8], check: &mut impl FnMut(Place, usize)) {
-        let windows = text.windows(GRAM_BYTES).step_by(STRIDE).enumerate();
-        for (number, window) in windows {
-            let Some(window) = window.first_chunk() else { return };
-            let gram = folded(*window);
-            let bit = hash(gram) >> self.filter_shift;
-            let word = self.filter.get((bit >> 6) as usize).copied().unwrap_or(0);
-            if word >> (bit & 63) & 1 != 0 {
-                self.look(gram, number * STRIDE, check);
+        if STRIDE == GRAM_BYTES {
+            for (number, window) in text.as_chunks().0.iter().enumerate() {
+                self.test(*window, number * STRIDE, check);
             }
+        } else {
+            let windows = text.windows(GRAM_BYTES).enumerate().step_by(STRIDE);
+            for (at, window) in windows {
+                let Some(window) = window.first_chunk() else { continue };
+                self.test(*window, at, check);
+            }
+        }
+    }
+
+    #[inline]
+    fn test(&self, window: [u8; GRAM_BYTES], at: usize, check: &mut impl FnMut(Place, usize)) {
+        let gram = folded(window);
+        let bit = hash(gram) >> self.filter_shift;
+        let word = self.filter.get((bit >> 6) as usize).copied().unwrap_or(0);
+        if word >> (bit & 63) & 1 != 0 {
+            self.look(gram, at, check);
         }
     }
 

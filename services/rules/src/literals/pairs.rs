@@ -1,12 +1,14 @@
-//! Short patterns: each two bytes of the text.
+//! Pairs of bytes: at every second byte of the text for patterns of three bytes and more, at every
+//! byte for shorter ones.
 
 use super::{Place, rarity};
 
 /// One bit for each pair of bytes.
 const FILTER_WORDS: usize = (1 << 16) / 64;
 
+/// Pairs of patterns; those of the text are `STRIDE` bytes apart, 1 or 2.
 #[derive(Debug)]
-pub(super) struct Pairs {
+pub(super) struct Pairs<const STRIDE: usize> {
     filter: Box<[u64; FILTER_WORDS]>,
     /// Bits that are set in the words before each word of the filter: a pair's rank.
     ranks: Box<[u32; FILTER_WORDS]>,
@@ -19,7 +21,7 @@ pub(super) struct Pairs {
 }
 
 const fn pair(first: u8, second: u8) -> u16 {
-    u16::from_be_bytes([first, second])
+    u16::from_le_bytes([first, second])
 }
 
 /// Both cases of a byte; the same twice for what has none.
@@ -27,25 +29,32 @@ const fn cases(byte: u8) -> [u8; 2] {
     [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()]
 }
 
-impl Pairs {
-    /// Of patterns of any length; `None` if there are none.
+impl<const STRIDE: usize> Pairs<STRIDE> {
+    /// Shortest pattern that has a whole pair wherever it lies.
+    pub(super) const PATTERN_BYTES_MIN: usize = 1 + STRIDE;
+
+    /// Of patterns that have [`Self::PATTERN_BYTES_MIN`] bytes, and at every byte of any other, too;
+    /// `None` if there are none.
     pub(super) fn new<'p>(patterns: impl Iterator<Item = (u32, &'p [u8])>) -> Option<Self> {
         let mut pairs = Vec::new();
         let mut singles = Vec::new();
         for (number, pattern) in patterns {
-            let from = rarity::rarest(pattern, 2);
-            let place = Place { pattern: number, offset: u32::try_from(from).unwrap_or(0) };
-            match pattern.get(from..).unwrap_or_default() {
-                [] => {}
-                [only] => {
-                    let all = |byte| (0..=u8::MAX).map(move |any| (pair(byte, any), place));
-                    pairs.extend(cases(*only).into_iter().flat_map(all));
-                    singles.extend(cases(*only).map(|byte| (byte, place)));
-                }
-                [first, second, ..] => {
-                    let both = |first| cases(*second).map(|second| (pair(first, second), place));
-                    pairs.extend(cases(*first).into_iter().flat_map(both));
-                }
+            if let [only] = pattern {
+                let place = Place { pattern: number, offset: 0 };
+                let all = |byte| (0..=u8::MAX).map(move |any| (pair(byte, any), place));
+                pairs.extend(cases(*only).into_iter().flat_map(all));
+                singles.extend(cases(*only).map(|byte| (byte, place)));
+                continue;
+            }
+            let from = rarity::rarest(pattern, Self::PATTERN_BYTES_MIN);
+            let windows = pattern.get(from..).unwrap_or_default().windows(2).take(STRIDE);
+            for (offset, window) in (from..).zip(windows) {
+                let ([first, second], Ok(offset)) = (window, u32::try_from(offset)) else {
+                    continue;
+                };
+                let place = Place { pattern: number, offset };
+                let both = |first| cases(*second).map(|second| (pair(first, second), place));
+                pairs.extend(cases(*first).into_iter().flat_map(both));
             }
         }
         if pairs.is_empty() {
@@ -68,22 +77,34 @@ impl Pairs {
 
     /// Calls `check` for each place of a pattern that has a pair of `text`, with where that is.
     pub(super) fn find(&self, text: &[u8], check: &mut impl FnMut(Place, usize)) {
-        let Some((first, rest)) = text.split_first() else { return };
-        let mut before = *first;
-        for (at, byte) in rest.iter().enumerate() {
-            let pair = pair(before, *byte);
-            before = *byte;
-            let word = self.filter.get(usize::from(pair >> 6)).copied().unwrap_or(0);
-            if word >> (pair & 63) & 1 != 0 {
-                self.look(pair, word, at, check);
+        if STRIDE == 1 {
+            for (at, window) in text.windows(2).enumerate() {
+                let [first, second] = window else { continue };
+                self.test([*first, *second], at, check);
+            }
+        } else {
+            for (number, window) in text.as_chunks().0.iter().enumerate() {
+                self.test(*window, number * STRIDE, check);
             }
         }
-        for (_, place) in self.singles.iter().filter(|(byte, _)| *byte == before) {
-            check(*place, rest.len());
+        if let Some((last, before)) = text.split_last() {
+            for (_, place) in self.singles.iter().filter(|(byte, _)| byte == last) {
+                check(*place, before.len());
+            }
+        }
+    }
+
+    #[inline]
+    fn test(&self, window: [u8; 2], at: usize, check: &mut impl FnMut(Place, usize)) {
+        let pair = u16::from_le_bytes(window);
+        let word = self.filter.get(usize::from(pair >> 6)).copied().unwrap_or(0);
+        if word >> (pair & 63) & 1 != 0 {
+            self.look(pair, word, at, check);
         }
     }
 
     /// `word` is that of the pair.
+    #[cold]
     fn look(&self, pair: u16, word: u64, at: usize, check: &mut impl FnMut(Place, usize)) {
         let below = word & ((1 << (pair & 63)) - 1);
         let before = self.ranks.get(usize::from(pair >> 6)).copied().unwrap_or(0);

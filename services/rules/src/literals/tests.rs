@@ -27,7 +27,8 @@ fn find(patterns: &[Vec<u8>], text: &[u8]) -> BTreeSet<u32> {
 
 fn naive(patterns: &[Vec<u8>], text: &[u8]) -> BTreeSet<u32> {
     let is_in = |pattern: &[u8]| {
-        !pattern.is_empty() && text.windows(pattern.len()).any(|at| at.eq_ignore_ascii_case(pattern))
+        !pattern.is_empty()
+            && text.windows(pattern.len()).any(|at| at.eq_ignore_ascii_case(pattern))
     };
     let found = (0..).zip(patterns).filter(|(_, pattern)| is_in(pattern));
     found.map(|(number, _)| number).collect()
@@ -66,9 +67,19 @@ fn patterns_that_begin_and_end_alike() {
 }
 
 #[test]
+fn a_few_tiny_ones_and_many() {
+    let few = [b"42".to_vec(), b"(".to_vec(), b"2".to_vec()];
+    assert_eq!(find(&few, b"--4--(2"), [1, 2].into());
+    assert_eq!(find(&few, b"42"), [0, 2].into());
+    assert_eq!(find(&[b"A".to_vec()], b"xxa"), [0].into());
+    let many: Vec<Vec<u8>> = (b'a'..=b'z').map(|letter| vec![letter]).collect();
+    assert_eq!(find(&many, b"BzQ"), [1, 16, 25].into());
+}
+
+#[test]
 fn thousands_of_each_kind() {
     let word = |number: u32, length: usize| {
-        let mut dice = u64::from(number) * 0x9e37_79b9_7f4a_7c15 + 1;
+        let mut dice = u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut letter = || {
             dice ^= dice >> 12;
             dice ^= dice << 25;

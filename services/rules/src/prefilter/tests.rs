@@ -44,6 +44,27 @@ fn a_rule_is_found_by_its_longest_content() {
 }
 
 #[test]
+fn contents_with_a_depth_are_looked_for_at_the_beginning() {
+    let ruleset = ruleset(&[
+        "alert udp any any -> any any (content:\"needle\"; depth:6;)",
+        "alert udp any any -> any any (content:\"needle\"; offset:58; depth:6;)",
+        "alert udp any any -> any any (content:\"needle\"; offset:58; depth:7;)",
+        "alert udp any any -> any any (content:\"needle\"; startswith;)",
+        "alert udp any any -> any any (content:\"nee\"; content:\"needles\"; within:20;)",
+    ]);
+    let behind = |front: usize| {
+        let text = ".".repeat(front) + "Needles";
+        found(&ruleset, |prefilter, out| {
+            prefilter.in_payload(Class::Udp, false, text.as_bytes(), out);
+        })
+    };
+    assert_eq!(behind(0), [1, 2, 3, 4, 5]);
+    assert_eq!(behind(58), [1, 2, 3, 4, 5]);
+    assert_eq!(behind(59), [3, 5]);
+    assert_eq!(behind(200), [3, 5]);
+}
+
+#[test]
 fn segments_of_a_stream_are_looked_at_for_what_streams_are_not() {
     let ruleset = ruleset(&[
         "alert tcp any any -> any any (content:\"needle\";)",
