@@ -112,6 +112,9 @@ impl Addresses {
     /// Whether `address` is in the set.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
+        if self.is_any() {
+            return true;
+        }
         let (is_v4, value) = number(address);
         let within = |list: &[Range]| {
             list.iter()
@@ -183,6 +186,9 @@ impl Ports {
     /// Whether `port` is in the set.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
+        if self.is_any() {
+            return true;
+        }
         let within =
             |list: &[(u16, u16)]| list.iter().any(|(first, last)| (*first..=*last).contains(&port));
         (self.included.is_empty() || within(&self.included)) && !within(&self.excluded)

@@ -13,6 +13,7 @@
 
 pub mod address;
 mod buffer;
+mod candidates;
 mod chain;
 mod compile;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod detector;
 mod few;
 mod finder;
 mod keywords;
+mod literals;
 mod number;
 mod pcre;
 mod prefilter;

@@ -1,24 +1,19 @@
-//! The prefilter: one automaton for each buffer says which rules may match, all others are not looked at.
+//! The prefilter: one search for each buffer says which rules may match, all others are not looked at.
 //!
 //! A rule is found by one of its contents, the longest that is not negated unless it says which. What
-//! the automaton says is only a hint: everything is checked again in full.
+//! the search says is only a hint: everything is checked again in full.
 
 use std::collections::{BTreeMap, HashMap};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-
-use hookprobe_traffic::packet::Transport;
+use hookprobe_traffic::{Direction, app::Proto, packet::Transport};
 
 use crate::{
     buffer::Buffer,
-    chain::{Content, Fast, Op},
-    rule::{Look, Rule, Transports},
+    candidates::Candidates,
+    chain::{Content, Fast, Op, Value},
+    literals::{Literals, Seen},
+    rule::{AppName, Look, Rule, Test, Transports},
 };
-
-/// Bytes of patterns up to which an automaton is a table with one step for each byte: a state for
-/// each byte of at most 1 KB, so 32 MB at worst and a third of that with letters only. Larger ones
-/// are the compact form, which takes a few steps for each byte.
-const TABLE_PATTERN_BYTES_MAX: usize = 32 * 1024;
 
 /// How good a content is for the prefilter; `None`: not at all.
 pub(crate) fn rank(content: &Content) -> Option<(bool, usize)> {
@@ -29,55 +24,93 @@ pub(crate) fn rank(content: &Content) -> Option<(bool, usize)> {
     Some((is_chosen, content.pattern.len()))
 }
 
-/// One automaton and the rules of its patterns.
+/// Bytes at the beginning in which contents are looked for that can't be behind them.
+const HEAD_BYTES_MAX: usize = 64;
+
+/// What is looked for in one kind of data.
 #[derive(Debug)]
-pub(crate) struct Automaton {
-    search: AhoCorasick,
-    rules: Vec<Box<[u32]>>,
+pub(crate) struct Search {
+    whole: Option<Part>,
+    /// In the first [`HEAD_BYTES_MAX`] bytes only.
+    head: Option<Part>,
 }
 
-/// What is gathered before an automaton is built.
+/// Patterns and their rules.
+#[derive(Debug)]
+struct Part {
+    literals: Literals,
+    rules: Vec<Box<[u32]>>,
+    /// Number of its first pattern among those of all searches.
+    first: u32,
+}
+
+/// What is gathered before a search is built.
 #[derive(Debug, Default)]
 struct Patterns {
-    by_bytes: HashMap<Vec<u8>, Vec<u32>>,
+    whole: HashMap<Vec<u8>, Vec<u32>>,
+    head: HashMap<Vec<u8>, Vec<u32>>,
 }
 
 impl Patterns {
-    fn add(&mut self, pattern: &[u8], rule: u32) {
-        self.by_bytes.entry(pattern.to_ascii_lowercase()).or_default().push(rule);
+    fn add(&mut self, content: &Content, rule: u32) {
+        let is_in_head = reach(content).is_some_and(|bytes| bytes <= HEAD_BYTES_MAX);
+        let patterns = if is_in_head { &mut self.head } else { &mut self.whole };
+        patterns.entry(bytes(content).to_ascii_lowercase()).or_default().push(rule);
     }
 
-    fn build(self) -> Option<Automaton> {
-        if self.by_bytes.is_empty() {
-            return None;
-        }
-        let mut patterns: Vec<(Vec<u8>, Vec<u32>)> = self.by_bytes.into_iter().collect();
-        patterns.sort_unstable();
-        let (patterns, rules): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
-        let bytes: usize = patterns.iter().map(Vec::len).sum();
-        let kind = if bytes <= TABLE_PATTERN_BYTES_MAX {
-            AhoCorasickKind::DFA
-        } else {
-            AhoCorasickKind::ContiguousNFA
-        };
-        let search = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .kind(Some(kind))
-            .build(&patterns)
-            .ok()?;
-        let rules = rules.into_iter().map(Vec::into_boxed_slice).collect();
-        Some(Automaton { search, rules })
+    /// `count` is that of the patterns of all searches before.
+    fn build(self, count: &mut u32) -> Option<Search> {
+        let (whole, head) = (Part::new(self.whole, count), Part::new(self.head, count));
+        (whole.is_some() || head.is_some()).then_some(Search { whole, head })
     }
 }
 
-impl Automaton {
+impl Part {
+    fn new(by_bytes: HashMap<Vec<u8>, Vec<u32>>, count: &mut u32) -> Option<Self> {
+        if by_bytes.is_empty() {
+            return None;
+        }
+        let mut patterns: Vec<(Vec<u8>, Vec<u32>)> = by_bytes.into_iter().collect();
+        patterns.sort_unstable();
+        let (patterns, rules): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
+        let first = *count;
+        *count = count.saturating_add(u32::try_from(patterns.len()).unwrap_or(u32::MAX));
+        let rules = rules.into_iter().map(Vec::into_boxed_slice).collect();
+        Some(Self { literals: Literals::new(patterns), rules, first })
+    }
+
+    fn find(&self, data: &[u8], out: &mut Candidates) {
+        self.literals.find(data, &mut Found { part: self, out });
+    }
+}
+
+impl Search {
     /// Adds the rules whose pattern occurs in `data`.
-    pub(crate) fn find(&self, data: &[u8], out: &mut Vec<u32>) {
-        for found in self.search.find_overlapping_iter(data) {
-            if let Some(rules) = self.rules.get(found.pattern().as_usize()) {
-                out.extend_from_slice(rules);
-            }
+    pub(crate) fn find(&self, data: &[u8], out: &mut Candidates) {
+        if let Some(whole) = &self.whole {
+            whole.find(data, out);
+        }
+        if let Some(head) = &self.head {
+            head.find(data.get(..HEAD_BYTES_MAX).unwrap_or(data), out);
+        }
+    }
+}
+
+/// Takes what a search finds.
+struct Found<'f> {
+    part: &'f Part,
+    out: &'f mut Candidates,
+}
+
+impl Seen for Found<'_> {
+    fn is_known(&self, pattern: u32) -> bool {
+        self.out.has_pattern(self.part.first.saturating_add(pattern))
+    }
+
+    fn found(&mut self, pattern: u32) {
+        self.out.add_pattern(self.part.first.saturating_add(pattern));
+        for rule in self.part.rules.get(pattern as usize).into_iter().flatten() {
+            self.out.add(*rule);
         }
     }
 }
@@ -117,16 +150,16 @@ impl Class {
     }
 }
 
-/// Automata for rules without transactions. A segment of a stream is looked at for few rules, since
+/// Searches for rules without transactions. A segment of a stream is looked at for few rules, since
 /// the stream is looked at anyway.
 #[derive(Debug, Default)]
 struct Payload {
     /// What the stream is looked at for, and segments outside of any stream.
-    stream: Option<Automaton>,
+    stream: Option<Search>,
     /// What each segment is looked at for.
-    segment: Option<Automaton>,
+    segment: Option<Search>,
     /// Everything but TCP.
-    datagram: Option<Automaton>,
+    datagram: Option<Search>,
 }
 
 #[derive(Debug, Default)]
@@ -137,52 +170,80 @@ struct PayloadPatterns {
 }
 
 impl PayloadPatterns {
-    fn add(&mut self, pattern: &[u8], rule: &Rule) {
+    fn add(&mut self, content: &Content, rule: &Rule) {
         let wanted = rule.header.transports;
         let is_for_packets = !rule.only_stream;
         if Class::Tcp.may_be(wanted) {
             if rule.needs_stream {
-                self.stream.add(pattern, rule.order);
+                self.stream.add(content, rule.order);
             }
             if is_for_packets && (rule.needs_packet || !rule.needs_stream) {
-                self.segment.add(pattern, rule.order);
+                self.segment.add(content, rule.order);
             }
         }
         let is_tcp_only =
             Transports { is_tcp: true, version: wanted.version, ..Transports::default() };
         if is_for_packets && wanted != is_tcp_only {
-            self.datagram.add(pattern, rule.order);
+            self.datagram.add(content, rule.order);
         }
     }
 
-    fn build(self) -> Payload {
+    fn build(self, count: &mut u32) -> Payload {
         Payload {
-            stream: self.stream.build(),
-            segment: self.segment.build(),
-            datagram: self.datagram.build(),
+            stream: self.stream.build(count),
+            segment: self.segment.build(count),
+            datagram: self.datagram.build(count),
         }
     }
 }
 
-/// All automata of a ruleset, and the rules that none of them can find.
+/// All searches of a ruleset, and the rules that none of them can find.
 #[derive(Debug, Default)]
 pub(crate) struct Prefilter {
     payload: Payload,
     /// Rules without transactions that have no content in the payload, by class.
-    packet_always: [Vec<u32>; Class::ALL.len()],
+    packet_always: [Always; Class::ALL.len()],
     /// By buffer and transforms; the first rule that has them lends its transforms.
-    pub(crate) buffers: Vec<BufferAutomaton>,
-    /// Rules for transactions that have no content in a buffer.
-    pub(crate) tx_always: Vec<u32>,
+    buffers: Vec<BufferSearch>,
+    /// Which of them are in the transactions of a protocol.
+    places: Vec<TxPlaces>,
+    /// Rules for transactions that have no content in a buffer, and the protocol that they name.
+    pub(crate) tx_always: Vec<(u32, Option<AppName>)>,
     pub(crate) ip_only: Vec<u32>,
 }
 
 #[derive(Debug)]
-pub(crate) struct BufferAutomaton {
+pub(crate) struct BufferSearch {
     pub(crate) buffer: Buffer,
     /// Rule and index of its match with these transforms.
     pub(crate) lender: (u32, usize),
-    pub(crate) automaton: Option<Automaton>,
+    pub(crate) search: Option<Search>,
+}
+
+/// Searches in the transactions of one protocol in one direction.
+#[derive(Debug)]
+struct TxPlaces {
+    kind: Proto,
+    direction: Direction,
+    /// From which progress on, and index in `Prefilter::buffers`.
+    searches: Vec<(u8, usize)>,
+}
+
+/// Rules that no content finds.
+#[derive(Debug, Default)]
+pub(crate) struct Always {
+    /// Those for events, which most packets have none of.
+    pub(crate) events: Vec<Unfound>,
+    pub(crate) others: Vec<Unfound>,
+}
+
+/// A rule that no content finds, and what says soonest that it does not match.
+#[derive(Debug)]
+pub(crate) struct Unfound {
+    pub(crate) rule: u32,
+    pub(crate) app: Option<AppName>,
+    /// One of its tests that is the same before and after other rules ran.
+    pub(crate) test: Option<Test>,
 }
 
 fn best(ops: &[Op]) -> Option<&Content> {
@@ -204,6 +265,17 @@ fn bytes(content: &Content) -> &[u8] {
     }
 }
 
+/// How many bytes at the beginning hold the content, wherever it matches; `None`: all may.
+fn reach(content: &Content) -> Option<usize> {
+    let is_relative = content.distance.is_some() || content.within.is_some();
+    match (content.offset, content.depth) {
+        (None | Some(Value::Number(_)), Some(Value::Number(depth))) if !is_relative => {
+            usize::try_from(depth).ok()
+        }
+        _ => None,
+    }
+}
+
 impl Prefilter {
     pub(crate) fn new(rules: &[Rule]) -> Self {
         let mut out = Self::default();
@@ -215,7 +287,7 @@ impl Prefilter {
                 out.ip_only.push(number);
             } else if rule.engines.is_empty() {
                 match best(&rule.payload) {
-                    Some(content) => payload.add(bytes(content), rule),
+                    Some(content) => payload.add(content, rule),
                     None => out.add_always(rule),
                 }
             } else {
@@ -234,35 +306,74 @@ impl Prefilter {
                         let entry = buffers
                             .entry(key)
                             .or_insert_with(|| ((number, index), Patterns::default()));
-                        entry.1.add(bytes(content), number);
+                        entry.1.add(content, number);
                     }
-                    None => out.tx_always.push(number),
+                    None => out.tx_always.push((number, rule.app)),
                 }
             }
         }
-        out.payload = payload.build();
+        let mut count = 0;
+        out.payload = payload.build(&mut count);
         for ((buffer, _), (lender, patterns)) in buffers {
-            out.buffers.push(BufferAutomaton { buffer, lender, automaton: patterns.build() });
+            let search = patterns.build(&mut count);
+            out.add_places(buffer);
+            out.buffers.push(BufferSearch { buffer, lender, search });
         }
         out
     }
 
+    /// Notes where the buffer that is added next exists.
+    fn add_places(&mut self, buffer: Buffer) {
+        let index = self.buffers.len();
+        let places = crate::buffer::spec(buffer).map(|spec| spec.places).unwrap_or_default();
+        for place in places {
+            let (kind, direction) = (kind(place.proto), place.direction);
+            let is_same = |known: &TxPlaces| (known.kind, known.direction) == (kind, direction);
+            let at = self.places.iter().position(is_same).unwrap_or(self.places.len());
+            if at == self.places.len() {
+                self.places.push(TxPlaces { kind, direction, searches: Vec::new() });
+            }
+            let search = (place.progress, index);
+            if let Some(known) = self.places.get_mut(at)
+                && !known.searches.contains(&search)
+            {
+                known.searches.push(search);
+            }
+        }
+    }
+
+    /// Searches for the transactions of `proto` that have gone from progress `from` to `to`.
+    pub(crate) fn in_tx(
+        &self,
+        proto: Proto,
+        direction: Direction,
+        (from, to): (u8, u8),
+    ) -> impl Iterator<Item = &BufferSearch> {
+        let kind = kind(proto);
+        let is_here = move |known: &&TxPlaces| (known.kind, known.direction) == (kind, direction);
+        let searches = self.places.iter().find(is_here).into_iter().flat_map(|at| &at.searches);
+        let due = searches.filter(move |(progress, _)| (from..=to).contains(progress));
+        due.filter_map(|(_, index)| self.buffers.get(*index))
+    }
+
     fn add_always(&mut self, rule: &Rule) {
+        let is_lasting = |test: &&Test| !test.is_of_state();
+        let test = rule.tests.iter().filter(is_lasting).min_by_key(|test| test.weight());
         for (class, rules) in Class::ALL.into_iter().zip(&mut self.packet_always) {
             if class.may_be(rule.header.transports) {
-                rules.push(rule.order);
+                let list = match test {
+                    Some(Test::Event(_)) => &mut rules.events,
+                    _ => &mut rules.others,
+                };
+                list.push(Unfound { rule: rule.order, app: rule.app, test: test.cloned() });
             }
         }
     }
 
     /// Rules without transactions that have no content in the payload and may match this class.
-    pub(crate) fn packet_always(&self, class: Class) -> &[u32] {
+    pub(crate) fn packet_always(&self, class: Class) -> Option<&Always> {
         let rules = Class::ALL.into_iter().zip(&self.packet_always);
-        rules
-            .filter(|(known, _)| *known == class)
-            .map(|(_, rules)| rules.as_slice())
-            .next()
-            .unwrap_or_default()
+        rules.filter(|(known, _)| *known == class).map(|(_, rules)| rules).next()
     }
 
     /// Adds the rules whose content is in the payload of a packet.
@@ -271,28 +382,39 @@ impl Prefilter {
         class: Class,
         is_in_stream: bool,
         data: &[u8],
-        out: &mut Vec<u32>,
+        out: &mut Candidates,
     ) {
         if data.is_empty() {
             return;
         }
         let Payload { stream, segment, datagram } = &self.payload;
         let (is_tcp, is_other) = (class == Class::Tcp, class == Class::Other);
-        for (automaton, is_wanted) in [
+        for (search, is_wanted) in [
             (segment, is_tcp || is_other),
             (stream, is_other || (is_tcp && !is_in_stream)),
             (datagram, !is_tcp),
         ] {
-            if let (Some(automaton), true) = (automaton, is_wanted) {
-                automaton.find(data, out);
+            if let (Some(search), true) = (search, is_wanted) {
+                search.find(data, out);
             }
         }
     }
 
     /// Adds the rules whose content is in a piece of a stream.
-    pub(crate) fn in_stream(&self, data: &[u8], out: &mut Vec<u32>) {
-        if let Some(automaton) = &self.payload.stream {
-            automaton.find(data, out);
+    pub(crate) fn in_stream(&self, data: &[u8], out: &mut Candidates) {
+        if let Some(search) = &self.payload.stream {
+            search.find(data, out);
         }
     }
 }
+
+/// Multicast DNS has the transactions of DNS.
+const fn kind(proto: Proto) -> Proto {
+    match proto {
+        Proto::Mdns => Proto::Dns,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -270,6 +270,50 @@ pub(crate) enum Test {
     VlanLayers(Compare),
 }
 
+impl Test {
+    /// How soon it is asked: what seldom holds first, what costs most last.
+    pub(crate) const fn weight(&self) -> u8 {
+        match self {
+            Self::Event(_) => 0,
+            Self::Seq(_)
+            | Self::Ack(_)
+            | Self::IpId(_)
+            | Self::IpOption(_)
+            | Self::IcmpId(_)
+            | Self::IcmpSeq(_)
+            | Self::Icmp6Mtu(_)
+            | Self::SameIp
+            | Self::VlanId { .. }
+            | Self::VlanLayers(_) => 1,
+            Self::TcpFlags { .. }
+            | Self::Window { .. }
+            | Self::Ttl(_)
+            | Self::Tos { .. }
+            | Self::FragmentBits { .. }
+            | Self::FragmentOffset(_)
+            | Self::IcmpType(_)
+            | Self::IcmpCode(_)
+            | Self::IpProto(_)
+            | Self::Mss(_)
+            | Self::WindowScale(_) => 2,
+            Self::Size(_) => 3,
+            Self::Flow(_) => 4,
+            Self::Bits { .. } | Self::FlowInt { .. } | Self::FlowVar { .. } => 5,
+            Self::StreamSize { .. }
+            | Self::FlowPackets(..)
+            | Self::FlowBytes(..)
+            | Self::FlowAge(_)
+            | Self::AppProto { .. } => 6,
+            Self::Checksum { .. } => 7,
+        }
+    }
+
+    /// Whether rules that match change what it says of the same packet.
+    pub(crate) const fn is_of_state(&self) -> bool {
+        matches!(self, Self::Bits { .. } | Self::FlowInt { .. } | Self::FlowVar { .. })
+    }
+}
+
 /// A header with a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layer {
@@ -436,6 +480,7 @@ pub struct Rule {
     pub text: Option<Box<str>>,
     pub(crate) header: Header,
     pub(crate) app: Option<AppName>,
+    /// In the order of [`Test::weight`].
     pub(crate) tests: Vec<Test>,
     pub(crate) payload: Vec<Op>,
     pub(crate) packet_buffers: Vec<Match>,

@@ -146,6 +146,7 @@ fn sort(rules: &mut [Rule], config: &Config) {
     });
     for (index, rule) in rules.iter_mut().enumerate() {
         rule.order = u32::try_from(index).unwrap_or(u32::MAX);
+        rule.tests.sort_by_key(Test::weight);
     }
 }
 

@@ -170,15 +170,13 @@ fn is_space(byte: u8) -> bool {
 
 fn keep(input: Cow<'_, [u8]>, fits: impl Fn(Option<u8>, u8) -> bool) -> Cow<'_, [u8]> {
     let mut before = None;
-    let out: Vec<u8> = input
-        .iter()
-        .copied()
-        .filter(|byte| {
-            let is_kept = fits(before, *byte);
-            before = Some(*byte);
-            is_kept
-        })
-        .collect();
+    let mut out = Vec::with_capacity(input.len());
+    for byte in input.iter().copied() {
+        if fits(before, byte) {
+            out.push(byte);
+        }
+        before = Some(byte);
+    }
     if out.len() == input.len() { input } else { Cow::Owned(out) }
 }
 

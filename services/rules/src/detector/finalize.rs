@@ -14,9 +14,6 @@ use crate::{
 
 impl Detector {
     pub(super) fn finalize(&mut self, view: &View<'_, '_>, state: &mut FlowState, rules: &Ruleset) {
-        if self.hits.is_empty() {
-            return;
-        }
         let mut hits = std::mem::take(&mut self.hits);
         // Of one rule: without transaction last, the newest transaction first.
         hits.sort_by_key(|hit| (hit.rule, hit.tx_id.is_none(), Reverse(hit.tx_id)));

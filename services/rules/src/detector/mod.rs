@@ -20,6 +20,7 @@ use hookprobe_traffic::{
 
 use crate::{
     buffer::Body,
+    candidates::Candidates,
     chain::{Capture, Scan, Scope},
     config::ExceptionPolicy,
     rule::{Action, IntValue, Owner, Post, RejectTarget, Rule},
@@ -91,6 +92,18 @@ pub struct Verdict {
     pub is_tagged: bool,
 }
 
+impl Verdict {
+    /// Nothing is said; what was allocated stays.
+    fn clear(&mut self) {
+        let Self { alerts, drop, dropped_by, reject, is_passed, packet_variables, is_tagged } =
+            self;
+        alerts.clear();
+        packet_variables.clear();
+        (*drop, *dropped_by, *reject) = (None, None, None);
+        (*is_passed, *is_tagged) = (false, false);
+    }
+}
+
 /// What was found and lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -131,7 +144,7 @@ pub struct Detector {
     hosts: HostBits,
     counters: Counters,
     hits: Vec<Hit>,
-    candidates: Vec<u32>,
+    candidates: Candidates,
     verdict: Verdict,
     statistics: Statistics,
 }
@@ -143,7 +156,7 @@ struct Work<'w> {
     hosts: &'w mut HostBits,
     state: &'w mut FlowState,
     hits: &'w mut Vec<Hit>,
-    candidates: &'w mut Vec<u32>,
+    candidates: &'w mut Candidates,
     packet_variables: &'w mut Vec<(String, Vec<u8>)>,
     is_inline: bool,
 }
@@ -161,7 +174,7 @@ impl Detector {
             hosts: HostBits::default(),
             counters: Counters::default(),
             hits: Vec::new(),
-            candidates: Vec::new(),
+            candidates: Candidates::default(),
             verdict: Verdict::default(),
             statistics: Statistics::default(),
         }
@@ -225,25 +238,25 @@ impl Detector {
 
     /// Inspects one packet.
     pub fn inspect(&mut self, view: &mut View<'_, '_>) -> &Verdict {
-        self.verdict = Verdict::default();
+        self.verdict.clear();
         self.hits.clear();
-        let slot = view.flow.as_deref().map(|flow| flow.slot as usize);
-        let mut state = match (slot, view.flow.as_deref()) {
-            (Some(slot), Some(flow)) => self.take(slot, flow.id),
-            _ => FlowState::default(),
+        // Put back below: the state of one flow is lent while the rest works.
+        let mut flows = std::mem::take(&mut self.flows);
+        let mut none = FlowState::default();
+        let state = match view.flow.as_deref() {
+            Some(flow) => self.state_of(&mut flows, flow).unwrap_or(&mut none),
+            None => &mut none,
         };
         if state.is_dropped {
             let is_exception = state.is_exception;
             let reason = if is_exception { DropReason::ExceptionFlow } else { DropReason::Flow };
             self.verdict.drop = Some(reason);
-        } else if !state.is_bypassed
-            && !self.exceptions(view.exceptions, &mut state)
-            && !state.is_passed
+        } else if !state.is_bypassed && !self.exceptions(view.exceptions, state) && !state.is_passed
         {
-            self.run(view, &mut state);
+            self.run(view, state);
         }
         if let Some(flow) = view.flow.as_deref_mut() {
-            flow.fate = match &state {
+            flow.fate = match state {
                 _ if state.is_bypassed => Fate::Bypassed,
                 _ if state.is_dropped && self.mode == Mode::Inline => Fate::Dropped,
                 _ => Fate::Followed,
@@ -254,11 +267,7 @@ impl Detector {
         {
             flow.raw_done(view.direction, progress);
         }
-        if let Some(slot) = slot
-            && let Some(place) = self.flows.get_mut(slot)
-        {
-            *place = state;
-        }
+        self.flows = flows;
         &self.verdict
     }
 
@@ -315,26 +324,30 @@ impl Detector {
         })
     }
 
-    /// The state of a flow, taken out; a slot that is used again starts over.
-    fn take(&mut self, slot: usize, id: u64) -> FlowState {
-        if self.flows.len() <= slot {
-            self.flows.resize_with(slot + 1, FlowState::default);
+    /// The state of a flow; a slot that is used again starts over.
+    fn state_of<'f>(
+        &self,
+        flows: &'f mut Vec<FlowState>,
+        flow: &Flow,
+    ) -> Option<&'f mut FlowState> {
+        let slot = flow.slot as usize;
+        if flows.len() <= slot {
+            flows.resize_with(slot + 1, FlowState::default);
         }
-        let mut state = self.flows.get_mut(slot).map(std::mem::take).unwrap_or_default();
-        if state.id != id {
-            state = FlowState { id, ..FlowState::default() };
+        let state = flows.get_mut(slot)?;
+        if state.id != flow.id {
+            *state = FlowState { id: flow.id, ..FlowState::default() };
         }
         if state.version != self.version {
             state.version = self.version;
             state.txs.clear();
         }
-        state
+        Some(state)
     }
 
     fn run(&mut self, view: &View<'_, '_>, state: &mut FlowState) {
-        let rules = Arc::clone(&self.rules);
         let mut work = Work {
-            rules: &rules,
+            rules: &self.rules,
             sets: &mut self.sets,
             hosts: &mut self.hosts,
             state,
@@ -345,7 +358,10 @@ impl Detector {
         };
         work.packet_rules(view);
         work.transactions(view);
-        self.finalize(view, state, &rules);
+        if !self.hits.is_empty() {
+            let rules = Arc::clone(&self.rules);
+            self.finalize(view, state, &rules);
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use hookprobe_traffic::{
 use super::{Hit, Work, has_app};
 use crate::{
     buffer::packet_data,
-    prefilter::Class,
-    rule::{Kind, Rule, Transports},
+    prefilter::{Class, Unfound},
+    rule::{AppName, Kind, Rule, Transports},
 };
 
 impl Work<'_> {
@@ -17,7 +17,7 @@ impl Work<'_> {
         self.ip_only(view);
         self.collect(view);
         let mut index = 0;
-        while let Some(order) = self.candidates.get(index).copied() {
+        while let Some(order) = self.candidates.get(index) {
             index += 1;
             let rules = self.rules;
             if let Some(rule) = rules.rule(order) {
@@ -47,33 +47,43 @@ impl Work<'_> {
         }
     }
 
-    /// The candidates: what the automaton finds in payload and stream, and what it can't find.
+    /// The candidates: what the searches find in payload and stream, and what they can't find.
     fn collect(&mut self, view: &View<'_, '_>) {
         self.candidates.clear();
-        let prefilter = &self.rules.prefilter;
+        let rules = self.rules;
+        let prefilter = &rules.prefilter;
         let is_end = view.packet.origin == Origin::FlowEnd;
         let class = if is_end { Class::Tcp } else { Class::of(&view.packet.transport) };
-        self.candidates.extend_from_slice(prefilter.packet_always(class));
+        if let Some(always) = prefilter.packet_always(class) {
+            if !view.packet.events.is_empty() {
+                self.add_unfound(&always.events, view);
+            }
+            self.add_unfound(&always.others, view);
+        }
         prefilter.in_payload(class, view.is_in_stream, view.packet.payload, self.candidates);
         for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
             prefilter.in_stream(raw.bytes, self.candidates);
         }
-        self.candidates.sort_unstable();
-        self.candidates.dedup();
+        self.candidates.sort();
+    }
+
+    fn add_unfound(&mut self, rules: &[Unfound], view: &View<'_, '_>) {
+        for unfound in rules {
+            let is_app = unfound.app.is_none_or(|app| is_app(app, view));
+            if is_app && unfound.test.as_ref().is_none_or(|test| self.holds(test, view, None)) {
+                self.candidates.add(unfound.rule);
+            }
+        }
     }
 
     fn packet_rule(&mut self, rule: &Rule, view: &View<'_, '_>) {
         if view.packet.origin == Origin::FlowEnd && rule.kind == Kind::Packet {
             return;
         }
-        if let Some(app) = rule.app {
-            let flow = view.flow.as_deref().filter(|_| has_app(view));
-            let fits = flow.is_some_and(|flow| app.fits(flow.app.proto(), flow.app.is_failed()));
-            if !fits {
-                return;
-            }
-        }
-        if !self.header_fits(rule, view) || !self.tests_hold(rule, view) {
+        if rule.app.is_some_and(|app| !is_app(app, view))
+            || !self.tests_hold(rule, view)
+            || !self.header_fits(rule, view)
+        {
             return;
         }
         let mut scan = Self::scan(self.sets, rule);
@@ -166,6 +176,12 @@ impl Work<'_> {
         }
         (None, false, false)
     }
+}
+
+/// Whether the packet's flow is of a protocol that counts for it.
+fn is_app(app: AppName, view: &View<'_, '_>) -> bool {
+    let flow = view.flow.as_deref().filter(|_| has_app(view));
+    flow.is_some_and(|flow| app.fits(flow.app.proto(), flow.app.is_failed()))
 }
 
 /// The header against the key of a flow that ends: its last packets have no headers.

@@ -78,18 +78,14 @@ impl Work<'_> {
         if state.is_done.get(side).copied().unwrap_or(false) {
             return;
         }
-        let stored: Vec<(u32, u32)> = state.rules.get(side).cloned().unwrap_or_default();
         let searched = state.searched.get_mut(side).map(|own| std::mem::replace(own, progress));
         self.collect_tx(tx, view, progress, searched.unwrap_or(0));
-        self.candidates.extend(stored.iter().map(|(rule, _)| *rule));
-        self.candidates.sort_unstable();
-        self.candidates.dedup();
         let mut index = 0;
-        while let Some(order) = self.candidates.get(index).copied() {
+        while let Some(order) = self.candidates.get(index) {
             index += 1;
             let rules = self.rules;
             let Some(rule) = rules.rule(order) else { continue };
-            let flags = stored.iter().find(|(known, _)| *known == order).map(|(_, flags)| *flags);
+            let flags = self.stored(tx.id(), side, order);
             if flags.is_some_and(|flags| flags & (FULL | CANT) != 0) {
                 continue;
             }
@@ -108,51 +104,62 @@ impl Work<'_> {
         }
     }
 
-    /// The candidates: what the automata find in the buffers that are there. Buffers below `searched`
-    /// were complete when they were searched last: what was found in them has been looked at, and is
-    /// kept where it waits for more.
+    /// What is kept of a rule in a transaction.
+    fn stored(&self, id: u64, side: usize, order: u32) -> Option<u32> {
+        let state = self.state.txs.iter().find(|tx| tx.id == id)?;
+        let mut rules = state.rules.get(side)?.iter();
+        rules.find(|(known, _)| *known == order).map(|(_, flags)| *flags)
+    }
+
+    /// The candidates: what the searches find in the buffers that are there, and what waits for more.
+    /// Buffers below `searched` were complete when they were searched last: what was found in them has
+    /// been looked at, and is kept where it waits for more.
     fn collect_tx(&mut self, tx: TxRef<'_>, view: &View<'_, '_>, progress: u8, searched: u8) {
         self.candidates.clear();
         let rules = self.rules;
-        self.candidates.extend_from_slice(&rules.prefilter.tx_always);
+        let proto = view.flow.as_deref().and_then(|flow| flow.app.proto());
+        for (rule, app) in &rules.prefilter.tx_always {
+            if app.is_none_or(|app| app.fits(proto, false)) {
+                self.candidates.add(*rule);
+            }
+        }
         let body = self.body(view);
-        for entry in &rules.prefilter.buffers {
-            let Some(automaton) = &entry.automaton else { continue };
+        for entry in rules.prefilter.in_tx(kind(tx), view.direction, (searched, progress)) {
+            let Some(search) = &entry.search else { continue };
             let (order, at) = entry.lender;
             let Some(lender) = rules.rule(order).and_then(|rule| rule.buffers.get(at)) else {
                 continue;
             };
-            let places =
-                crate::buffer::spec(entry.buffer).map(|spec| spec.places).unwrap_or_default();
-            let is_here = places.iter().any(|place| {
-                place.direction == view.direction
-                    && (searched..=progress).contains(&place.progress)
-                    && is_of(tx, place.proto)
-            });
-            if !is_here {
-                continue;
-            }
             let count = if lender.is_multi { INSTANCES_MAX } else { 1 };
             for index in 0..count {
                 let Some((data, _)) = tx_data(entry.buffer, tx, view.direction, index, body) else {
                     break;
                 };
                 let data = transformed(lender, data);
-                automaton.find(&data, self.candidates);
+                search.find(&data, self.candidates);
             }
         }
+        let side = slot_of(view.direction);
+        let state = self.state.txs.iter().find(|known| known.id == tx.id());
+        let waiting = state.and_then(|state| state.rules.get(side)).into_iter().flatten();
+        for (rule, _) in waiting {
+            self.candidates.add(*rule);
+        }
+        self.candidates.sort();
     }
 
     fn tx_rule(&mut self, rule: &Rule, tx: TxRef<'_>, view: &View<'_, '_>, stored: Option<u32>) {
         if stored.is_none() {
             let Some(flow) = view.flow.as_deref() else { return };
             let is_app = rule.app.is_none_or(|app| app.fits(flow.app.proto(), false));
-            let tests = rule.tests.iter().all(|test| {
-                rule_test_is_for_other_side(rule, test) || self.holds(test, view, Some(tx.id()))
-            });
-            let header = self.header_fits(rule, view)
-                || (rule.is_transactional && self.header_fits_reversed(rule, view));
-            if !is_app || !header || !tests {
+            let mut tests = rule.tests.iter();
+            let fits = is_app
+                && tests.all(|test| {
+                    rule_test_is_for_other_side(rule, test) || self.holds(test, view, Some(tx.id()))
+                })
+                && (self.header_fits(rule, view)
+                    || (rule.is_transactional && self.header_fits_reversed(rule, view)));
+            if !fits {
                 return;
             }
         }
@@ -409,18 +416,21 @@ fn fingerprint(
     mark
 }
 
-fn is_of(tx: TxRef<'_>, proto: Proto) -> bool {
-    if let TxRef::Record(tx) = tx {
-        return tx.proto() == proto;
+/// The protocol whose parser made it.
+fn kind(tx: TxRef<'_>) -> Proto {
+    match tx {
+        TxRef::Http(_) => Proto::Http1,
+        TxRef::Dns(_) => Proto::Dns,
+        TxRef::Tls(_) => Proto::Tls,
+        TxRef::Ssh(_) => Proto::Ssh,
+        TxRef::Smtp(_) => Proto::Smtp,
+        TxRef::Quic(_) => Proto::Quic,
+        TxRef::Dhcp(_) => Proto::Dhcp,
+        TxRef::Record(tx) => tx.proto(),
     }
-    matches!(
-        (tx, proto),
-        (TxRef::Http(_), Proto::Http1)
-            | (TxRef::Dns(_), Proto::Dns | Proto::Mdns)
-            | (TxRef::Tls(_), Proto::Tls)
-            | (TxRef::Ssh(_), Proto::Ssh)
-            | (TxRef::Smtp(_), Proto::Smtp)
-            | (TxRef::Quic(_), Proto::Quic)
-            | (TxRef::Dhcp(_), Proto::Dhcp)
-    )
+}
+
+fn is_of(tx: TxRef<'_>, proto: Proto) -> bool {
+    let own = kind(tx);
+    own == proto || (own == Proto::Dns && proto == Proto::Mdns)
 }

@@ -1,8 +1,7 @@
 //! JA3 and JA3S (BSD-3, Salesforce): MD5 over version, suites, extensions, groups, formats.
 
-use super::{is_grease, md5_hex};
+use super::{digits::push_decimal, is_grease, md5_hex};
 use crate::app::tls::{ClientHello, ServerHello};
-use std::fmt::Write as _;
 
 /// Text and MD5 in hex of a client.
 #[must_use]
@@ -31,6 +30,9 @@ pub fn ja3s(hello: &ServerHello) -> (String, String) {
 
 fn join(text: &mut String, values: impl Iterator<Item = u16>) {
     for (index, value) in values.enumerate() {
-        let _ = write!(text, "{}{value}", if index == 0 { "" } else { "-" });
+        if index > 0 {
+            text.push('-');
+        }
+        push_decimal(text, value);
     }
 }

@@ -1,10 +1,12 @@
 //! JA4 of clients (BSD-3, FoxIO): readable part, hash of sorted suites, hash of sorted extensions
 //! and signature algorithms.
 
-use super::is_grease;
+use super::{
+    digits::{push_hex, push_hex_word},
+    is_grease,
+};
 use crate::app::tls::ClientHello;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 
 /// First letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,10 @@ fn lists(hello: &ClientHello) -> (String, String) {
 fn hex_list(values: impl Iterator<Item = u16>) -> String {
     let mut text = String::new();
     for (index, value) in values.enumerate() {
-        let _ = write!(text, "{}{value:04x}", if index == 0 { "" } else { "," });
+        if index > 0 {
+            text.push(',');
+        }
+        push_hex_word(&mut text, value);
     }
     text
 }
@@ -108,8 +113,6 @@ fn hash12(text: &str) -> String {
         return "000000000000".to_owned();
     }
     let mut hex = String::with_capacity(12);
-    for byte in Sha256::digest(text.as_bytes()).iter().take(6) {
-        let _ = write!(hex, "{byte:02x}");
-    }
+    push_hex(&mut hex, Sha256::digest(text.as_bytes()).into_iter().take(6));
     hex
 }

@@ -1,6 +1,7 @@
 //! Fingerprints of clients, servers and devices. Pure functions over what the parsers read.
 
 mod dhcp;
+mod digits;
 mod hassh;
 mod ja3;
 mod ja4;
@@ -13,14 +14,11 @@ pub use ja4::{Ja4Transport, ja4, ja4_raw};
 pub use tcp_syn::{Quirks, SynFields, TcpOption, tcp_syn};
 
 use md5::{Digest as _, Md5};
-use std::fmt::Write as _;
 
 /// MD5 in lower-case hex: what JA3 and HASSH are defined over.
 pub(crate) fn md5_hex(bytes: &[u8]) -> String {
     let mut hex = String::with_capacity(32);
-    for byte in Md5::digest(bytes) {
-        let _ = write!(hex, "{byte:02x}");
-    }
+    digits::push_hex(&mut hex, Md5::digest(bytes));
     hex
 }
 
