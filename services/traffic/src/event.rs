@@ -1,5 +1,5 @@
 //! What is wrong with a packet or with its place in a TCP stream, by the names that Suricata's rules
-//! use (`decode-event`, `stream-event`).
+//! use (`decode-event`, `stream-event`, `app-layer-event` of protocol detection).
 //!
 //! The list is data: a name and a bit. Nothing here decides; the decoder, the defragmenter and the
 //! stream engine set bits, rules and `weird` logs read them.
@@ -17,7 +17,7 @@ macro_rules! events {
             /// All of them, in the order of their bits.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The full name, with `decoder.` or `stream.` in front.
+            /// The full name, with `decoder.`, `stream.` or `applayer_` in front.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -248,6 +248,12 @@ events! {
     ArpInvalidHardwareSize "decoder.arp.invalid_hardware_size"
     ArpInvalidProtocolSize "decoder.arp.invalid_protocol_size"
     ArpUnsupportedOpcode "decoder.arp.unsupported_opcode"
+    ApplayerMismatchProtocolBothDirections "applayer_mismatch_protocol_both_directions"
+    ApplayerWrongDirectionFirstData "applayer_wrong_direction_first_data"
+    ApplayerDetectProtocolOnlyOneDirection "applayer_detect_protocol_only_one_direction"
+    ApplayerProtoDetectionSkipped "applayer_proto_detection_skipped"
+    ApplayerNoTlsAfterStarttls "applayer_no_tls_after_starttls"
+    ApplayerUnexpectedProtocol "applayer_unexpected_protocol"
 }
 
 impl Event {

@@ -187,11 +187,12 @@ impl Builder<'_, '_> {
     }
 
     fn app_event(&mut self, name: &str, text: &str) -> Done {
-        let (proto, event) = text.split_once('.').unwrap_or(("", text));
-        if proto.is_empty() {
-            // Events of detection belong to the flow; nobody keeps them per packet.
-            return Err(fault(name, format!("event {text:?} of detection is not supported")));
-        }
+        let Some((proto, event)) = text.split_once('.') else {
+            // Protocol detection tells its events with the packet.
+            let event = text.strip_prefix("applayer_").and_then(|_| Event::from_name(text));
+            self.tests.push(Test::Event(event.ok_or_else(|| fault(name, "is unknown"))?));
+            return Ok(());
+        };
         let known = Proto::from_name(proto).ok_or_else(|| fault(name, "protocol is unknown"))?;
         let places = match known {
             Proto::Http1 => HTTP_PLACES,

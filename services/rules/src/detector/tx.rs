@@ -258,12 +258,14 @@ fn run_engines(
         if own_progress < engine.progress {
             return false;
         }
-        let is_over = own_progress > engine.progress
-            || own_progress >= tx.progress_complete(engine.direction)
-            || body.is_end;
+        let complete = tx.progress_complete(engine.direction);
+        // What ends with this progress is never known to be absent, as in Suricata.
+        let is_past = if body.is_end { complete } else { own_progress } > engine.progress;
+        let is_over = is_past || own_progress >= complete || body.is_end;
         let outcome = match engine.look {
             Look::Buffer(index) => rule.buffers.get(index).map_or(Outcome::Cant, |found| {
-                buffer_outcome(found, tx, engine.direction, is_over, scan, body)
+                let over = (is_over, is_past);
+                buffer_outcome(found, tx, engine.direction, over, scan, body)
             }),
             Look::Stream => stream_outcome(rule, view, scan),
             Look::Test(index) => rule.tx_tests.get(index).map_or(Outcome::Cant, |(test, _)| {
@@ -308,7 +310,7 @@ fn buffer_outcome(
     found: &Match,
     tx: TxRef<'_>,
     direction: hookprobe_traffic::Direction,
-    is_over: bool,
+    (is_over, is_past): (bool, bool),
     scan: &mut Scan<'_>,
     body: crate::buffer::Body,
 ) -> Outcome {
@@ -321,7 +323,7 @@ fn buffer_outcome(
     for index in 0..count {
         let Some((data, start)) = tx_data(found.buffer, tx, direction, index, body) else {
             if index == 0 && found.is_absent {
-                return if is_over { Outcome::Match } else { Outcome::No };
+                return if is_past { Outcome::Match } else { otherwise };
             }
             break;
         };

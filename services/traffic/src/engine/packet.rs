@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) is_stream_end: bool,
     pub(super) exceptions: u8,
     pub(super) is_app_changed: bool,
+    /// What protocol detection found odd.
+    pub(super) detection: Option<Event>,
 }
 
 impl Place {
@@ -33,6 +35,7 @@ impl Place {
         is_stream_end: false,
         exceptions: 0,
         is_app_changed: false,
+        detection: None,
     };
 
     pub(super) const fn view<'v, 'a>(

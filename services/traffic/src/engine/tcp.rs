@@ -86,6 +86,9 @@ impl Engine {
                 );
             }
         }
+        if let Some(event) = place.detection {
+            packet.events.set(event);
+        }
         if packet.events.has(Event::StreamReassemblyInsertMemcap) {
             place.exceptions |= exception::REASSEMBLY_MEMORY;
         }
@@ -182,6 +185,7 @@ pub(super) fn feed(
         if fed.is_error {
             place.exceptions |= exception::APP_ERROR;
         }
+        place.detection = fed.events.iter().find_map(Event::from_name).or(place.detection);
         // An end without a transaction changes nothing for anybody.
         let is_changed = fed.is_changed && flow.app.txs_len() > 0;
         if is_changed || fed.is_detected {

@@ -6,6 +6,7 @@ use super::{Engine, Inspector, View};
 use crate::{
     Direction,
     config::Config,
+    event::{Event, Events},
     flow::{Flow, Reason},
     packet::{Frame, Link, Origin, TcpFlags},
     testing::{Tcp, address, ethernet, ip4, ip4_packet, udp},
@@ -29,12 +30,14 @@ struct Recorder {
     requests: usize,
     slots: Vec<u32>,
     lost: Vec<u64>,
+    events: Events,
 }
 
 impl Inspector for Recorder {
     fn packet(&mut self, view: &mut View<'_, '_>) {
         self.packets += 1;
         self.rebuilt += usize::from(view.packet.is_rebuilt());
+        self.events.merge(&view.packet.events);
         let Some(flow) = view.flow.as_deref_mut() else {
             self.without_flow += 1;
             return;
@@ -132,6 +135,23 @@ fn a_conversation_from_begin_to_end() {
     assert!(seen.streams[1].starts_with(b"HTTP/1.1 200"));
     assert!(seen.requests > 0, "HTTP was found");
     assert_eq!(bench.engine.counters().stream_refused, 0);
+}
+
+#[test]
+fn what_detection_finds_odd_is_told_with_a_packet() {
+    let told = |answer: &[u8]| {
+        let mut bench = Bench::new(Config::default());
+        bench.open();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        bench.client(ACK, 101, 501, request);
+        let after = 101 + request.len() as u32;
+        bench.server(ACK, 501, after, answer);
+        bench.client(ACK, after, 501 + answer.len() as u32, b"");
+        bench.finish();
+        bench.seen.events.iter().collect::<Vec<_>>()
+    };
+    assert_eq!(told(b"HTTP/1.1 204 No\r\n\r\n"), []);
+    assert_eq!(told(&[0; 64]), [Event::ApplayerDetectProtocolOnlyOneDirection]);
 }
 
 #[test]

@@ -402,10 +402,21 @@ impl<W: Write> Writer<W> {
 
     fn packet_anomaly(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, event: Event) {
         let name = event.name();
-        let kind = if name.starts_with("stream.") { "stream" } else { "decode" };
         let tuple = base::Tuple::of_packet(packet);
         let mut out = self.header("anomaly", packet, flow, tuple);
-        out.insert("anomaly".into(), json!({ "type": kind, "event": name }));
+        let anomaly = if name.starts_with("applayer_") {
+            let proto = flow.and_then(|flow| flow.app.proto());
+            json!({
+                "app_proto": proto.map_or("unknown", |proto| proto.name()),
+                "type": "applayer",
+                "event": name.to_ascii_uppercase(),
+                "layer": "proto_detect",
+            })
+        } else {
+            let kind = if name.starts_with("stream.") { "stream" } else { "decode" };
+            json!({ "type": kind, "event": name })
+        };
+        out.insert("anomaly".into(), anomaly);
         self.line(&Value::Object(out));
     }
 

@@ -436,7 +436,9 @@ impl Logs {
             .and_then(|flow| usize::try_from(flow.slot).ok())
             .and_then(|slot| self.flows.get_mut(slot))
             .map(|log| &mut **log.weird.get_or_insert_default());
-        for event in packet.events.iter() {
+        // What Suricata's protocol detection finds odd is nothing to Zeek.
+        let own = packet.events.iter().filter(|event| !event.name().starts_with("applayer_"));
+        for event in own {
             let weird = Weird::of_packet(event);
             let (ident, names) = (ident.as_ref(), seen.as_deref_mut());
             self.told.tell(packet.time_ns, ident, names, &weird, &mut self.files);

@@ -54,6 +54,7 @@ impl Lines {
 /// How a body is kept; see `Config`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keep {
+    pub are_files_hashed: bool,
     pub bytes_max: u64,
     pub inspect_bytes_min: u32,
     pub window_bytes: u32,

@@ -96,9 +96,36 @@ impl File {
     }
 }
 
-/// `filename` of a Content-Disposition value.
+/// `filename` of a Content-Disposition value, as Suricata reads it: what stands between quotes that
+/// do not end is no name, and what follows a quoted name is part of it.
 pub(crate) fn disposition_name(value: &[u8]) -> Option<Vec<u8>> {
-    parameter(value, b"filename")
+    const NAME: &[u8] = b"filename=";
+    let mut rest = value.trim_ascii_start();
+    loop {
+        let (part, more) = part(rest)?;
+        if let Some((head, name)) = part.split_at_checked(NAME.len())
+            && head.eq_ignore_ascii_case(NAME)
+        {
+            let name = name.strip_prefix(b"\"").unwrap_or(name);
+            return Some(name.strip_suffix(b"\"").unwrap_or(name).to_vec());
+        }
+        rest = more?.trim_ascii_start();
+    }
+}
+
+/// Up to a semicolon that is not quoted, and what is behind it; `None` if a quote does not end.
+fn part(text: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let mut is_quoted = false;
+    let mut last = 0;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' if last != b'\\' => is_quoted = !is_quoted,
+            b';' if !is_quoted => return Some((text.get(..at)?, text.get(at + 1..))),
+            _ => {}
+        }
+        last = *byte;
+    }
+    (!is_quoted).then_some((text, None))
 }
 
 /// A parameter of a field value, quoted or not.
@@ -131,4 +158,23 @@ pub struct Digests {
     pub sha1: [u8; 20],
     /// SHA-256.
     pub sha256: [u8; 32],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disposition_name;
+
+    #[test]
+    fn names_of_files() {
+        let name = |value: &str| {
+            disposition_name(value.as_bytes()).map(|name| String::from_utf8(name).unwrap())
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(name("attachment; filename=\"a;b.txt\""), some("a;b.txt"));
+        assert_eq!(name("attachment; FileName=a.txt; x=y"), some("a.txt"));
+        assert_eq!(name("filename=\"a.txt\", attachment"), some("a.txt\", attachment"));
+        assert_eq!(name("attachment; filename=\"a.txt"), None);
+        assert_eq!(name("attach\"ment; filename=\"a.txt\""), None);
+        assert_eq!(name("attachment"), None);
+    }
 }

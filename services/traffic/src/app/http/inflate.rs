@@ -1,4 +1,7 @@
-//! Content codings (RFC 9110, section 8.4): gzip and deflate, bounded.
+//! Content codings (RFC 9110, section 8.4): gzip, deflate and zlib, bounded.
+//!
+//! Servers mix the three up, and browsers forgive it; so what does not even begin as one is tried as
+//! the next, in libhtp's order, and passes as it is when it is none. What breaks later ends there.
 
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
@@ -6,19 +9,18 @@ use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 /// A body that grows beyond this and beyond the ratio is a bomb (libhtp's limits).
 const BOMB_BYTES_MIN: u64 = 1_048_576;
 const BOMB_RATIO: u64 = 2_048;
-/// Longest gzip header that is waited for (names and comments).
-const GZIP_HEAD_BYTES_MAX: usize = 4_096;
+/// Most bytes without any output that are kept for another try (names and comments of gzip).
+const HEAD_BYTES_MAX: usize = 4_096;
+/// Other codings that are tried (libhtp's limit): each of the three comes by.
+const RETRIES_MAX: u8 = 3;
 /// What one step yields.
 const STEP_BYTES: usize = 8_192;
+/// Output of another try that is held back until the try has proved right.
+const TRIAL_BYTES_MAX: usize = 65_536;
 
-/// What went wrong with a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Trouble {
-    /// It is not what the header says: the bytes are passed on as they are.
-    Corrupt,
-    /// It grows without end: nothing more is decoded.
-    Bomb,
-}
+/// It grows without end: nothing more is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bomb;
 
 /// A decoder of all codings of one body.
 #[derive(Debug, Default)]
@@ -29,19 +31,67 @@ pub(crate) struct Inflate {
     is_bomb: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1951, without any header.
+    Deflate,
+    /// RFC 1950.
+    Zlib,
+}
+
+impl Coding {
+    const fn next(self) -> Self {
+        match self {
+            Self::Gzip => Self::Deflate,
+            Self::Deflate => Self::Zlib,
+            Self::Zlib => Self::Gzip,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Decodes,
+    /// It is none of the codings.
+    Passes,
+    /// Its end came, or it broke: the rest is dropped.
+    Ended,
+}
+
 struct Layer {
-    is_gzip: bool,
-    /// Bytes of the header, until it is complete.
+    coding: Coding,
+    retries: u8,
+    mode: Mode,
+    /// All bytes, until there is output.
     head: Vec<u8>,
+    /// Once the header of the coding is complete.
     state: Option<Box<InflateState>>,
     has_output: bool,
-    is_plain: bool,
-    is_ended: bool,
 }
 
 impl std::fmt::Debug for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Layer").field("is_gzip", &self.is_gzip).finish_non_exhaustive()
+        f.debug_struct("Layer").field("coding", &self.coding).finish_non_exhaustive()
+    }
+}
+
+/// What one name of a Content-Encoding field asks for, with the retries that are left out; whether
+/// the name is usual.
+fn coding(name: &[u8]) -> (Option<(Coding, u8)>, bool) {
+    let has = |word: &[u8]| memchr::memmem::find(name, word).is_some();
+    if has(b"gzip") {
+        return (Some((Coding::Gzip, 0)), matches!(name, b"gzip" | b"x-gzip"));
+    }
+    if has(b"deflate") {
+        return (Some((Coding::Deflate, 0)), matches!(name, b"deflate" | b"x-deflate"));
+    }
+    match name {
+        // Neither is decoded here; what has the header of another coding is that coding.
+        b"br" | b"lzma" => (Some((Coding::Zlib, 2)), true),
+        b"identity" | b"none" | b"inflate" => (None, true),
+        _ => (None, false),
     }
 }
 
@@ -57,31 +107,23 @@ impl Inflate {
         let mut layers = Vec::new();
         let mut event = None;
         let names = value.split(|byte| matches!(byte, b',' | b' ')).filter(|name| !name.is_empty());
-        for name in names {
-            let name = name.to_ascii_lowercase();
-            let is_gzip = memchr::memmem::find(&name, b"gzip").is_some();
-            let is_deflate = memchr::memmem::find(&name, b"deflate").is_some();
-            let is_exact = matches!(&name[..], b"gzip" | b"x-gzip" | b"deflate" | b"x-deflate");
-            let is_nothing =
-                matches!(&name[..], b"identity" | b"none" | b"inflate" | b"br" | b"zstd");
-            if !is_exact && !is_nothing {
-                event = Some("abnormal_ce_header");
-            }
-            if !is_gzip && !is_deflate {
-                continue;
-            }
-            if layers.len() >= layers_max as usize {
+        for (index, name) in names.enumerate() {
+            if index >= layers_max as usize {
                 event = Some("too_many_encoding_layers");
                 break;
             }
-            layers.push(Layer {
-                is_gzip,
+            let (found, is_usual) = coding(&name.to_ascii_lowercase());
+            if !is_usual {
+                event = Some("abnormal_ce_header");
+            }
+            layers.extend(found.map(|(coding, retries)| Layer {
+                coding,
+                retries,
+                mode: Mode::Decodes,
                 head: Vec::new(),
                 state: None,
                 has_output: false,
-                is_plain: false,
-                is_ended: false,
-            });
+            }));
         }
         // What was applied last is undone first.
         layers.reverse();
@@ -90,7 +132,7 @@ impl Inflate {
     }
 
     /// Decodes `bytes`, handing pieces to `out`.
-    pub(super) fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) -> Option<Trouble> {
+    pub(super) fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) -> Option<Bomb> {
         if self.is_bomb {
             return None;
         }
@@ -102,68 +144,128 @@ impl Inflate {
             out(piece);
             bytes_out <= limit
         };
-        let trouble = push_layers(&mut self.layers, bytes, &mut count);
+        self.is_bomb = !push_layers(&mut self.layers, bytes, &mut count);
         self.bytes_out = bytes_out;
-        self.is_bomb = trouble == Some(Trouble::Bomb);
-        trouble
+        self.is_bomb.then_some(Bomb)
     }
 }
 
-/// Through all layers, the outermost first.
-fn push_layers(
-    layers: &mut [Layer],
-    bytes: &[u8],
-    out: &mut dyn FnMut(&[u8]) -> bool,
-) -> Option<Trouble> {
+/// Through all layers, the outermost first; false when `out` has enough.
+fn push_layers(layers: &mut [Layer], bytes: &[u8], out: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     let Some((outer, inner)) = layers.split_first_mut() else {
-        return (!out(bytes)).then_some(Trouble::Bomb);
+        return out(bytes);
     };
-    let mut inner_trouble = None;
-    let outer_trouble = outer.push(bytes, &mut |piece| {
-        let trouble = push_layers(inner, piece, out);
-        inner_trouble = inner_trouble.or(trouble);
-        trouble != Some(Trouble::Bomb)
-    });
-    outer_trouble.max(inner_trouble)
+    if outer.mode == Mode::Decodes && outer.push(bytes, &mut |piece| push_layers(inner, piece, out))
+    {
+        return true;
+    }
+    match outer.mode {
+        Mode::Ended => true,
+        Mode::Decodes => false,
+        Mode::Passes => {
+            // Where the outer coding is not what was said, nothing is known of the inner ones.
+            inner.iter_mut().for_each(|layer| layer.mode = Mode::Passes);
+            let head = std::mem::take(&mut outer.head);
+            if head.is_empty() { out(bytes) } else { out(&head) }
+        }
+    }
+}
+
+/// How a step ended.
+enum Step {
+    /// All was taken.
+    Done,
+    /// `out` has enough.
+    Full,
+    /// It is no such coding.
+    Wrong,
 }
 
 impl Layer {
-    /// `out` returns false when it has enough.
-    fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8]) -> bool) -> Option<Trouble> {
-        if self.is_plain {
-            return (!out(bytes)).then_some(Trouble::Bomb);
+    /// Whether all was taken. If not: `out` had enough, or the mode is `Passes` and `head` has what
+    /// is to be passed.
+    fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let is_kept = !self.has_output;
+        if is_kept {
+            self.head.extend_from_slice(bytes);
         }
-        if self.is_ended {
-            return None;
-        }
-        if self.state.is_some() {
-            if !self.has_output {
-                self.head.extend_from_slice(bytes);
+        let mut step = match self.state {
+            Some(_) => self.decode(bytes, out),
+            None => self.start(out),
+        };
+        while matches!(step, Step::Wrong) {
+            if self.has_output && self.retries == 0 {
+                self.mode = Mode::Ended;
+                return true;
             }
-            return self.decode(bytes, out);
-        }
-        self.head.extend_from_slice(bytes);
-        let start = if self.is_gzip { gzip_head(&self.head) } else { zlib_head(&self.head) };
-        match start {
-            Head::Starts(at, format) => {
-                self.state = Some(InflateState::new_boxed(format));
-                let head = self.head.clone();
-                self.decode(head.get(at..).unwrap_or_default(), out)
+            if self.has_output {
+                // It looked like another coding by chance.
+                self.mode = Mode::Passes;
+                self.head = bytes.to_vec();
+                return false;
             }
-            Head::More if self.head.len() < GZIP_HEAD_BYTES_MAX => None,
-            Head::More | Head::Wrong => self.pass(out),
+            if self.retries >= RETRIES_MAX {
+                self.mode = Mode::Passes;
+                return false;
+            }
+            self.retries += 1;
+            self.coding = self.coding.next();
+            step = self.start(out);
         }
+        if self.head.len() > HEAD_BYTES_MAX {
+            self.has_output = true;
+        }
+        if self.has_output {
+            self.head = Vec::new();
+        }
+        matches!(step, Step::Done)
     }
 
-    fn pass(&mut self, out: &mut dyn FnMut(&[u8]) -> bool) -> Option<Trouble> {
-        self.is_plain = true;
+    /// Decodes `head` from its beginning.
+    fn start(&mut self, out: &mut dyn FnMut(&[u8]) -> bool) -> Step {
+        self.state = None;
+        let (at, format) = match self.coding {
+            // Nothing marks the start of deflate: half of all letters could be one.
+            Coding::Deflate if self.retries > 0 && is_text(&self.head) => return Step::Wrong,
+            Coding::Deflate => (0, DataFormat::Raw),
+            Coding::Zlib => (0, DataFormat::Zlib),
+            Coding::Gzip => match gzip_head(&self.head) {
+                Head::Starts(at) => (at, DataFormat::Raw),
+                Head::More if self.head.len() < HEAD_BYTES_MAX => return Step::Done,
+                Head::More | Head::Wrong => return Step::Wrong,
+            },
+        };
+        self.state = Some(InflateState::new_boxed(format));
         let head = std::mem::take(&mut self.head);
-        out(&head);
-        Some(Trouble::Corrupt)
+        let bytes = head.get(at..).unwrap_or_default();
+        let step = if self.retries == 0 { self.decode(bytes, out) } else { self.trial(bytes, out) };
+        self.head = head;
+        step
     }
 
-    fn decode(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8]) -> bool) -> Option<Trouble> {
-        let state = self.state.as_mut()?;
+    /// Decodes, but what comes out before the first fault does not count: anything may look like a
+    /// coding for a few bytes.
+    fn trial(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8]) -> bool) -> Step {
+        let mut held = Some(Vec::new());
+        let step = self.decode(bytes, &mut |piece| match &mut held {
+            Some(before) if before.len() < TRIAL_BYTES_MAX => {
+                before.extend_from_slice(piece);
+                true
+            }
+            _ => held.take().is_none_or(|before| out(&before)) && out(piece),
+        });
+        match (step, held) {
+            (Step::Wrong, Some(_)) => {
+                self.has_output = false;
+                Step::Wrong
+            }
+            (Step::Done, Some(before)) if !before.is_empty() && !out(&before) => Step::Full,
+            (step, _) => step,
+        }
+    }
+
+    fn decode(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8]) -> bool) -> Step {
+        let Some(state) = self.state.as_mut() else { return Step::Wrong };
         let mut rest = bytes;
         let mut buffer = [0_u8; STEP_BYTES];
         loop {
@@ -172,29 +274,18 @@ impl Layer {
             let piece = buffer.get(..result.bytes_written).unwrap_or_default();
             if !piece.is_empty() {
                 self.has_output = true;
-                self.head.clear();
                 if !out(piece) {
-                    return Some(Trouble::Bomb);
+                    return Step::Full;
                 }
-            }
-            if self.head.len() > GZIP_HEAD_BYTES_MAX {
-                self.has_output = true;
-                self.head.clear();
             }
             match result.status {
                 Ok(MZStatus::StreamEnd) => {
-                    self.is_ended = true;
-                    return None;
+                    self.mode = Mode::Ended;
+                    return Step::Done;
                 }
                 Ok(_) if result.bytes_written == STEP_BYTES || !rest.is_empty() => {}
-                Ok(_) | Err(miniz_oxide::MZError::Buf) => return None,
-                // Not even its start was compressed: a server that only says so.
-                Err(_) if !self.has_output => return self.pass(out),
-                Err(_) => {
-                    self.is_plain = true;
-                    out(rest);
-                    return Some(Trouble::Corrupt);
-                }
+                Ok(_) | Err(miniz_oxide::MZError::Buf) => return Step::Done,
+                Err(_) => return Step::Wrong,
             }
         }
     }
@@ -202,20 +293,15 @@ impl Layer {
 
 enum Head {
     /// The compressed data starts there.
-    Starts(usize, DataFormat),
+    Starts(usize),
     More,
     Wrong,
 }
 
-/// Some servers send raw deflate where zlib is meant (RFC 9110, section 8.4.1.2).
-fn zlib_head(head: &[u8]) -> Head {
-    match head {
-        [a, b, ..] if a & 0x0f == 8 && u16::from_be_bytes([*a, *b]).is_multiple_of(31) => {
-            Head::Starts(0, DataFormat::Zlib)
-        }
-        [_, _, ..] => Head::Starts(0, DataFormat::Raw),
-        _ => Head::More,
-    }
+/// Whether a body begins as text does.
+fn is_text(head: &[u8]) -> bool {
+    const START: usize = 16;
+    head.iter().take(START).all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
 }
 
 /// RFC 1952, section 2.3.
@@ -241,12 +327,12 @@ fn gzip_head(head: &[u8]) -> Head {
     if flags & 2 != 0 {
         at += 2;
     }
-    if head.len() < at { Head::More } else { Head::Starts(at, DataFormat::Raw) }
+    if head.len() < at { Head::More } else { Head::Starts(at) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Inflate, Trouble};
+    use super::{Bomb, Inflate};
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut bytes = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03name\0".to_vec();
@@ -255,40 +341,78 @@ mod tests {
         bytes
     }
 
-    fn run(encoding: &str, pieces: &[&[u8]]) -> (Vec<u8>, Option<Trouble>) {
-        let mut decoder = Inflate::new(encoding.as_bytes(), 2).0.unwrap();
-        let (mut out, mut trouble) = (Vec::new(), None);
+    fn deflate(text: &[u8]) -> Vec<u8> {
+        miniz_oxide::deflate::compress_to_vec(text, 6)
+    }
+
+    fn zlib(text: &[u8]) -> Vec<u8> {
+        miniz_oxide::deflate::compress_to_vec_zlib(text, 6)
+    }
+
+    fn run(encoding: &str, pieces: &[&[u8]]) -> (Vec<u8>, Option<Bomb>) {
+        let mut decoder = Inflate::new(encoding.as_bytes(), 3).0.unwrap();
+        let (mut out, mut bomb) = (Vec::new(), None);
         for piece in pieces {
-            let found = decoder.push(piece, &mut |bytes| out.extend_from_slice(bytes));
-            trouble = trouble.or(found);
+            bomb = bomb.or(decoder.push(piece, &mut |bytes| out.extend_from_slice(bytes)));
         }
-        (out, trouble)
+        (out, bomb)
     }
 
     #[test]
     fn split_anywhere_it_decodes_the_same() {
-        let bytes = gzip(b"hello hello hello");
-        for at in 0..bytes.len() {
-            let (head, tail) = bytes.split_at(at);
-            assert_eq!(run("gzip", &[head, tail]), (b"hello hello hello".to_vec(), None));
+        let text = b"hello hello hello";
+        for bytes in [gzip(text), deflate(text), zlib(text)] {
+            for at in 0..bytes.len() {
+                let (head, tail) = bytes.split_at(at);
+                assert_eq!(run("gzip", &[head, tail]), (text.to_vec(), None));
+                assert_eq!(run("deflate", &[head, tail]), (text.to_vec(), None));
+            }
         }
     }
 
     #[test]
-    fn deflate_in_both_readings_and_two_layers() {
-        let raw = miniz_oxide::deflate::compress_to_vec(b"abc", 6);
-        assert_eq!(run("deflate", &[&raw]).0, b"abc");
-        let zlib = miniz_oxide::deflate::compress_to_vec_zlib(b"abc", 6);
-        assert_eq!(run("deflate", &[&zlib]).0, b"abc");
+    fn layers_whatever_their_names_say() {
         assert_eq!(run("gzip, gzip", &[&gzip(&gzip(b"abc"))]).0, b"abc");
+        assert_eq!(run("deflate, gzip, gzip", &[&zlib(&deflate(&gzip(b"abc")))]).0, b"abc");
+        assert_eq!(run("br", &[&zlib(b"abc")]).0, b"abc");
     }
 
     #[test]
     fn what_is_not_compressed_passes_and_bombs_stop() {
         assert_eq!(run("gzip", &[b"plain", b" text"]).0, b"plain text");
+        assert_eq!(run("gzip, deflate", &[b"plain", b" text"]).0, b"plain text");
         let bomb = gzip(&gzip(&vec![0; 4 << 20]));
         let (out, trouble) = run("gzip, gzip", &[&bomb]);
-        assert_eq!(trouble, Some(Trouble::Bomb));
+        assert_eq!(trouble, Some(Bomb));
         assert!(out.len() < 2 << 20);
+    }
+
+    #[test]
+    fn text_that_begins_like_another_coding_passes() {
+        // Some letters are the start of a block.
+        for first in b' '..=b'~' {
+            let text = [&[first][..], b"<html>plain text, not compressed at all</html>"].concat();
+            assert_eq!(run("gzip", &[&text]).0, text, "{first}");
+        }
+    }
+
+    #[test]
+    fn nothing_comes_after_what_broke() {
+        let mut bytes = deflate(b"abcdefgh");
+        let at = bytes.len() - 1;
+        bytes.truncate(at);
+        // A block of a kind that does not exist.
+        let broken = [bytes.as_slice(), &[0xff; 32]].concat();
+        let (out, _) = run("deflate", &[&broken, b"tail"]);
+        assert!(!out.windows(4).any(|window| window == b"tail"), "{out:?}");
+    }
+
+    #[test]
+    fn odd_names_are_told() {
+        let event = |value: &str| Inflate::new(value.as_bytes(), 2).1;
+        assert_eq!(event("gzip"), None);
+        assert_eq!(event("identity, x-deflate"), None);
+        assert_eq!(event("gzip;q=1"), Some("abnormal_ce_header"));
+        assert_eq!(event("none,none,gzip"), Some("too_many_encoding_layers"));
     }
 }

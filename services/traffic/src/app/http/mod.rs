@@ -3,6 +3,7 @@
 //! Text is kept once, raw, in two vectors per side (line and header block); what is normalized
 //! (URI, host, header buffer) is made when it is complete. Bodies are windows: see `Body`.
 
+mod bestfit;
 mod body;
 mod file;
 mod grammar;
@@ -18,8 +19,8 @@ mod uri;
 
 pub(crate) use body::Keep;
 pub use body::{Body, Lines};
+pub(crate) use file::parameter;
 pub use file::{Digests, File, FileState};
-pub(crate) use file::{disposition_name, parameter};
 pub use headers::{Field, Headers};
 pub use parser::Http;
 pub(crate) use parser::keeps;

@@ -2,10 +2,10 @@
 
 use super::body::Keep;
 use super::file::{File, FileState};
-use super::inflate::{Inflate, Trouble};
+use super::inflate::Inflate;
 use super::{Tx, progress};
 use crate::Direction;
-use crate::app::{Config, Events, Fed, Meta, Step};
+use crate::app::{Config, Fed, Meta, Step};
 use std::collections::VecDeque;
 
 /// State of a flow.
@@ -263,23 +263,17 @@ impl Http {
     }
 }
 
-fn note_trouble(trouble: Option<Trouble>, events: &mut Events) {
-    match trouble {
-        Some(Trouble::Corrupt) => events.add("gzip_decompression_failed"),
-        Some(Trouble::Bomb) => events.add("compression_bomb"),
-        None => {}
-    }
-}
-
 /// How bodies of requests and of responses are kept.
 pub(crate) const fn keeps(config: &Config) -> [Keep; 2] {
     [
         Keep {
+            are_files_hashed: config.are_files_hashed,
             bytes_max: config.request_body_bytes_max,
             inspect_bytes_min: config.request_inspect_bytes_min,
             window_bytes: config.request_inspect_window_bytes,
         },
         Keep {
+            are_files_hashed: config.are_files_hashed,
             bytes_max: config.response_body_bytes_max,
             inspect_bytes_min: config.response_inspect_bytes_min,
             window_bytes: config.response_inspect_window_bytes,
@@ -329,35 +323,50 @@ impl Tx {
     /// Takes bytes of a body; returns how many the limit cut.
     pub(crate) fn push_body(&mut self, direction: Direction, bytes: &[u8], keep: Keep) -> u64 {
         let mut inflate = self.inflates.get_mut(direction.index()).and_then(Option::take);
+        let mut file = self.next_file(direction, keep.are_files_hashed);
         let (body, files) = self.body_mut(direction);
         body.wire += bytes.len() as u64;
         let mut cut = 0;
         let mut add = |piece: &[u8]| {
             cut += body.append(piece, keep);
+            if !piece.is_empty() {
+                files.extend(file.take());
+            }
             if let Some(file) = files.first_mut() {
                 file.push(piece);
             }
         };
-        let trouble = match &mut inflate {
+        let bomb = match &mut inflate {
             Some(inflate) => inflate.push(bytes, &mut add),
             None => {
                 add(bytes);
                 None
             }
         };
-        note_trouble(trouble, &mut self.events);
+        if bomb.is_some() {
+            self.events.add("compression_bomb");
+        }
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate;
         }
         cut
     }
 
-    /// The body of `direction` begins: it may be a file, and it may be encoded.
-    pub(crate) fn begin_body(&mut self, direction: Direction, config: &Config) {
+    /// The file that the first byte of a body opens.
+    fn next_file(&self, direction: Direction, are_hashed: bool) -> Option<File> {
         match direction {
-            Direction::ToServer => super::request::open_file(self, config),
-            Direction::ToClient => super::response::open_file(self, config),
+            Direction::ToServer if self.request.files.is_empty() => {
+                super::request::file(&self.request, are_hashed)
+            }
+            Direction::ToClient if self.response.files.is_empty() => {
+                Some(super::response::file(self, are_hashed))
+            }
+            Direction::ToServer | Direction::ToClient => None,
         }
+    }
+
+    /// The body of `direction` begins: it may be encoded.
+    pub(crate) fn begin_body(&mut self, direction: Direction, config: &Config) {
         self.start_inflate(direction, config.http_layers_max);
     }
 

@@ -504,20 +504,19 @@ fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
 }
 
 /// PUT and POST carry a file unless they are forms.
-pub(super) fn open_file(tx: &mut Tx, config: &Config) {
-    let request = &mut tx.request;
+pub(super) fn file(request: &Request, are_hashed: bool) -> Option<File> {
     let kind = request.headers.get("content-type").unwrap_or_default();
     let is_form = contains(kind, b"multipart/form-data")
         || contains(kind, b"application/x-www-form-urlencoded");
     if !matches!(&request.method[..], b"PUT" | b"POST") || is_form {
-        return;
+        return None;
     }
     let name = request
         .headers
         .get("content-disposition")
         .and_then(disposition_name)
         .unwrap_or_else(|| path_name(request).to_vec());
-    request.files.push(File::new(&name, config.are_files_hashed));
+    Some(File::new(&name, are_hashed))
 }
 
 /// The name of a file without a name of its own: the path, as Suricata does.

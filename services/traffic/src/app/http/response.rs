@@ -27,7 +27,7 @@ impl Http {
                 }
                 Turn::Wait
             }
-            At::Finalize => self.response_finalize(rest),
+            At::Finalize => self.response_finalize(rest, config),
             At::WaitResponse => Turn::Wait,
             At::Ignore => {
                 *rest = &[];
@@ -62,16 +62,18 @@ impl Http {
     }
 
     /// After a response: the next one, or bytes that are shown though nothing said so.
-    fn response_finalize(&mut self, rest: &mut &[u8]) -> Turn {
-        let (_, text) = split_at_first(rest, |byte| !is_space(byte) && byte != 0);
-        let word = text.get(..4.min(text.len())).unwrap_or_default();
-        let is_next = b"http".get(..word.len()).is_some_and(|http| word.eq_ignore_ascii_case(http));
-        if rest.is_empty() || is_next {
+    fn response_finalize(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
+        if rest.is_empty() || is_next_response(rest) {
             self.complete(SIDE);
             self.response.at = At::Idle;
             return Turn::On;
         }
         self.event(SIDE, "response_body_unexpected");
+        let id = self.response.tx;
+        if let Some(tx) = self.tx(id).filter(|tx| tx.response.body.wire == 0) {
+            tx.begin_body(SIDE, config);
+            tx.raise(SIDE, progress::BODY);
+        }
         let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
         let (now, later) = rest.split_at(end);
         *rest = later;
@@ -231,6 +233,20 @@ impl Http {
     }
 }
 
+/// Whether bytes after a response are the next one, or may become it.
+fn is_next_response(rest: &[u8]) -> bool {
+    const START: &[u8] = b"http";
+    let (_, text) = split_at_first(rest, |byte| !is_space(byte) && byte != 0);
+    match text.get(..START.len()) {
+        Some(word) => word.eq_ignore_ascii_case(START),
+        None => {
+            let is_open = !text.is_empty() && memchr::memchr(b'\n', rest).is_none();
+            let start = START.get(..text.len());
+            is_open && start.is_some_and(|start| text.eq_ignore_ascii_case(start))
+        }
+    }
+}
+
 /// Protocol, status, message.
 fn read_line(line: &[u8], response: &mut Response) {
     response.line = line.to_vec();
@@ -292,12 +308,12 @@ fn response_body(tx: &mut Tx, is_chunked: Option<bool>, length: Option<Option<u6
 }
 
 /// A response's body is a file.
-pub(super) fn open_file(tx: &mut Tx, config: &Config) {
+pub(super) fn file(tx: &Tx, are_hashed: bool) -> File {
     let name = tx
         .response
         .headers
-        .get("content-disposition")
-        .and_then(disposition_name)
+        .get_lenient("content-disposition")
+        .and_then(|value| disposition_name(&value))
         .unwrap_or_else(|| path_name(&tx.request).to_vec());
-    tx.response.files.push(File::new(&name, config.are_files_hashed));
+    File::new(&name, are_hashed)
 }

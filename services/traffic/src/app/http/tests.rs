@@ -198,3 +198,33 @@ fn a_hole_in_a_body_is_counted() {
     assert_eq!((response.body.total, response.body.has_gap), (10, true));
     assert_eq!(response.files[0].state, FileState::Truncated);
 }
+
+/// Body, names of files and the end of a response.
+fn shown(response: &[u8]) -> (String, Vec<String>) {
+    let config = Config::default();
+    let request = b"GET /a/b HTTP/1.1\r\nHost: hp.org\r\n\r\n";
+    let mut http = Http::default();
+    http.feed(1, ToServer, request, &meta(&config), &mut Fed::default());
+    let end = Meta { eof: true, ..meta(&config) };
+    http.feed(1, ToClient, response, &end, &mut Fed::default());
+    assert_eq!(http.txs.len(), 1, "{}", text(response));
+    let response = &http.txs[0].response;
+    let names = response.files.iter().map(|file| text(&file.name)).collect();
+    (text(response.body.window().1), names)
+}
+
+#[test]
+fn bodies_that_should_not_be_there_are_files() {
+    let file = |name: &str, body: &str| (body.to_owned(), vec![name.to_owned()]);
+    let none = (String::new(), Vec::new());
+    let named = "Content-Disposition: attachment; filename=\"x.txt\"\r\n";
+    let check = |head: &str, body: &str, want: &(String, Vec<String>)| {
+        assert_eq!(shown(format!("{head}\r\n{named}\r\n{body}").as_bytes()), *want, "{head}");
+    };
+    check("HTTP/1.1 200 OK\r\nContent-Length: 0", "hello", &file("x.txt", "hello"));
+    check("HTTP/1.1 204 No\r\nConnection: close", "hello", &file("x.txt", "hello"));
+    check("HTTP/1.1 200 OK\r\nContent-Length: 0", "\r\nhello", &file("x.txt", "\r\nhello"));
+    check("HTTP/1.1 200 OK\r\nContent-Length: 2", "ok\0\0", &file("x.txt", "ok\0\0"));
+    check("HTTP/1.1 200 OK\r\nContent-Length: 0", "", &none);
+    check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", "0\r\n\r\n", &none);
+}

@@ -1,5 +1,6 @@
 //! Parts and normalization of request URIs, as libhtp's personalities do it.
 
+use super::bestfit;
 use crate::app::{Config, Personality};
 use std::ops::Range;
 
@@ -132,6 +133,7 @@ struct Rules {
     encoded_separators: bool,
     compress: bool,
     u_encoding: bool,
+    utf8: bool,
 }
 
 const fn rules(personality: Personality) -> Rules {
@@ -141,7 +143,8 @@ const fn rules(personality: Personality) -> Rules {
         Personality::Apache2 => (false, false, true, false),
         Personality::Minimal => (false, false, false, false),
     };
-    Rules { backslash, encoded_separators, compress, u_encoding }
+    let utf8 = matches!(personality, Personality::Ids);
+    Rules { backslash, encoded_separators, compress, u_encoding, utf8 }
 }
 
 /// The normalized URI, and whether something was encoded twice.
@@ -154,7 +157,11 @@ pub(super) fn normalize(uri: &[u8], parts: &UriParts, config: &Config) -> (Vec<u
     }
     let mut is_double = false;
     if let Some(path) = part(&parts.path) {
-        let mut path = dot_segments(&decode_path(path, &rules));
+        let mut path = decode_path(path, &rules);
+        if rules.utf8 {
+            path = bestfit::from_utf8(&path);
+        }
+        path = dot_segments(&path);
         if config.is_path_decoded_twice {
             let again = decode(&path, rules.u_encoding, false);
             is_double = again.len() < path.len();
@@ -202,13 +209,7 @@ fn escape(text: &[u8], u_encoding: bool) -> Option<(u8, usize)> {
     match text {
         [b'%', b'u' | b'U', a, b, c, d, ..] if u_encoding => {
             let (high, low) = (hex(a)? << 4 | hex(b)?, hex(c)? << 4 | hex(d)?);
-            // What has no Latin equal becomes `?`; full-width forms are what evasions use.
-            let byte = match (high, low) {
-                (0, low) => low,
-                (0xff, 1..=0x5e) => low + 0x20,
-                _ => b'?',
-            };
-            Some((byte, 6))
+            Some((bestfit::byte(u16::from_be_bytes([high, low]).into()), 6))
         }
         [b'%', a, b, ..] => Some((hex(a)? << 4 | hex(b)?, 3)),
         _ => None,
@@ -269,11 +270,12 @@ fn dot_segments(path: &[u8]) -> Vec<u8> {
         } else if input.starts_with(b"/./") {
             input = input.get(2..).unwrap_or_default();
         } else if input == b"/." {
-            input = b"/";
+            // At the end libhtp leaves no slash behind.
+            input = b"";
         } else if input.starts_with(b"/../") || input == b"/.." {
             let cut = memchr::memrchr(b'/', &out).unwrap_or(0);
             out.truncate(cut);
-            input = if input == b"/.." { b"/" } else { input.get(3..).unwrap_or_default() };
+            input = input.get(3..).unwrap_or_default();
         } else if input == b"." || input == b".." {
             input = b"";
         } else {
@@ -311,7 +313,11 @@ mod tests {
         check(&config, "/p?q=%41+b&c=/../", "/p?q=A+b&c=/../");
         check(&config, "http://user:pw@Host:80/Path#f", "/Path#f");
         check(&config, "*", "*");
-        check(&config, "/..", "/");
+        check(&config, "/..", "");
+        check(&config, "/a/b/..", "/a");
+        check(&config, "/a/b/.", "/a/b");
+        check(&config, "/a%c0%af../%u2215etc/%c3%a9", "/etc/\u{fffd}");
+        check(&config, "/x?%c0%af", "/x?\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Mail headers, parts, URLs.
 
-use crate::app::http::{Body, File, FileState, Keep, base64, disposition_name, parameter};
+use crate::app::http::{Body, File, FileState, Keep, base64, parameter};
 use crate::app::{Config, Events};
 
 /// Header fields of a message, and of a part, that are kept.
@@ -69,6 +69,7 @@ struct Part {
 impl Email {
     pub(super) fn new(config: &Config) -> Self {
         let keep = Keep {
+            are_files_hashed: config.are_files_hashed,
             bytes_max: config.response_body_bytes_max,
             inspect_bytes_min: config.response_inspect_bytes_min,
             window_bytes: config.response_inspect_window_bytes,
@@ -186,7 +187,7 @@ impl Email {
             Coding::Plain
         };
         let name = field(&part.headers, "content-disposition")
-            .and_then(disposition_name)
+            .and_then(|value| parameter(value, b"filename"))
             .or_else(|| parameter(kind, b"name"));
         if lower.starts_with(b"multipart/")
             && let Some(boundary) = parameter(kind, b"boundary")
