@@ -359,7 +359,15 @@ fn test_outcome(
                 || tx.message.answers.iter().any(|record| compare.fits(u64::from(record.rtype)))
         }
         (TxTest::TlsVersion { versions, is_negated }, TxRef::Tls(tx)) => {
-            tx.version != 0 && versions.contains(&tx.version) != *is_negated
+            // Each end has the version that it spoke: none before its first word.
+            let has_spoken = match direction {
+                hookprobe_traffic::Direction::ToServer => true,
+                hookprobe_traffic::Direction::ToClient => {
+                    let is_alert = matches!(tx.last_alert, Some((from, ..)) if from == direction);
+                    tx.server_hello.is_some() || is_alert || tx.version == 0x0002
+                }
+            };
+            has_spoken && tx.version != 0 && versions.contains(&tx.version) != *is_negated
         }
         (TxTest::TlsChain(compare), TxRef::Tls(tx)) => {
             let chain = match direction {
