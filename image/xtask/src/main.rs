@@ -63,6 +63,9 @@ enum Command {
         /// Only tests whose package has this name.
         #[arg(long)]
         package: Option<String>,
+        /// The lints, too, while the machines that boot leave a processor idle.
+        #[arg(long, conflicts_with = "package")]
+        with_lint: bool,
     },
     /// Format, clippy with warnings denied, licences.
     Lint(Install),
@@ -126,8 +129,8 @@ fn act(command: Command) -> Result<ExitCode> {
             doctor::ensure(!install.no_install)?;
             println!("object {}", programs::ebpf(&tree)?.display());
         }
-        Command::Test { install, package } => {
-            suite::test(&tree, !install.no_install, package.as_deref())?;
+        Command::Test { install, package, with_lint } => {
+            suite::test(&tree, !install.no_install, with_lint, package.as_deref())?;
         }
         Command::Lint(install) => suite::lint(&tree, !install.no_install)?,
         Command::Drill { install, pcap } => {

@@ -27,11 +27,11 @@ fn cargo(tree: &Tree) -> Command {
     command
 }
 
-/// Runs every test.
+/// Runs every test, and the lints with them where that is wanted.
 ///
 /// # Errors
 /// What cargo says.
-pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
+pub fn test(tree: &Tree, install: bool, with_lint: bool, package: Option<&str>) -> Result<()> {
     let image = compose::image(tree, install)?;
     // Asked once, before two machines at a time want to know.
     vm::probe(tree)?;
@@ -43,7 +43,7 @@ pub fn test(tree: &Tree, install: bool, package: Option<&str>) -> Result<()> {
             let tests = &mut tests(tree);
             shell::show(tests.args(["--package", package]).env("HOOKPROBE_IMAGE", &image.dir))?;
         }
-        None => everything(tree, &image, install)?,
+        None => everything(tree, &image, install, with_lint)?,
     }
     if !nix::unistd::geteuid().is_root() {
         println!("not root: tests of sandbox, namespaces and eBPF were skipped");
@@ -60,7 +60,7 @@ fn tests(tree: &Tree) -> Command {
 
 /// The machines take most of the time and leave processors idle, so everything else is compiled and
 /// run beside them, and gives way to them.
-fn everything(tree: &Tree, image: &Image, install: bool) -> Result<()> {
+fn everything(tree: &Tree, image: &Image, install: bool, with_lint: bool) -> Result<()> {
     let log = tree.target("boot-tests.log");
     shell::step(&format!("booting the image, in {} until it is shown below", log.display()));
     // The same packages each time: another choice has other features and compiles anew.
@@ -82,6 +82,9 @@ fn everything(tree: &Tree, image: &Image, install: bool) -> Result<()> {
     // A failure here is said before the machines are waited for: dropping ends them.
     shell::show(&mut shell::nice(tests(tree).args(all)))?;
     fuzz(tree)?;
+    if with_lint {
+        lint(tree, install)?;
+    }
     shell::step("waiting for the machines");
     booted.finish()?;
     interop::prepare(tree, image, install)?;
