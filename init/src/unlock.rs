@@ -101,9 +101,8 @@ fn settle(boot: &mut Boot, outcome: Option<Outcome>) -> Result<(), Diagnostic> {
         None => Ok(()),
         Some(Outcome::Open { uuid, key_identity, created, recovered, resealed, note }) => {
             let uuid = escape(&uuid, 64);
-            measured(&mut boot.meter, &uuid, &key_identity).map_err(|trouble| {
+            measured(&mut boot.meter, &uuid, &key_identity).inspect_err(|trouble| {
                 boot.state = State::Locked(trouble.cause.clone());
-                trouble
             })?;
             boot.state = State::Encrypted;
             boot.log.say(

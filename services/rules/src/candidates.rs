@@ -75,7 +75,9 @@ mod tests {
     fn each_rule_is_there_once_in_a_round() {
         let mut candidates = Candidates::default();
         candidates.clear();
-        [7, 3, 7, 3, 90].into_iter().for_each(|rule| candidates.add(rule));
+        for rule in [7, 3, 7, 3, 90] {
+            candidates.add(rule);
+        }
         candidates.sort();
         assert_eq!(list(&candidates), [3, 7, 90]);
         candidates.add_pattern(5);

@@ -237,12 +237,12 @@ pub(crate) struct Always {
     pub(crate) others: Vec<Unfound>,
 }
 
-/// A rule that no content finds, and what says soonest that it does not match.
+/// Rules that no content finds, and what says soonest that they do not match: asked once for all.
 #[derive(Debug)]
 pub(crate) struct Unfound {
-    pub(crate) rule: u32,
+    pub(crate) rules: Vec<u32>,
     pub(crate) app: Option<AppName>,
-    /// One of its tests that is the same before and after other rules ran.
+    /// One of their tests that is the same before and after other rules ran.
     pub(crate) test: Option<Test>,
 }
 
@@ -365,7 +365,16 @@ impl Prefilter {
                     Some(Test::Event(_)) => &mut rules.events,
                     _ => &mut rules.others,
                 };
-                list.push(Unfound { rule: rule.order, app: rule.app, test: test.cloned() });
+                let is_same =
+                    |known: &&mut Unfound| (known.app, known.test.as_ref()) == (rule.app, test);
+                match list.iter_mut().find(is_same) {
+                    Some(known) => known.rules.push(rule.order),
+                    None => list.push(Unfound {
+                        rules: vec![rule.order],
+                        app: rule.app,
+                        test: test.cloned(),
+                    }),
+                }
             }
         }
     }

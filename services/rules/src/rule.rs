@@ -196,7 +196,7 @@ pub(crate) enum FlagMode {
 }
 
 /// Something about a packet or its flow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Test {
     Flow(FlowTest),
     Size(Compare),

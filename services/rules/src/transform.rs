@@ -164,19 +164,23 @@ fn from_base64(value: Option<&str>) -> Result<Transform, String> {
     Ok(Transform::FromBase64 { bytes, offset, mode })
 }
 
-fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == 0x0b
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b'\t'..=b'\r' | b' ')
 }
 
 fn keep(input: Cow<'_, [u8]>, fits: impl Fn(Option<u8>, u8) -> bool) -> Cow<'_, [u8]> {
     let mut before = None;
-    let mut out = Vec::with_capacity(input.len());
+    let mut out = vec![0; input.len()];
+    let mut length = 0;
     for byte in input.iter().copied() {
-        if fits(before, byte) {
-            out.push(byte);
+        // Written over by the next byte if it is not kept.
+        if let Some(slot) = out.get_mut(length) {
+            *slot = byte;
         }
+        length += usize::from(fits(before, byte));
         before = Some(byte);
     }
+    out.truncate(length);
     if out.len() == input.len() { input } else { Cow::Owned(out) }
 }
 

@@ -71,7 +71,9 @@ impl Work<'_> {
         for unfound in rules {
             let is_app = unfound.app.is_none_or(|app| is_app(app, view));
             if is_app && unfound.test.as_ref().is_none_or(|test| self.holds(test, view, None)) {
-                self.candidates.add(unfound.rule);
+                for rule in &unfound.rules {
+                    self.candidates.add(*rule);
+                }
             }
         }
     }

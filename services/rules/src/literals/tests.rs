@@ -43,7 +43,11 @@ fn every_place_in_the_text_and_every_length() {
             for behind in 0..5 {
                 let text = [&vec![b'.'; front], &pattern[..], &vec![b'.'; behind]].concat();
                 let expect = if length == 0 { BTreeSet::new() } else { [0].into() };
-                assert_eq!(find(&[pattern.clone()], &text), expect, "{length} {front} {behind}");
+                assert_eq!(
+                    find(std::slice::from_ref(&pattern), &text),
+                    expect,
+                    "{length} {front} {behind}"
+                );
             }
         }
     }

@@ -93,19 +93,23 @@ fn rules_without_contents_wait_for_what_is_rare() {
         "alert pkthdr any any -> any any (decode-event:ipv4.trunc_pkt;)",
         "alert tcp any any -> any any (flowbits:isset,one; flags:S;)",
         "alert icmp any any -> any any (itype:8; icmp_id:7;)",
+        "alert icmp any any -> any any (icmp_id:7;)",
     ]);
     let always = |class, is_event: bool| -> Vec<u32> {
         let Some(always) = ruleset.prefilter.packet_always(class) else { return Vec::new() };
         let list = if is_event { &always.events } else { &always.others };
         assert!(list.iter().all(|unfound| unfound.test.is_some()), "{list:?}");
-        list.iter().filter_map(|unfound| ruleset.rule(unfound.rule)).map(|rule| rule.sid).collect()
+        let rules = list.iter().flat_map(|unfound| &unfound.rules);
+        rules.filter_map(|order| ruleset.rule(*order)).map(|rule| rule.sid).collect()
     };
     let sorted = |mut sids: Vec<u32>| {
         sids.sort_unstable();
         sids
     };
     assert_eq!(sorted(always(Class::Tcp, false)), [1, 3]);
-    assert_eq!(always(Class::Icmp, false), [4]);
+    assert_eq!(always(Class::Icmp, false), [4, 5]);
+    let icmp = ruleset.prefilter.packet_always(Class::Icmp).map(|always| always.others.len());
+    assert_eq!(icmp, Some(1), "what they have in common is asked once");
     for class in Class::ALL {
         assert_eq!(always(class, true), [2], "{class:?}");
     }
