@@ -263,32 +263,37 @@ fn field(rng: &mut Rng, evidence: &mut Evidence, full: bool) -> &'static str {
     } = evidence;
     if full {
         return match (rng.below(10), logs, ek) {
-            (0, Some(logs), _) => named("firmware log: bytes", byte_vec(rng, &mut logs.tcg)),
+            (0, Some(logs), _) => named("firmware log: bytes", || byte_vec(rng, &mut logs.tcg)),
             (1..=4, Some(logs), _) => firmware(rng, &mut logs.tcg),
-            (5, Some(logs), _) => named("service log: bytes", byte_vec(rng, &mut logs.userspace)),
-            (6, Some(logs), _) => named("service log: events", records(rng, &mut logs.userspace)),
-            (7, _, Some(ek)) => named("endorsement key", byte_vec(rng, &mut ek.public)),
-            (8, _, Some(ek)) => named("its certificate", optional(rng, &mut ek.certificate)),
-            _ => named("manifest", optional(rng, manifest)),
+            (5, Some(logs), _) => {
+                named("service log: bytes", || byte_vec(rng, &mut logs.userspace))
+            }
+            (6, Some(logs), _) => {
+                named("service log: events", || records(rng, &mut logs.userspace))
+            }
+            (7, _, Some(ek)) => named("endorsement key", || byte_vec(rng, &mut ek.public)),
+            (8, _, Some(ek)) => named("its certificate", || optional(rng, &mut ek.certificate)),
+            _ => named("manifest", || optional(rng, manifest)),
         };
     }
     match (rng.below(12), epoch) {
-        (0, _) => named("version", *version = version.wrapping_add(1 + rng.byte() % 7)),
-        (1, _) => named("quote", byte_vec(rng, &mut quote.attest)),
-        (2, _) => named("signature", byte_vec(rng, &mut quote.signature)),
-        (3, _) => named("attestation key", byte_vec(rng, ak_public)),
-        (4 | 5, _) => named("binding", binding(rng, made_for)),
-        (6, Some(epoch)) => named("epoch quote", byte_vec(rng, &mut epoch.quote.attest)),
-        (7, Some(epoch)) => named("epoch signature", byte_vec(rng, &mut epoch.quote.signature)),
-        (8, Some(epoch)) => named("epoch binding", binding(rng, &mut epoch.binding)),
-        (9, _) => named("boot id", boot_id.push('0')),
-        (10, _) => named("time", number(rng, taken_s)),
-        _ => named("registers", claims(rng, pcrs)),
+        (0, _) => named("version", || *version = version.wrapping_add(1 + rng.byte() % 7)),
+        (1, _) => named("quote", || byte_vec(rng, &mut quote.attest)),
+        (2, _) => named("signature", || byte_vec(rng, &mut quote.signature)),
+        (3, _) => named("attestation key", || byte_vec(rng, ak_public)),
+        (4 | 5, _) => named("binding", || binding(rng, made_for)),
+        (6, Some(epoch)) => named("epoch quote", || byte_vec(rng, &mut epoch.quote.attest)),
+        (7, Some(epoch)) => named("epoch signature", || byte_vec(rng, &mut epoch.quote.signature)),
+        (8, Some(epoch)) => named("epoch binding", || binding(rng, &mut epoch.binding)),
+        (9, _) => named("boot id", || boot_id.push('0')),
+        (10, _) => named("time", || number(rng, taken_s)),
+        _ => named("registers", || claims(rng, pcrs)),
     }
 }
 
-/// The name of a change that was made.
-const fn named(name: &'static str, (): ()) -> &'static str {
+/// Makes a change and gives its name.
+fn named(name: &'static str, change: impl FnOnce()) -> &'static str {
+    change();
     name
 }
 

@@ -1,6 +1,11 @@
 //! The firmware's event log record by record, for attack 11: removed, doubled, exchanged, and every field
 //! of a record changed. What is no log is left to changes of bytes.
 
+use std::ops::Range;
+
+/// Fields of one record and where they stand.
+type Fields = Vec<(Field, Range<usize>)>;
+
 /// Length of a digest by its TPM algorithm.
 const fn digest_bytes(alg: u16) -> Option<usize> {
     match alg {
@@ -40,7 +45,7 @@ fn header_bytes(log: &[u8]) -> Option<usize> {
 }
 
 /// Where the fields of the record at `at` stand, and its end.
-fn record(log: &[u8], at: usize) -> Option<(Vec<(Field, std::ops::Range<usize>)>, usize)> {
+fn record(log: &[u8], at: usize) -> Option<(Fields, usize)> {
     let count = u32::from_le_bytes(number(log, at + 8)?);
     let mut fields = vec![
         (Field::Pcr, at..at + 4),
@@ -64,7 +69,7 @@ fn record(log: &[u8], at: usize) -> Option<(Vec<(Field, std::ops::Range<usize>)>
 /// Ranges of all records but the first, and where the fields of each stand.
 pub(super) struct Records {
     pub(super) header: usize,
-    pub(super) all: Vec<(std::ops::Range<usize>, Vec<(Field, std::ops::Range<usize>)>)>,
+    pub(super) all: Vec<(Range<usize>, Fields)>,
 }
 
 impl Records {
