@@ -157,6 +157,9 @@ struct Replay {
     /// Take packets with a wrong checksum, too.
     #[arg(long)]
     no_checksums: bool,
+    /// Look with the rules alone: no detectors of behaviour, no lists of names.
+    #[arg(long)]
+    rules_only: bool,
     /// Say at the end what was seen and what was lost.
     #[arg(long)]
     summary: bool,
@@ -173,6 +176,7 @@ impl From<Replay> for replay::Options {
             zeek: arguments.zeek,
             is_zeek_json: arguments.zeek_json,
             ignores_checksums: arguments.no_checksums,
+            is_rules_only: arguments.rules_only,
         }
     }
 }

@@ -107,6 +107,7 @@ pub struct Replay<W: Write> {
     core: Core,
     effects: Vec<Effect>,
     summary: Summary,
+    is_rules_only: bool,
 }
 
 impl<W: Write> Replay<W> {
@@ -125,7 +126,14 @@ impl<W: Write> Replay<W> {
             core: Core::new(),
             effects: Vec::new(),
             summary: Summary::default(),
+            is_rules_only: false,
         }
+    }
+
+    /// Leaves out everything but the rules: to see what they cost alone.
+    pub const fn only_rules(&mut self) {
+        self.is_rules_only = true;
+        self.pipeline.only_rules();
     }
 
     /// Takes one packet.
@@ -135,6 +143,9 @@ impl<W: Write> Replay<W> {
         self.summary.first_ns.get_or_insert(packet.time_ns);
         self.summary.last_ns = self.summary.last_ns.max(packet.time_ns);
         let is_new = self.engine(packet);
+        if self.is_rules_only {
+            return;
+        }
         let observed = match packet::parse(packet) {
             Parsed::Other => {
                 self.summary.other += 1;

@@ -39,6 +39,8 @@ pub struct Options {
     pub is_zeek_json: bool,
     /// Packets with a wrong checksum count, too: captures of machines that leave it to the card.
     pub ignores_checksums: bool,
+    /// Nothing but the rules looks at packets: no detectors, no records of the core.
+    pub is_rules_only: bool,
 }
 
 /// Settings of the engine for captures.
@@ -66,7 +68,11 @@ impl Options {
         settings.stream.is_midstream |= is_zeek_alone;
         settings.decode.is_vxlan_strict &= !is_zeek_alone;
         let engine = Engine::new(settings);
-        Ok(Replay::with(engine, Pipeline::new(rules, writer, logs)))
+        let mut replay = Replay::with(engine, Pipeline::new(rules, writer, logs));
+        if self.is_rules_only {
+            replay.only_rules();
+        }
+        Ok(replay)
     }
 
     /// Settings of the engine, and the rules if there are any.

@@ -99,6 +99,11 @@ impl<W: Write> Pipeline<W> {
         }
     }
 
+    /// Leaves out everything but the rules: to see what they cost alone.
+    pub const fn only_rules(&mut self) {
+        self.watch.only_rules();
+    }
+
     /// Alerts of rules and detectors.
     #[must_use]
     pub fn alerts(&self) -> u64 {

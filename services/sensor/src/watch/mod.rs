@@ -52,6 +52,8 @@ pub struct Watch {
     rules: Option<Detector>,
     glue: Glue<Detectors>,
     settings: Settings,
+    /// Detectors and names are left out.
+    is_rules_only: bool,
     ticked_ns: u64,
 }
 
@@ -60,12 +62,20 @@ impl Watch {
     #[must_use]
     pub fn new(rules: Option<Detector>, settings: Settings) -> Self {
         let glue = Glue::new(Detectors::new(&settings));
-        Self { rules, glue, settings, ticked_ns: 0 }
+        Self { rules, glue, settings, is_rules_only: false, ticked_ns: 0 }
+    }
+
+    /// Leaves out everything but the rules: to see what they cost alone.
+    pub const fn only_rules(&mut self) {
+        self.is_rules_only = true;
     }
 
     /// A packet, as the engine shows it.
     pub fn packet(&mut self, view: &mut View<'_, '_>, told: &mut impl Told) {
         self.rules(view, told);
+        if self.is_rules_only {
+            return;
+        }
         self.glue.packet(view);
         self.tell(told);
         let now_ns = view.packet.time_ns;
@@ -97,7 +107,9 @@ impl Watch {
 
     /// A connection ended.
     pub fn connection_end(&mut self, flow: &Flow, connection: &Connection) {
-        self.glue.connection_end(flow, connection);
+        if !self.is_rules_only {
+            self.glue.connection_end(flow, connection);
+        }
     }
 
     /// A flow ended.
@@ -105,7 +117,9 @@ impl Watch {
         if let Some(rules) = &mut self.rules {
             rules.flow_end(flow, reason);
         }
-        self.glue.flow_end(flow, reason);
+        if !self.is_rules_only {
+            self.glue.flow_end(flow, reason);
+        }
     }
 
     /// The application layer of a flow was given up.
