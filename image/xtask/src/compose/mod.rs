@@ -284,7 +284,7 @@ impl Parts<'_> {
             Command::new("mkfs.erofs")
                 .args([
                     "-zlz4hc,12",
-                    "-C524288",
+                    "-C1048576",
                     "-Eztailpacking",
                     "--quiet",
                     "--all-root",
