@@ -68,7 +68,7 @@ impl Shift {
     }
 }
 
-/// Writes at least `bytes_min` bytes of the captures below `folder` to `out`.
+/// Writes the captures below `folder` to `out`: one round, and more until there are `bytes_min` bytes.
 pub(super) fn write(folder: &Path, out: &Path, bytes_min: u64) -> Result<Mix> {
     let mut files = Vec::new();
     captures(folder, &mut files)?;
@@ -92,7 +92,7 @@ pub(super) fn write(folder: &Path, out: &Path, bytes_min: u64) -> Result<Mix> {
     let header = header();
     file.write_all(&header).map_err(at(out))?;
     mix.bytes = header.len() as u64;
-    while mix.bytes < bytes_min {
+    while mix.rounds == 0 || mix.bytes < bytes_min {
         for packet in &round {
             let mut data = packet.data.clone();
             shift(&mut data, Shift::of(mix.rounds, packet.capture));
