@@ -46,7 +46,6 @@ const PURE: [(&str, &[&str]); 7] = [
     (
         "hookprobe-rules",
         &[
-            "aho-corasick",
             "base64ct",
             "hookprobe-traffic",
             "md-5",
