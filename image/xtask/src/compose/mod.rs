@@ -58,9 +58,15 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Any [`Error`].
 pub fn image(tree: &Tree, install: bool) -> Result<Image> {
     doctor::ensure(install)?;
-    let object = programs::ebpf(tree)?;
-    let binaries = programs::services(tree)?;
-    assemble(tree, binaries, object)
+    // Neither wants anything of the other, and each has times when it leaves a processor idle:
+    // downloads, the last steps of links.
+    let (object, binaries) = std::thread::scope(|scope| {
+        let services = scope.spawn(|| programs::services(tree));
+        let object = programs::ebpf(tree).and_then(|object| base::fetch(tree).map(|_| object));
+        let services = services.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (object, services)
+    });
+    assemble(tree, binaries?, object?)
 }
 
 /// Composes the image from programs that are built already.
