@@ -104,8 +104,9 @@ fn a_changed_byte_changes_pcr_13_and_names_the_service() {
         }
     }
     let line = expect(&mut vm, "diagnostic", "HP-MB-004");
+    // The first that runs this program.
     assert!(
-        line.text.contains("service:sensor file:/usr/lib/hookprobe/hookprobe-sensor"),
+        line.text.contains("service:inspector file:/usr/lib/hookprobe/hookprobe-sensor"),
         "{}",
         line.text
     );
