@@ -3,7 +3,7 @@
 //! PID 1 confines every service from its first instruction; this is what only the service itself can
 //! do, because it needs more for its start: after [`shut`] there are no capabilities, no new sockets, and
 //! a datagram goes nowhere but where its socket is connected to. A packet socket can be read then and
-//! not written.
+//! not written. What remains is an answer to a device that connected to syslog over TCP.
 
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::{

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It opens the ring of packets and the ports of syslog, gives every capability away ([`confine`]), and only then
-//! looks at the first byte. It has no way to the ledger, to the kernel's programs or to the network: what it finds
-//! it reports to the one client that may connect, the sensor. Must never happen here: a capability, a socket that
+//! looks at the first byte. It has no way to the ledger, to the kernel's programs or to whoever did not connect
+//! to its syslog: what it finds it reports to the one client that may connect, the sensor. Must never happen here: a capability, a socket that
 //! is opened after the start, a wait for the client.
 
 pub mod confine;
@@ -49,6 +49,9 @@ use crate::{files, syslog::queue::Queue};
 const SECOND: Duration = Duration::from_secs(1);
 /// How long the client may take to read a report. 2 s: it is local, and PID 1 waits longer for a sign of life.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause after the system refused to accept: no busy loop while descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What `inspect` is given.
 #[derive(Debug, Clone)]
@@ -143,8 +146,8 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            accepted = listener.accept() => {
-                if let Some(stream) = accepted.ok().and_then(|(stream, _)| admit(stream)) {
+            accepted = accept(&listener) => {
+                if let Some(stream) = accepted.and_then(admit) {
                     client = Some(Client::new(stream));
                     if let Some(report) = kept.take() {
                         tell(&mut client, &mut kept, report).await;
@@ -218,6 +221,17 @@ async fn next_order(client: &mut Option<Client>) -> io::Result<Order> {
     match client {
         Some(client) => client.order().await,
         None => std::future::pending().await,
+    }
+}
+
+async fn accept(listener: &UnixListener) -> Option<UnixStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => Some(stream),
+        Err(error) => {
+            warn!("HP-SN-064 inspector: a client can't be accepted ({error}); tried again");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
     }
 }
 
