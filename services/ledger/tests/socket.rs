@@ -87,9 +87,19 @@ fn garbage_of_any_kind_leaves_the_service_as_it_was() {
         let mut client = Client::connect(&running.socket).unwrap();
         let _ = client.send_raw(&bytes);
     }
-    let length = head(&mut good).length;
-    assert!(length <= 300);
-    assert_eq!(all_records(&mut good).len() as u64, head(&mut good).length);
+    // Bytes that happen to be a whole append still count, and some may be on their way: what is
+    // read is compared once nothing has come in beside it.
+    for _ in 0..100 {
+        let before = head(&mut good).length;
+        let records = all_records(&mut good).len() as u64;
+        let after = head(&mut good).length;
+        assert!(before <= records && records <= after, "{before} {records} {after}");
+        if before == after {
+            assert!(after <= 300);
+            return;
+        }
+    }
+    panic!("300 clients are gone, and appends still come in");
 }
 
 #[test]
