@@ -3,6 +3,7 @@
 use std::{io::Write, path::Path};
 
 use hookprobe_evidence::bundle::Evidence;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
     bench,
@@ -13,6 +14,9 @@ use crate::{
     ledger,
     report::{self, Exit, Report},
 };
+
+/// Bytes of a challenge: few enough to be typed, too many to be guessed or met twice.
+const NONCE_BYTES: usize = 8;
 
 /// What is printed.
 pub enum Output {
@@ -32,6 +36,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write, errors: &mut dyn Write) -> Exit {
         Command::Ledger(arguments) => run_ledger(arguments).map(Output::Report),
         Command::Image(arguments) => run_image(arguments).map(Output::Report),
         Command::Explain(arguments) => run_explain(arguments).map(Output::Report),
+        Command::Nonce => nonce(),
         Command::Bench(arguments) => bench::run(arguments).map(Output::Report),
     };
     let (text, exit) = match outcome {
@@ -64,6 +69,18 @@ pub fn run(cli: &Cli, out: &mut dyn Write, errors: &mut dyn Write) -> Exit {
 
 fn line(value: &serde_json::Value) -> String {
     format!("{value}\n")
+}
+
+fn nonce() -> Result<Output, VerifyError> {
+    let mut bytes = [0; NONCE_BYTES];
+    match getrandom(&mut bytes[..], GetRandomFlags::empty()) {
+        Ok(NONCE_BYTES) => {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(Output::Text(digits, Exit::Affirming))
+        }
+        Ok(count) => Err(VerifyError::Random(format!("{count} of {NONCE_BYTES} bytes"))),
+        Err(errno) => Err(VerifyError::Random(errno.to_string())),
+    }
 }
 
 fn run_ledger(arguments: &LedgerArgs) -> Result<Report, VerifyError> {

@@ -44,6 +44,9 @@ pub enum Command {
     Image(ImageArgs),
     /// What a code means, or the event logs of full evidence in words.
     Explain(ExplainArgs),
+    /// A challenge for a box: fresh random digits, to be typed on its console and given to quote or
+    /// bundle as --nonce.
+    Nonce,
     /// Appraisals per second on one core, and the time of one verification as a process.
     Bench(EvidenceArgs),
 }

@@ -49,6 +49,9 @@ pub enum VerifyError {
         /// Which.
         path: PathBuf,
     },
+    /// The kernel has no randomness.
+    #[error("HP-VF-029 nonce: no random bytes ({0}); draw 16 hexadecimal digits elsewhere")]
+    Random(String),
     /// Lines of QR codes.
     #[error(transparent)]
     Qr(JoinError),
@@ -75,6 +78,7 @@ impl VerifyError {
         match self {
             Self::NoReleaseKey | Self::Key { .. } | Self::Usage(_) => Exit::Usage,
             Self::Read { .. }
+            | Self::Random(_)
             | Self::TooLong { .. }
             | Self::NotLines { .. }
             | Self::Qr(_)

@@ -113,6 +113,24 @@ fn an_intact_box_is_affirmed_and_all_is_shown() {
 }
 
 #[test]
+fn a_nonce_is_fresh_and_fits_into_the_option() {
+    let bench = Bench::new();
+    let draw = || {
+        let ran = bench.run(&["nonce"]);
+        check(&ran, 0, &[]);
+        ran.out.trim().to_owned()
+    };
+    let (one, two) = (draw(), draw());
+    assert_ne!(one, two);
+    assert_eq!(one.len(), 16, "{one}");
+    // Taken as a nonce, and not the one that the evidence was asked with.
+    bench.file("box.cbor", &Sample::new().evidence().to_bytes());
+    let key = ["--release-key", "release.pem"];
+    let ran = bench.run(&[&["bundle", "box.cbor", "--nonce", &one], &key[..]].concat());
+    check(&ran, 2, &["HP-QV-045"]);
+}
+
+#[test]
 fn what_is_wrong_is_the_first_line() {
     let bench = Bench::new();
     let good = Sample::new();

@@ -18,7 +18,7 @@ use hookprobe_console::{
     key::{Decoder, ESCAPE_WAIT_MS, Key},
     look::Look,
     painter::{self, PAINT_MS, Pacer, Paint, Painter},
-    proof::NONCE_BYTES,
+    proof::{NONCE_BYTES, Nonce},
     signals,
     sources::Sources,
     tty::{Tty, TtyError},
@@ -146,17 +146,15 @@ impl Console {
     }
 
     fn ask_evidence(&mut self, now_ms: u64) {
-        let mut nonce = [0; NONCE_BYTES];
-        // The kernel fills so few bytes whole, or not at all.
-        let drawn = match getrandom(&mut nonce[..], GetRandomFlags::NONBLOCK) {
-            Ok(NONCE_BYTES) => Ok(nonce),
-            Ok(count) => Err(format!("{count} of {NONCE_BYTES} bytes")),
-            Err(errno) => Err(errno.to_string()),
+        let nonce = match Nonce::parse(&self.model.ui.nonce) {
+            Ok(Some(typed)) => Ok(typed),
+            // A wrong one is refused where it is typed.
+            Ok(None) | Err(_) => draw(),
         };
-        if drawn.is_ok() {
-            self.sources.evidence(now_ms, &nonce);
+        if let Ok(nonce) = &nonce {
+            self.sources.evidence(now_ms, &nonce.bytes);
         }
-        self.update(Event::Nonce(drawn));
+        self.update(Event::Nonce(nonce));
     }
 
     /// Asks and hears every source.
@@ -254,5 +252,15 @@ fn notify(state: &str) {
     if let Ok(socket) = UnixDatagram::unbound() {
         // PID 1 notices by itself when this is lost: the start times out.
         let _ = socket.send_to(state.as_bytes(), path);
+    }
+}
+
+fn draw() -> Result<Nonce, String> {
+    let mut bytes = vec![0; NONCE_BYTES];
+    // The kernel fills so few bytes whole, or not at all.
+    match getrandom(&mut bytes[..], GetRandomFlags::NONBLOCK) {
+        Ok(NONCE_BYTES) => Ok(Nonce { bytes, typed: false }),
+        Ok(count) => Err(format!("{count} of {NONCE_BYTES} bytes")),
+        Err(errno) => Err(errno.to_string()),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     history::History,
     key::Key,
     look::Look,
-    proof::{NONCE_BYTES, Proof},
+    proof::{Nonce, Proof},
     recovery::Recovery,
     ui::{Screen, Ui},
 };
@@ -118,8 +118,8 @@ pub enum Event {
     Blocks(ledger::Reply),
     /// The attester answered, and what it was asked.
     Attest(Option<Question>, attest::Reply),
-    /// The nonce for evidence was drawn, or why not.
-    Nonce(Result<[u8; NONCE_BYTES], String>),
+    /// The nonce for evidence is known, or why it could not be drawn.
+    Nonce(Result<Nonce, String>),
     /// The site configuration was read, or why not.
     Site(Result<Box<Site>, String>),
     /// A key was pressed.
@@ -135,7 +135,8 @@ pub enum Event {
 pub enum Effect {
     /// Ask the sensor for a drill.
     Drill,
-    /// Draw a nonce, tell it by [`Event::Nonce`], and ask the attester for short evidence.
+    /// Ask the attester for short evidence over the nonce that was typed, or one that is drawn; tell it by
+    /// [`Event::Nonce`].
     Evidence,
     /// Ask the attester for the recovery key.
     Recovery,
@@ -524,7 +525,7 @@ impl Model {
                 live.hear(Source::Attest, now);
                 self.attest(now, question, reply);
             }
-            Event::Nonce(drawn) => self.proof.begin(drawn),
+            Event::Nonce(known) => self.proof.begin(known),
             Event::Site(site) => live.site = Some(site_lines(site)),
             Event::Key(key) => crate::ui::press(self, key, out),
             Event::Size(width, height) => self.size = (width, height),

@@ -26,7 +26,6 @@ use crate::{
     attest::Question,
     history::FOLLOW_BACK_BLOCKS,
     model::{Event, Source, Wants},
-    proof::NONCE_BYTES,
 };
 
 /// Between two questions to a source: people read once a second.
@@ -110,7 +109,7 @@ impl Sources {
     }
 
     /// Asks attest for short evidence over a nonce.
-    pub fn evidence(&mut self, now_ms: u64, nonce: &[u8; NONCE_BYTES]) {
+    pub fn evidence(&mut self, now_ms: u64, nonce: &[u8]) {
         let nonce = nonce.to_vec().into();
         let request = attest::Request::Evidence { nonce, exporter: None, full: false };
         self.ask_attest(now_ms, Question::Evidence, &request);
@@ -428,7 +427,7 @@ mod tests {
         let wants = Wants { log: 0, measurements: Some(3) };
         sources.turn(0, wants, &mut Vec::new());
         let mut peer = (listener.accept().unwrap().0, Decoder::new());
-        sources.evidence(0, &[7; NONCE_BYTES]);
+        sources.evidence(0, &[7; 16]);
         let part = |offset, bytes: &[u8]| attest::Reply::Part {
             offset,
             total: 5,

@@ -9,6 +9,7 @@ use crate::{
     detail,
     key::Key,
     model::{Contact, Drill, Effect, Model, Source},
+    proof::{NONCE_DIGITS_MAX, Nonce},
     recovery::Recovery,
     table,
     views::evidence,
@@ -175,8 +176,10 @@ pub struct Ui {
     pub pane: Pane,
     /// Help lies over the screen.
     pub help: bool,
-    /// The filter is being typed; what it was before.
+    /// The filter, or the nonce on [`Screen::Evidence`], is being typed; what it was before.
     pub typing: Option<String>,
+    /// A verifier's nonce for evidence, as typed; empty: the console draws one.
+    pub nonce: String,
     /// The notice about the recovery key was read.
     pub notice_read: bool,
     lists: [List; Screen::ALL.len() + Screen::MEASURED.len()],
@@ -227,7 +230,11 @@ impl Ui {
 /// Does what a key asks for.
 pub fn press(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
     if model.ui.typing.is_some() && key != Key::Ctrl('l') {
-        type_filter(&mut model.ui, key);
+        if model.ui.screen == Screen::Evidence {
+            type_nonce(&mut model.ui, key);
+        } else {
+            type_filter(&mut model.ui, key);
+        }
         return;
     }
     if model.drill == Drill::Asking && key != Key::Ctrl('l') {
@@ -283,6 +290,9 @@ fn perform(model: &mut Model, action: Action, out: &mut Vec<Effect>) {
             model.ui.typing = Some(before);
             model.ui.list_mut().detail = false;
         }
+        Action::Filter if model.ui.screen == Screen::Evidence => {
+            model.ui.typing = Some(model.ui.nonce.clone());
+        }
         Action::Filter => {}
         Action::Sort => sort(model),
         Action::Freeze => model.toggle_frozen(),
@@ -324,6 +334,20 @@ fn type_filter(ui: &mut Ui, key: Key) {
     list.index = 0;
 }
 
+fn type_nonce(ui: &mut Ui, key: Key) {
+    match key {
+        Key::Char(digit) if digit.is_ascii_hexdigit() && ui.nonce.len() < NONCE_DIGITS_MAX => {
+            ui.nonce.push(digit.to_ascii_lowercase());
+        }
+        Key::Backspace => {
+            ui.nonce.pop();
+        }
+        Key::Enter | Key::Tab => ui.typing = None,
+        Key::Esc => ui.nonce = ui.typing.take().unwrap_or_default(),
+        _ => {}
+    }
+}
+
 fn answer_drill(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
     if !matches!(key, Key::Char('y' | 'Y')) {
         model.drill = Drill::Idle;
@@ -343,6 +367,10 @@ fn answer_drill(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
 fn ask_evidence(model: &mut Model, out: &mut Vec<Effect>) {
     model.ui.list_mut().scroll = 0;
     model.proof.ask(model.now.mono_ms);
+    if let Err(reason) = Nonce::parse(&model.ui.nonce) {
+        model.proof.fail(&reason);
+        return;
+    }
     if *model.live().contact(Source::Attest) == Contact::Up {
         out.push(Effect::Evidence);
     } else {

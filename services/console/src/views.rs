@@ -164,9 +164,16 @@ pub fn hints(model: &Model, area: Rect, buf: &mut Buffer) {
     let width = area.width.saturating_sub(1);
     let list = model.ui.list();
     if model.ui.typing.is_some() {
+        let (what, typed) = match model.ui.screen {
+            Screen::Evidence => ("nonce (hexadecimal): ", &model.ui.nonce),
+            _ => ("filter: ", &list.filter),
+        };
+        // The end is where the next character comes.
+        let room = usize::from(width).saturating_sub(what.len() + 27);
+        let shown = typed.get(typed.len().saturating_sub(room)..).unwrap_or(typed);
         let line = Line::new()
-            .add(Mark::Strong, "filter: ")
-            .add(Mark::Key, format!("{}_", list.filter))
+            .add(Mark::Strong, what)
+            .add(Mark::Key, format!("{shown}_"))
             .add(Mark::Plain, "   Enter keep  Esc cancel");
         pen.line(0, 0, width, &line);
         return;

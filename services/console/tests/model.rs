@@ -264,6 +264,28 @@ fn evidence_is_asked_for_by_enter_and_fails_with_its_source() {
     assert_eq!(code(&model), "HP-CO-016");
 }
 
+/// Digits are the nonce's on this page: no screen changes, and what is no digit is not taken.
+#[test]
+fn a_verifiers_nonce_is_typed_on_the_page_of_the_evidence() {
+    let mut model = sample::model(State::Ok, Look::SERIAL);
+    press(&mut model, &[M, M, M, M, Key::Char('/')]);
+    let typed = |digits: &str| digits.chars().map(Key::Char).collect::<Vec<_>>();
+    assert_eq!(press(&mut model, &typed("A1 b2xz")), []);
+    assert_eq!((model.ui.screen, model.ui.nonce.as_str()), (Screen::Evidence, "a1b2"));
+    // Too short: said, and nothing is asked.
+    assert_eq!(press(&mut model, &[Key::Enter, Key::Enter]), []);
+    assert!(matches!(&model.proof, Proof::Failed(why) if why.starts_with("HP-CO-021")));
+    press(&mut model, &[Key::Char('/')]);
+    assert_eq!(press(&mut model, &typed("c3d4e5f60718")), []);
+    assert_eq!(press(&mut model, &[Key::Enter, Key::Enter]), [Effect::Evidence]);
+    // Esc brings back what was there; without digits the console draws.
+    press(&mut model, &[Key::Char('/'), Key::Backspace, Key::Esc]);
+    assert_eq!(model.ui.nonce, "a1b2c3d4e5f60718");
+    let emptied = [vec![Key::Char('/')], vec![Key::Backspace; 16], vec![Key::Enter]].concat();
+    press(&mut model, &emptied);
+    assert_eq!(press(&mut model, &[Key::Enter]), [Effect::Evidence]);
+}
+
 #[test]
 fn a_refusal_is_not_a_lost_connection() {
     let mut model = sample::model(State::Ok, Look::SERIAL);

@@ -7,7 +7,9 @@
 
 mod sample;
 
-use hookprobe_console::{Event, Model, Now, attest::Question, key::Key, look::Look, views};
+use hookprobe_console::{
+    Event, Model, Now, attest::Question, key::Key, look::Look, proof::Nonce, views,
+};
 use hookprobe_wire::{
     attest,
     event::{Attestation, Binding, Event as Payload},
@@ -177,7 +179,11 @@ fn with_evidence(look: Look) -> Model {
     let mut model = sample::model(State::Ok, look);
     press(&mut model, &[M, M, M, M, Key::Enter]);
     let now = model.now;
-    model.update(now, Event::Nonce(Ok([0xa5; 16])), &mut Vec::new());
+    model.update(
+        now,
+        Event::Nonce(Ok(Nonce { bytes: vec![0xa5; 16], typed: false })),
+        &mut Vec::new(),
+    );
     for (offset, piece) in [(0, &sample::evidence()[..500]), (500, &sample::evidence()[500..])] {
         let bytes = piece.to_vec().into();
         let part = attest::Reply::Part { offset, total: 900, bytes };

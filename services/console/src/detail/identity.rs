@@ -170,21 +170,29 @@ pub(super) fn evidence(model: &Model, text: &mut Text) {
         Proof::Idle => {
             text.head("SHORT EVIDENCE");
             text.paragraph(
-                "A quote of the registers under this box's attestation key, over a nonce that this \
-                 console draws. It fits into a few QR codes (or lines of text on a serial line), \
-                 for a verifier that has no network to this box: hookprobe-verify quote.",
+                "A quote of the registers under this box's attestation key, over a nonce. It fits \
+                 into a few QR codes (or lines of text on a serial line), for a verifier that has \
+                 no network to this box: hookprobe-verify quote.",
             );
+            text.paragraph(
+                "Only a nonce that the verifier drew (hookprobe-verify nonce) shows that the quote \
+                 is not an old one: / types it. Without it this console draws one.",
+            );
+            if !model.ui.nonce.is_empty() {
+                text.field("Nonce", &model.ui.nonce);
+            }
             text.paragraph("Enter asks attest for it.");
         }
         Proof::Asked { .. } => text.paragraph("waiting for attest"),
         Proof::Failed(reason) => {
             text.checked("Evidence", (Mark::Warn, "WARN"), reason);
-            text.paragraph("Enter asks again.");
+            text.paragraph("Enter asks again, / types a nonce.");
         }
         Proof::Ready { nonce, bytes } => {
+            let (nonce, whose) = nonce;
             text.paragraph(&format!(
-                "{} bytes over nonce {nonce}. Copy all lines below, to the last row, and give them \
-                 to hookprobe-verify quote. Enter asks again.",
+                "{} bytes over nonce {nonce}, {whose}. Copy all lines below, to the last row, and \
+                 give them to hookprobe-verify quote. Enter asks again, / types a nonce.",
                 bytes.len()
             ));
             match qr::split(bytes, text.width) {

@@ -60,10 +60,11 @@ pub fn codes(model: &Model, lines: &[String], area: Rect, buf: &mut Buffer) {
         let parts = format::wrap(words, usize::from(text_width));
         text.extend(parts.into_iter().map(Line::plain));
     };
-    paragraph("n next, p previous, Enter asks again, Esc back");
+    paragraph("n next, p previous, Enter asks again, / types a nonce, Esc back");
     paragraph(
         "Scan all of them, in any order, one text a line: hookprobe-verify quote reads them.",
     );
-    paragraph(&format!("Nonce {nonce}, drawn by this console"));
+    let (nonce, whose) = nonce;
+    paragraph(&format!("Nonce {nonce}, {whose}"));
     pen.lines(width + 2, 0, text_width, area.height, &text);
 }
