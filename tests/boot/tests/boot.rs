@@ -8,9 +8,16 @@ mod guest;
 use std::time::Duration;
 
 use guest::{boot, expect, image};
-use hookprobe_evidence::{digest::HashAlg, manifest::ReferenceManifest, pcr::PcrIndex};
+use hookprobe_evidence::{
+    appraise::{Reference, appraise},
+    bundle::Evidence,
+    digest::HashAlg,
+    manifest::ReferenceManifest,
+    pcr::PcrIndex,
+};
+use hookprobe_wire::qr;
 use hookprobe_xtask::{
-    compose::{self, Vouch},
+    compose::{self, Signer, Vouch},
     vm::{
         self, Options, Screen, Serial, Vm,
         wire::{self, Cable, Station},
@@ -25,6 +32,34 @@ fn manifest(image: &hookprobe_xtask::tree::Image) -> ReferenceManifest {
 fn pcr(vm: &mut Vm, bank: &str, index: u8) -> String {
     let line = expect(vm, "pcr", &format!("bank={bank} index={index} "));
     line.field("value").unwrap().to_owned()
+}
+
+/// Short evidence off the console, page by page as somebody copies it, over a nonce that is typed.
+fn copied_evidence(screen: &mut Screen, nonce: &str) -> Evidence {
+    screen.press("mmmm/").unwrap();
+    screen.wait(&["nonce (hexadecimal):"]).unwrap();
+    screen.press(nonce).unwrap();
+    screen.wait(&[&format!("{nonce}_")]).unwrap();
+    screen.press("\r\r").unwrap();
+    let mut copied = screen.wait(&[nonce, "as typed", "HPQ1:"]).unwrap();
+    for _ in 0..9 {
+        if let Ok(bytes) = qr::join(&copied) {
+            return Evidence::parse(&bytes).unwrap();
+        }
+        screen.press("n").unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        copied.push('\n');
+        copied.push_str(&screen.text());
+    }
+    panic!("no whole evidence in\n{copied}");
+}
+
+/// What a verifier that drew `nonce` finds.
+fn found(evidence: &Evidence, nonce: &[u8]) -> Vec<String> {
+    let release_keys = vec![Signer::find().unwrap().release_key().unwrap()];
+    let nonce = Some(nonce.to_vec());
+    let reference = Reference { release_keys, nonce, first_contact: true, ..Reference::default() };
+    appraise(evidence, &reference, 0).findings.iter().map(|found| found.code.clone()).collect()
 }
 
 #[test]
@@ -69,6 +104,16 @@ fn measured_as_predicted_and_driven_over_the_serial_line() {
     assert_eq!(result.field("result"), Some("blocked"), "{}", result.text);
     screen.press("2").unwrap();
     screen.wait(&["198.51.100.1", "blocked", "drill"]).unwrap();
+
+    // The short evidence answers the verifier's own challenge, and no other.
+    let evidence = copied_evidence(&mut screen, "0123456789abcdef");
+    let nonce = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
+    let refused =
+        |codes: &[String]| codes.iter().filter(|code| code.starts_with("HP-QV-04")).count();
+    let codes = found(&evidence, &nonce);
+    assert_eq!(refused(&codes), 0, "{codes:?}");
+    let codes = found(&evidence, &[0xab; 8]);
+    assert!(codes.iter().any(|code| code == "HP-QV-045"), "{codes:?}");
 
     // Orderly shutdown by the power button.
     vm.power_off().unwrap();
