@@ -1,8 +1,10 @@
-//! Files that PID 1, an operator or this service left: read whole, and never more than they may have.
+//! Files that PID 1, an operator or this service left: read whole, and never more than they may have;
+//! written whole or not at all.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -19,6 +21,20 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
+}
+
+/// A file of a service's own: written beside, for its user alone, then put in its place, so that there is
+/// always a whole one.
+///
+/// # Errors
+/// The system's.
+pub fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    fs::rename(&new, folder.join(name))
 }
 
 /// The site configuration that PID 1 accepted, or the defaults.

@@ -9,6 +9,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base64ct::{Base64, Encoding as _};
+use hookprobe_sensor::inspector::identity::{self, fingerprint};
 use hookprobe_sensor::syslog::{
     Listener, Options, Record,
     listener::CONNECTIONS_PER_SOURCE_MAX,
@@ -18,7 +19,11 @@ use hookprobe_sensor::syslog::{
     tls,
 };
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring, pki_types::ServerName,
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -182,18 +187,76 @@ async fn a_flood_is_limited_and_counted() {
     .await;
 }
 
-/// A client in a thread of its own, which blocks.
-fn tls_client(
-    address: SocketAddr,
-    roots: RootCertStore,
-    bytes: &'static [u8],
-) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// A sender that knows one certificate by its fingerprint, as RFC 5425 has it.
+#[derive(Debug)]
+struct Pin(String, WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Pin {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if fingerprint(certificate) == self.0 {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General("another fingerprint".into()))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        unreachable!("TLS 1.3 alone is offered")
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.1)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.1.supported_schemes()
+    }
+}
+
+/// What a sender goes by.
+enum Trust {
+    Roots(RootCertStore),
+    Fingerprint(String),
+}
+
+fn client(trust: Trust) -> ClientConfig {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .unwrap();
+    match trust {
+        Trust::Roots(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
+        Trust::Fingerprint(pinned) => {
+            let pin = Pin(pinned, provider.signature_verification_algorithms);
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(pin))
+                .with_no_client_auth()
+        }
+    }
+}
+
+/// A client in a thread of its own, which blocks.
+fn tls_client(address: SocketAddr, trust: Trust, bytes: &'static [u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let config = client(trust);
     let name = ServerName::try_from("box.example").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let socket = std::net::TcpStream::connect(address)?;
@@ -215,12 +278,33 @@ async fn encrypted() {
     let Identity { config, roots } = identity();
     with_listener(Some(config), async |[_, _, tls], queue| {
         let bytes = b"12 <13>one: tls21 <14>1 - h a - - - two";
-        let client = tokio::task::spawn_blocking(move || tls_client(tls.unwrap(), roots, bytes));
+        let client = tokio::task::spawn_blocking(move || {
+            tls_client(tls.unwrap(), Trust::Roots(roots), bytes)
+        });
         let record = next(&queue).await;
         assert_eq!((record.transport, record.message.as_str()), (Transport::Tls, "tls"));
         assert_eq!(next(&queue).await.message, "two");
         let _ = client.await.unwrap();
         assert_eq!(queue.counts().broken, 0);
+    })
+    .await;
+}
+
+/// What a device needs to know of a box that has just been flashed is one line of its log.
+#[tokio::test]
+async fn the_boxes_own_identity_is_known_by_its_fingerprint() {
+    let state = tempfile::tempdir().unwrap();
+    let own = identity::Identity::of_the_box(state.path(), "hp-lab").unwrap();
+    let (right, wrong) = (own.fingerprint.clone(), own.fingerprint.replace('A', "B"));
+    with_listener(Some(own.server), async |[_, _, tls], queue| {
+        let send = |pinned| {
+            let trust = Trust::Fingerprint(pinned);
+            tokio::task::spawn_blocking(move || tls_client(tls.unwrap(), trust, b"9 <13>it: x"))
+        };
+        assert!(send(wrong).await.unwrap().is_err(), "somebody between them is noticed");
+        let _ = send(right).await.unwrap();
+        let record = next(&queue).await;
+        assert_eq!((record.transport, record.message.as_str()), (Transport::Tls, "x"));
     })
     .await;
 }
@@ -235,8 +319,9 @@ async fn what_is_no_tls_is_closed_and_counted() {
         let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
         until(|| queue.counts().broken == 1).await;
         // Lines are wrong over TLS.
-        let client =
-            tokio::task::spawn_blocking(move || tls_client(tls.unwrap(), roots, b"<13>line\n"));
+        let client = tokio::task::spawn_blocking(move || {
+            tls_client(tls.unwrap(), Trust::Roots(roots), b"<13>line\n")
+        });
         until(|| queue.counts().broken == 2).await;
         let _ = client.await.unwrap();
         assert_eq!(queue.counts().received, 0);
@@ -255,8 +340,9 @@ async fn clients_without_a_certificate_are_not_heard_where_one_is_wanted() {
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     with_listener(Some(config), async |[_, _, tls], queue| {
-        let client =
-            tokio::task::spawn_blocking(move || tls_client(tls.unwrap(), roots, b"5 <13>x"));
+        let client = tokio::task::spawn_blocking(move || {
+            tls_client(tls.unwrap(), Trust::Roots(roots), b"5 <13>x")
+        });
         assert!(client.await.unwrap().is_err());
         until(|| queue.counts().broken == 1).await;
         assert_eq!(queue.counts().received, 0);

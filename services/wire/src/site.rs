@@ -185,6 +185,9 @@ pub struct Syslog {
     /// Connections; 601 by custom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp: Option<u16>,
+    /// Connections over TLS 1.3, with an identity that the box makes itself; 6514 by custom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<u16>,
 }
 
 /// What is done about alerts.
@@ -345,6 +348,7 @@ mod tests {
             name_keys = ["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
             [detection.syslog]
             udp = 514
+            tls = 6514
             [response]
             mode = "autonomous"
             block_s = 60

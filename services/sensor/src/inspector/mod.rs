@@ -12,6 +12,7 @@
 //! is opened after the start, a wait for the client.
 
 pub mod confine;
+pub mod identity;
 pub mod inspection;
 pub mod packets;
 pub mod rotating;
@@ -118,7 +119,7 @@ async fn serve(
     };
     // Whatever needs a capability or a new socket comes before the door is shut.
     let ring = Ring::open();
-    let devices = syslog::bind(files::site(&supplies.site).detection.syslog).await;
+    let devices = syslog::bind(&files::site(&supplies.site), &supplies.state).await;
     confine::shut()?;
 
     let (found, mut from_packets) = mpsc::channel(inspection::FOUND_MAX);

@@ -215,17 +215,9 @@ impl Supplies {
     fn keep_serials(&self, serials: &[(String, u64)]) {
         let text: String =
             serials.iter().map(|(publisher, serial)| format!("{publisher} {serial}\n")).collect();
-        if let Err(error) = self.replace(SERIALS_FILE, text.as_bytes()) {
+        if let Err(error) = files::replace(&self.state, SERIALS_FILE, text.as_bytes()) {
             warn!("HP-SN-084 names: {error}; an older list could come back, look at the disk");
         }
-    }
-
-    /// A file of the state: written beside, then put in its place, so that there is always a whole one.
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.state.join(format!("{name}.new"));
-        fs::write(&new, bytes)?;
-        File::open(&new)?.sync_data()?;
-        fs::rename(&new, self.state.join(name))
     }
 
     /// The model of before, or a new one.
@@ -246,7 +238,7 @@ impl Supplies {
 
     /// Keeps the model.
     pub fn keep(&self, model: &Model) {
-        if let Err(error) = self.replace(MODEL_FILE, &model_file::save(model)) {
+        if let Err(error) = files::replace(&self.state, MODEL_FILE, &model_file::save(model)) {
             warn!("HP-SN-077 model: {error}; it is not kept, look at the disk");
         }
     }

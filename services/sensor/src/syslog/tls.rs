@@ -46,6 +46,18 @@ pub fn identity(
     let chain = certificates("certificates", chain)?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| IdentityError::Pem { what: "key", why: error.to_string() })?;
+    server(chain, key, clients)
+}
+
+/// The same from DER; the roots are still PEM.
+///
+/// # Errors
+/// Any [`IdentityError`].
+pub fn server(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    clients: Option<&[u8]>,
+) -> Result<Arc<ServerConfig>, IdentityError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?;
