@@ -154,8 +154,14 @@ fn a_changed_byte_changes_pcr_13_and_names_the_service() {
     );
 }
 
+/// Who the box is to devices that send it syslog over TLS.
+fn fingerprint(vm: &mut Vm) -> String {
+    let line = expect(vm, "syslog", "fingerprint=");
+    line.field("fingerprint").unwrap().to_owned()
+}
+
 #[test]
-fn blocks_survive_power_off_and_power_cut() {
+fn blocks_and_identity_survive_power_off_and_power_cut() {
     let Some((tree, image, _one)) = image() else {
         return;
     };
@@ -165,6 +171,8 @@ fn blocks_survive_power_off_and_power_cut() {
     let cable = Cable::plug(&dir, &[attacker]).unwrap();
     let keep = Options { keep: true, ..options };
     let (mut vm, _) = boot(&tree, &image, &keep);
+    let pinned = fingerprint(&mut vm);
+    assert!(pinned.starts_with("sha-256:"), "{pinned}");
     let mut port = 0;
     let alert = loop {
         port += 1;
@@ -186,6 +194,7 @@ fn blocks_survive_power_off_and_power_cut() {
         "{verified} blocks, acknowledged: {}",
         alert.text
     );
+    assert_eq!(fingerprint(&mut vm), pinned);
     vm.power_off().unwrap();
     let (mut vm, _) = boot(&tree, &image, &keep);
     let again = expect(&mut vm, "chain", "verified").number("blocks").unwrap();
