@@ -9,6 +9,8 @@ pub(crate) struct Candidates {
     rules: Vec<u32>,
     /// Round in which each rule was added last.
     rule_rounds: Vec<u32>,
+    /// Patterns of this round, as they were found.
+    patterns: Vec<u32>,
     /// Round in which each pattern was found last.
     pattern_rounds: Vec<u32>,
     round: u32,
@@ -18,6 +20,7 @@ impl Candidates {
     /// A new round, without rules.
     pub(crate) fn clear(&mut self) {
         self.rules.clear();
+        self.patterns.clear();
         self.round = self.round.wrapping_add(1);
         if self.round == 0 {
             self.rule_rounds.clear();
@@ -35,7 +38,14 @@ impl Candidates {
 
     /// A pattern was found.
     pub(crate) fn add_pattern(&mut self, pattern: u32) {
-        mark(&mut self.pattern_rounds, pattern, self.round);
+        if mark(&mut self.pattern_rounds, pattern, self.round) {
+            self.patterns.push(pattern);
+        }
+    }
+
+    /// Patterns of this round, each once, in the order in which they were found.
+    pub(crate) fn patterns(&self) -> &[u32] {
+        &self.patterns
     }
 
     /// Whether a pattern was found in this round.
@@ -81,7 +91,9 @@ mod tests {
         candidates.sort();
         assert_eq!(list(&candidates), [3, 7, 90]);
         candidates.add_pattern(5);
+        candidates.add_pattern(5);
         assert!(candidates.has_pattern(5) && !candidates.has_pattern(3));
+        assert_eq!(candidates.patterns(), [5]);
         candidates.clear();
         assert!(!candidates.has_pattern(5));
         candidates.add(7);

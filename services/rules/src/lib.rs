@@ -20,6 +20,7 @@ pub mod config;
 pub mod detector;
 mod few;
 mod finder;
+mod grown;
 mod keywords;
 mod literals;
 mod number;

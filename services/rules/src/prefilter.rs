@@ -33,6 +33,8 @@ pub(crate) struct Search {
     whole: Option<Part>,
     /// In the first [`HEAD_BYTES_MAX`] bytes only.
     head: Option<Part>,
+    /// Length of the longest pattern of `whole`.
+    pattern_bytes_max: usize,
 }
 
 /// Patterns and their rules.
@@ -60,8 +62,10 @@ impl Patterns {
 
     /// `count` is that of the patterns of all searches before.
     fn build(self, count: &mut u32) -> Option<Search> {
+        let pattern_bytes_max = self.whole.keys().map(Vec::len).max().unwrap_or(0);
         let (whole, head) = (Part::new(self.whole, count), Part::new(self.head, count));
-        (whole.is_some() || head.is_some()).then_some(Search { whole, head })
+        let is_any = whole.is_some() || head.is_some();
+        is_any.then_some(Search { whole, head, pattern_bytes_max })
     }
 }
 
@@ -93,6 +97,37 @@ impl Search {
         if let Some(head) = &self.head {
             head.find(data.get(..HEAD_BYTES_MAX).unwrap_or(data), out);
         }
+    }
+
+    /// The same for data whose first `known` bytes were searched before: `rest` is what may hold more,
+    /// transformed where that is done.
+    pub(crate) fn find_behind(&self, data: &[u8], known: usize, rest: &[u8], out: &mut Candidates) {
+        if let Some(whole) = &self.whole {
+            whole.find(rest, out);
+        }
+        if let Some(head) = self.head.as_ref().filter(|_| known < HEAD_BYTES_MAX) {
+            head.find(data.get(..HEAD_BYTES_MAX).unwrap_or(data), out);
+        }
+    }
+
+    /// Adds the rules of a pattern that was found before, by its number among those of all searches.
+    pub(crate) fn found_before(&self, pattern: u32, out: &mut Candidates) {
+        for part in [&self.whole, &self.head].into_iter().flatten() {
+            let own = pattern.checked_sub(part.first);
+            if let Some(own) = own.filter(|own| part.rules.len() > *own as usize) {
+                Found { part, out }.found(own);
+            }
+        }
+    }
+
+    /// Length of the longest pattern that may be anywhere.
+    pub(crate) const fn pattern_bytes_max(&self) -> usize {
+        self.pattern_bytes_max
+    }
+
+    /// Whether there are patterns that are only looked for at the beginning.
+    pub(crate) const fn has_head(&self) -> bool {
+        self.head.is_some()
     }
 }
 
@@ -204,7 +239,7 @@ pub(crate) struct Prefilter {
     /// Rules without transactions that have no content in the payload, by class.
     packet_always: [Always; Class::ALL.len()],
     /// By buffer and transforms; the first rule that has them lends its transforms.
-    buffers: Vec<BufferSearch>,
+    pub(crate) buffers: Vec<BufferSearch>,
     /// Which of them are in the transactions of a protocol.
     places: Vec<TxPlaces>,
     /// Rules for transactions that have no content in a buffer, and the protocol that they name.
@@ -342,18 +377,19 @@ impl Prefilter {
         }
     }
 
-    /// Searches for the transactions of `proto` that have gone from progress `from` to `to`.
+    /// Searches for the transactions of `proto` that have gone from progress `from` to `to`, each with
+    /// its number.
     pub(crate) fn in_tx(
         &self,
         proto: Proto,
         direction: Direction,
         (from, to): (u8, u8),
-    ) -> impl Iterator<Item = &BufferSearch> {
+    ) -> impl Iterator<Item = (u32, &BufferSearch)> {
         let kind = kind(proto);
         let is_here = move |known: &&TxPlaces| (known.kind, known.direction) == (kind, direction);
         let searches = self.places.iter().find(is_here).into_iter().flat_map(|at| &at.searches);
         let due = searches.filter(move |(progress, _)| (from..=to).contains(progress));
-        due.filter_map(|(_, index)| self.buffers.get(*index))
+        due.filter_map(|(_, index)| Some((u32::try_from(*index).ok()?, self.buffers.get(*index)?)))
     }
 
     fn add_always(&mut self, rule: &Rule) {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::{
     few::{Few, Marks},
+    grown::Grown,
     rule::{Bits, IntCompare, IntTest, IntValue, Owner},
 };
 
@@ -48,14 +49,16 @@ pub(crate) struct FlowState {
 /// One for each flow, whether rules have anything to remember of it or not: 8 MiB for 100,000.
 const _: () = assert!(size_of::<FlowState>() <= 80);
 /// One for each transaction that is open, which TLS and SSH have for the life of the flow.
-const _: () = assert!(size_of::<TxState>() <= 80);
+const _: () = assert!(size_of::<TxState>() <= 56);
 
 /// A transaction under inspection.
 #[derive(Debug, Default)]
 pub(crate) struct TxState {
     pub(crate) id: u64,
     /// Rules with the flags of their engines, by direction.
-    pub(crate) rules: [Vec<(u32, u32)>; 2],
+    pub(crate) rules: [Few<(u32, u32)>; 2],
+    /// What is known of bodies that grow.
+    pub(crate) grown: Few<Grown>,
     pub(crate) is_done: [bool; 2],
     /// Buffers of lower progress were searched to their end, by direction.
     pub(crate) searched: [u8; 2],

@@ -99,6 +99,46 @@ impl Transform {
         }
     }
 
+    /// Where of `input`, whose first `known` bytes were transformed before, this may begin so that what
+    /// it gives is the end of what all of `input` gives, and begins `kept` bytes or more before what
+    /// is new. `None`: nothing but the whole will do.
+    pub(crate) fn resume(&self, input: &[u8], known: usize, kept: usize) -> Option<usize> {
+        let front = input.get(..known)?;
+        match self {
+            Self::Lowercase | Self::Uppercase => Some(known.saturating_sub(kept)),
+            Self::Xor(key) => {
+                let from = known.saturating_sub(kept);
+                Some(from - from.checked_rem(key.len())?)
+            }
+            Self::StripWhitespace => Some(before_kept(front, kept)),
+            Self::CompressWhitespace => {
+                let from = before_kept(front, kept);
+                // Of a run of blanks the first is kept.
+                let blanks = front.get(..from)?.iter().rev().take_while(|byte| is_space(**byte));
+                Some(from - blanks.count())
+            }
+            Self::UrlDecode => {
+                // Three bytes may give one, and the last two may have waited for more.
+                let from = known.saturating_sub(kept.saturating_mul(3).saturating_add(2));
+                // Behind two bytes without `%` nothing is in the middle.
+                let is_inside = |from: &usize| {
+                    front.get(from.saturating_sub(2)..*from).is_some_and(|two| two.contains(&b'%'))
+                };
+                (0..=from).rev().find(|from| !is_inside(from))
+            }
+            Self::DotPrefix
+            | Self::HeaderLowercase
+            | Self::StripPseudoHeaders
+            | Self::Pcre(_)
+            | Self::Md5
+            | Self::Sha1
+            | Self::Sha256
+            | Self::FromBase64 { .. }
+            | Self::Domain
+            | Self::Tld => None,
+        }
+    }
+
     /// Two transforms of the same name and argument give the same.
     pub(crate) fn key(name: &str, value: Option<&str>) -> String {
         format!("{name}:{}", value.unwrap_or_default())
@@ -166,6 +206,14 @@ fn from_base64(value: Option<&str>) -> Result<Transform, String> {
 
 const fn is_space(byte: u8) -> bool {
     matches!(byte, b'\t'..=b'\r' | b' ')
+}
+
+/// Where the last `kept` bytes of `front` that are no blanks begin.
+fn before_kept(front: &[u8], kept: usize) -> usize {
+    let mut others = front.iter().enumerate().rev().filter(|(_, byte)| !is_space(**byte));
+    kept.checked_sub(1)
+        .map_or(Some(front.len()), |kept| others.nth(kept).map(|(at, _)| at))
+        .unwrap_or(0)
 }
 
 fn keep(input: Cow<'_, [u8]>, fits: impl Fn(Option<u8>, u8) -> bool) -> Cow<'_, [u8]> {
@@ -322,6 +370,39 @@ mod tests {
         assert_eq!(apply("from_base64", Some("bytes 8, offset 1"), "xYWJjZGVm"), "abcdef");
         assert_eq!(apply("from_base64", None, "YWJjZ-"), "abc");
         assert_eq!(apply("from_base64", Some("mode rfc2045"), "YW Jj\nZA=="), "abcd");
+    }
+
+    #[test]
+    fn the_rest_is_the_end_of_the_whole() {
+        let text = b" %41+a \t %%42  b%4\r\n %2 cc  %43%4%44 \t\t+  %61%62%%% d ";
+        let all = [
+            ("to_lowercase", None),
+            ("to_uppercase", None),
+            ("strip_whitespace", None),
+            ("compress_whitespace", None),
+            ("url_decode", None),
+            ("xor", Some("\"0d1a2b\"")),
+        ];
+        for (name, value) in all {
+            let transform = Transform::parse(name, value).unwrap().unwrap();
+            for end in 0..=text.len() {
+                let input = &text[..end];
+                let whole = transform.apply(Cow::Borrowed(input));
+                for known in 0..=end {
+                    let before = transform.apply(Cow::Borrowed(&input[..known]));
+                    let same = before.iter().zip(whole.iter()).take_while(|(a, b)| a == b).count();
+                    for kept in 0..9 {
+                        let from = transform.resume(input, known, kept).unwrap();
+                        let rest = transform.apply(Cow::Borrowed(&input[from..]));
+                        assert!(whole.ends_with(&rest), "{name} {end} {known} {kept}");
+                        let reach = whole.len() - rest.len() + kept;
+                        assert!(reach <= same.max(kept), "{name} {end} {known} {kept}");
+                    }
+                }
+            }
+        }
+        let md5 = Transform::parse("to_md5", None).unwrap().unwrap();
+        assert_eq!(md5.resume(text, 5, 1), None);
     }
 
     #[test]

@@ -12,8 +12,10 @@ use super::{Work, has_app, slot_of};
 use crate::{
     buffer::{Buffer, tx_data},
     chain::Scan,
+    few::Few,
+    grown::{Grown, may_grow},
     rule::{Look, Match, Rule, TxTest},
-    state::TxState,
+    state::{FlowState, TxState},
 };
 
 /// Transactions of a flow whose state is kept: more than the application layer keeps.
@@ -96,11 +98,10 @@ impl Work<'_> {
             if let Some(done) = state.is_done.get_mut(side) {
                 *done = true;
             }
-            if let Some(rules) = state.rules.get_mut(side)
-                && !rules.is_empty()
-            {
-                *rules = Vec::new();
+            if let Some(rules) = state.rules.get_mut(side) {
+                rules.clear();
             }
+            state.grown.retain(|grown| usize::from(grown.place().1) != side);
         }
     }
 
@@ -124,25 +125,34 @@ impl Work<'_> {
             }
         }
         let body = self.body(view);
-        for entry in rules.prefilter.in_tx(kind(tx), view.direction, (searched, progress)) {
+        let is_last_look = progress >= tx.progress_complete(view.direction);
+        let due = rules.prefilter.in_tx(kind(tx), view.direction, (searched, progress));
+        for (number, entry) in due {
             let Some(search) = &entry.search else { continue };
             let (order, at) = entry.lender;
             let Some(lender) = rules.rule(order).and_then(|rule| rule.buffers.get(at)) else {
                 continue;
             };
             let count = if lender.is_multi { INSTANCES_MAX } else { 1 };
-            for index in 0..count {
-                let Some((data, _)) = tx_data(entry.buffer, tx, view.direction, index, body) else {
-                    break;
-                };
-                let data = transformed(lender, data);
-                search.find(&data, self.candidates);
+            let data = |index| {
+                let data = tx_data(entry.buffer, tx, view.direction, index, body);
+                data.filter(|_| index < count)
+            };
+            if may_grow(entry.buffer) && data(0).is_some() {
+                let place = (number, slot_of(view.direction));
+                if let Some(grown) = grown_of(self.state, tx.id(), place, is_last_look) {
+                    grown.search(search, &lender.transforms, data, self.candidates);
+                    continue;
+                }
+            }
+            for (data, _) in (0..count).map_while(data) {
+                search.find(&transformed(lender, data), self.candidates);
             }
         }
         let side = slot_of(view.direction);
         let state = self.state.txs.iter().find(|known| known.id == tx.id());
-        let waiting = state.and_then(|state| state.rules.get(side)).into_iter().flatten();
-        for (rule, _) in waiting {
+        let waiting = state.and_then(|state| state.rules.get(side)).map(Few::as_slice);
+        for (rule, _) in waiting.unwrap_or_default() {
             self.candidates.add(*rule);
         }
         self.candidates.sort();
@@ -216,6 +226,23 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// What is remembered of a search in the bodies of a transaction; nothing is begun with a last look.
+fn grown_of(
+    state: &mut FlowState,
+    id: u64,
+    place: (u32, usize),
+    is_last_look: bool,
+) -> Option<&mut Grown> {
+    let tx = state.txs.iter_mut().find(|tx| tx.id == id)?;
+    let place = (place.0, u8::try_from(place.1).ok()?);
+    let at = tx.grown.iter().position(|grown| grown.place() == place);
+    if at.is_none() && !is_last_look {
+        tx.grown.push(Grown::new(place));
+    }
+    let at = at.unwrap_or(tx.grown.len().checked_sub(1)?);
+    tx.grown.get_mut(at).filter(|grown| grown.place() == place)
 }
 
 /// `flow:to_server` of a transactional rule says nothing of the response.

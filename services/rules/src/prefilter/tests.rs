@@ -125,7 +125,7 @@ fn buffers_are_searched_where_they_are() {
     ]);
     let in_tx = |proto, direction, progress| -> Vec<Buffer> {
         let searches = ruleset.prefilter.in_tx(proto, direction, progress);
-        searches.map(|search| search.buffer).collect()
+        searches.map(|(_, search)| search.buffer).collect()
     };
     let (up, down) = (Direction::ToServer, Direction::ToClient);
     assert_eq!(in_tx(Proto::Http1, up, (0, 1)), [Buffer::HttpUri]);
