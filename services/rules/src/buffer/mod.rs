@@ -157,7 +157,7 @@ const fn multi(buffer: Buffer, names: &'static [&'static str], places: &'static 
 }
 
 use Buffer as B;
-use Proto::{Dns, Http1, Mdns, Quic, Sip, Smtp, Ssh, Tls};
+use Proto::{Dns, Http1, Mdns, Quic, Sip, Smb, Smtp, Ssh, Tls};
 
 const REQUEST_LINE: &[Place] = &[ts(Http1, 1)];
 const REQUEST_HEADERS: &[Place] = &[ts(Http1, 2)];
@@ -176,6 +176,8 @@ const SMTP: &[Place] = &[ts(Smtp, 0)];
 const SIP_REQUEST: &[Place] = &[ts(Sip, 1)];
 const SIP_RESPONSE: &[Place] = &[tc(Sip, 1)];
 const SIP: &[Place] = &[ts(Sip, 1), tc(Sip, 1)];
+/// Files, with the progress of the transactions that carry them.
+const FILES: &[Place] = &[ts(Http1, 3), tc(Http1, 3), ts(Smtp, 0), ts(Smb, 0), tc(Smb, 0)];
 const PACKET: &[Place] = &[];
 
 /// All buffers.
@@ -213,8 +215,8 @@ pub(crate) const TABLE: &[Spec] = &[
     row(B::HttpStatCode, &["http.stat_code"], Some("http_stat_code"), RESPONSE_LINE),
     row(B::HttpStatMsg, &["http.stat_msg"], Some("http_stat_msg"), RESPONSE_LINE),
     row(B::HttpResponseLine, &["http.response_line", "http_response_line"], None, RESPONSE_LINE),
-    multi(B::FileData, &["file.data", "file_data"], &[ts(Http1, 3), tc(Http1, 3), ts(Smtp, 0)]),
-    multi(B::FileName, &["file.name"], &[ts(Http1, 3), tc(Http1, 3), ts(Smtp, 0)]),
+    multi(B::FileData, &["file.data", "file_data"], FILES),
+    multi(B::FileName, &["file.name"], FILES),
     multi(B::DnsQuery, &["dns.query", "dns_query"], &[ts(Dns, 1), ts(Mdns, 1)]),
     multi(B::DnsQueries, &["dns.queries.rrname", "mdns.queries.rrname"], DNS),
     multi(B::DnsAnswers, &["dns.answers.rrname", "mdns.answers.rrname"], DNS),

@@ -39,6 +39,7 @@ pub(crate) fn data<'a>(
         TxRef::Record(records::Tx { body: records::Body::Sip(message), .. }) => {
             whole(sip_data(buffer, message, index))
         }
+        TxRef::Record(tx) if index == 0 => smb_data(buffer, tx, body),
         TxRef::Ssh(_) | TxRef::Dhcp(_) | TxRef::Record(_) => None,
     }
 }
@@ -277,6 +278,19 @@ fn sip_data(
         _ => return None,
     };
     message.header(name).nth(index).map(Cow::Borrowed)
+}
+
+fn smb_data(buffer: Buffer, tx: &records::Tx, body: Body) -> Option<(Cow<'_, [u8]>, u64)> {
+    let transfer = tx.transfer()?;
+    match buffer {
+        Buffer::FileData => {
+            let (start, bytes) = transfer.body.window();
+            let is_due = transfer.is_due() || body.is_end || body.is_inline;
+            (is_due && !bytes.is_empty()).then_some((Cow::Borrowed(bytes), start))
+        }
+        Buffer::FileName => Some((Cow::Borrowed(transfer.file.name.as_slice()), 0)),
+        _ => None,
+    }
 }
 
 fn ssh_data(buffer: Buffer, tx: &ssh::Tx, direction: Direction) -> Option<Cow<'_, [u8]>> {

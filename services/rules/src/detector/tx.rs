@@ -366,6 +366,7 @@ fn buffer_outcome(
 fn body_is_finished(tx: TxRef<'_>, direction: hookprobe_traffic::Direction) -> bool {
     match tx {
         TxRef::Http(tx) => tx.body(direction).is_finished,
+        TxRef::Record(tx) => tx.transfer().is_some_and(|transfer| transfer.body.is_finished),
         _ => false,
     }
 }
@@ -443,7 +444,8 @@ fn fingerprint(
             }),
             TxRef::Ssh(tx) => u64::from(tx.side(direction).kex.is_some()),
             TxRef::Tls(tx) => u64::from(tx.version) + tx.server_chain.len() as u64,
-            TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) | TxRef::Record(_) => 0,
+            TxRef::Record(tx) => tx.transfer().map_or(0, |transfer| transfer.body.total),
+            TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => 0,
         };
         for part in [tx.id(), u64::from(tx.progress(direction)), more, tx.events().len() as u64] {
             // The multiplier of splitmix64 spreads the parts.

@@ -306,6 +306,11 @@ fn put_tx(
             let files = email.attachments.iter().map(|attachment| &attachment.file);
             files.map(|file| http::fileinfo(file, *id)).collect()
         }
+        TxRef::Record(tx) => tx
+            .transfer()
+            .map(|transfer| http::fileinfo(&transfer.file, tx.id))
+            .into_iter()
+            .collect(),
         _ => Vec::new(),
     };
     if !files.is_empty() {

@@ -3,11 +3,11 @@
 use hookprobe_traffic::app::records::{
     Body, Field, Fields, Tx, pgsql,
     sip::Message,
-    smb::{Command, Status},
+    smb::{Command, Status, Transfer},
 };
 use serde_json::{Map, Value, json};
 
-use super::text::text;
+use super::text::{hex, text};
 
 /// The name of the object, and the object.
 #[must_use]
@@ -16,6 +16,7 @@ pub(super) fn object(tx: &Tx) -> (&'static str, Value) {
         Body::Sip(message) => ("sip", sip(message)),
         Body::Pgsql(exchange) => ("pgsql", pgsql(exchange, tx.id)),
         Body::Smb(command) => ("smb", smb(command, tx.id)),
+        Body::SmbFile(transfer) => ("smb", smb_file(transfer, tx.id)),
     }
 }
 
@@ -74,6 +75,46 @@ fn smb(command: &Command, id: u64) -> Value {
         }
     }
     Value::Object(out)
+}
+
+fn smb_file(transfer: &Transfer, id: u64) -> Value {
+    let mut out = Map::new();
+    out.insert("id".into(), json!(id + 1));
+    let command = match (transfer.version, transfer.command) {
+        (1, number) => command_name(u8::try_from(number).unwrap_or(u8::MAX)),
+        (_, 8) => "SMB2_COMMAND_READ".to_owned(),
+        _ => "SMB2_COMMAND_WRITE".to_owned(),
+    };
+    let dialect = transfer.dialect.as_deref().map_or_else(|| "unknown".into(), text);
+    out.insert("dialect".into(), json!(dialect));
+    out.insert("command".into(), json!(command));
+    // A file is of no one message, and Suricata says so.
+    out.insert("session_id".into(), json!(0));
+    out.insert("tree_id".into(), json!(0));
+    let share = match transfer.share.as_slice() {
+        [b'\\', share @ ..] if transfer.version == 1 => share,
+        share => share,
+    };
+    for (name, value) in [("filename", transfer.file.name.as_slice()), ("share", share)] {
+        if !value.is_empty() {
+            out.insert(name.into(), json!(text(value)));
+        }
+    }
+    out.insert("fuid".into(), json!(fuid(&transfer.handle)));
+    Value::Object(out)
+}
+
+/// The number of an open file as a GUID is written: the first three parts are little endian.
+fn fuid(handle: &[u8]) -> String {
+    let Some(bytes) = handle.first_chunk::<16>().filter(|_| handle.len() == 16) else {
+        let number: Vec<u8> = handle.iter().rev().copied().collect();
+        return hex(&number, "");
+    };
+    let [a, b, c, d, e, f, g, h, rest @ ..] = bytes;
+    let (middle, end) = rest.split_at(2);
+    let parts =
+        [&[*d, *c, *b, *a][..], &[*f, *e], &[*h, *g], middle, end].map(|part| hex(part, ""));
+    parts.join("-")
 }
 
 fn object_of(fields: &Fields) -> Value {

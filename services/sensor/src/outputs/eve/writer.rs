@@ -362,13 +362,17 @@ impl<W: Write> Writer<W> {
                     emit(Direction::ToServer, index, &attachment.file);
                 }
             }
+            TxRef::Record(tx) => {
+                if let (Some(transfer), Some(direction)) = (tx.transfer(), tx.direction) {
+                    emit(direction, 0, &transfer.file);
+                }
+            }
             TxRef::Dns(_)
             | TxRef::Tls(_)
             | TxRef::Ssh(_)
             | TxRef::Smtp(_)
             | TxRef::Quic(_)
-            | TxRef::Dhcp(_)
-            | TxRef::Record(_) => {}
+            | TxRef::Dhcp(_) => {}
         }
     }
 

@@ -9,6 +9,9 @@ const HEAD_BYTES_MAX: usize = 1_024;
 /// Longest name that is kept.
 const NAME_BYTES_MAX: usize = 1_024;
 
+/// Sections of a name that are looked for.
+const SECTIONS_MAX: usize = 64;
+
 /// How far a file is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FileState {
@@ -126,6 +129,22 @@ fn part(text: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
         last = *byte;
     }
     (!is_quoted).then_some((text, None))
+}
+
+/// A parameter of a field value, also one that is cut into sections (RFC 2231, section 3): `name*0`,
+/// `name*1` and so on.
+pub(crate) fn sectioned_parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    if let Some(whole) = parameter(value, name) {
+        return Some(whole);
+    }
+    let section =
+        |number: usize| parameter(value, &[name, b"*", number.to_string().as_bytes()].concat());
+    let mut out = section(0)?;
+    for number in 1..SECTIONS_MAX {
+        let Some(more) = section(number) else { break };
+        out.extend_from_slice(&more);
+    }
+    Some(out)
 }
 
 /// A parameter of a field value, quoted or not.

@@ -19,8 +19,8 @@ mod uri;
 
 pub(crate) use body::Keep;
 pub use body::{Body, Lines};
-pub(crate) use file::parameter;
 pub use file::{Digests, File, FileState};
+pub(crate) use file::{parameter, sectioned_parameter};
 pub use headers::{Field, Headers};
 pub use parser::Http;
 pub(crate) use parser::keeps;

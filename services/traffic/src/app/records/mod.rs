@@ -10,7 +10,7 @@ pub mod smb;
 
 use std::collections::VecDeque;
 
-use super::{Events, Fed, Meta, Proto, Step, Transport};
+use super::{Config, Events, Fed, Meta, Proto, Step, Transport};
 use crate::Direction;
 
 /// Bytes of one direction that may wait for the rest of their message.
@@ -79,7 +79,7 @@ impl Field {
 }
 
 /// A message, or a request and its response.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Tx {
     /// Number within the flow.
     pub id: u64,
@@ -96,7 +96,7 @@ pub struct Tx {
 }
 
 /// By protocol.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Body {
     /// SIP.
     Sip(Box<sip::Message>),
@@ -104,6 +104,8 @@ pub enum Body {
     Pgsql(Box<pgsql::Exchange>),
     /// SMB 1.
     Smb(Box<smb::Command>),
+    /// A file inside SMB, of one direction.
+    SmbFile(Box<smb::Transfer>),
 }
 
 impl Tx {
@@ -113,6 +115,7 @@ impl Tx {
             Body::Sip(_) => 0,
             Body::Pgsql(exchange) => weight(&exchange.request) + weight(&exchange.response),
             Body::Smb(command) => weight(&command.request) + weight(&command.response),
+            Body::SmbFile(transfer) => transfer.held_bytes(),
         };
         size_of::<Self>() + body
     }
@@ -129,7 +132,16 @@ impl Tx {
         match self.body {
             Body::Sip(_) => Proto::Sip,
             Body::Pgsql(_) => Proto::Pgsql,
-            Body::Smb(_) => Proto::Smb,
+            Body::Smb(_) | Body::SmbFile(_) => Proto::Smb,
+        }
+    }
+
+    /// The file that it is.
+    #[must_use]
+    pub fn transfer(&self) -> Option<&smb::Transfer> {
+        match &self.body {
+            Body::SmbFile(transfer) => Some(transfer),
+            Body::Sip(_) | Body::Pgsql(_) | Body::Smb(_) => None,
         }
     }
 
@@ -149,6 +161,7 @@ pub(super) struct Sink<'s> {
     now_ns: u64,
     max: usize,
     is_changed: bool,
+    config: &'s Config,
 }
 
 impl Sink<'_> {
@@ -240,15 +253,23 @@ impl Records {
             now_ns,
             max: meta.config.txs_max as usize,
             is_changed: false,
+            config: meta.config,
         };
         let held = direction.of_mut(&mut self.held);
         if meta.gap > 0 {
             // Where the next message begins is not known: it may be where the next bytes do.
+            let lost = meta.gap.saturating_add(held.len() as u64);
             held.clear();
+            if let Parser::Smb(parser) = &mut self.parser {
+                parser.lose(direction, lost, &mut sink);
+            }
         }
         held.extend_from_slice(data);
         let step = take_all(&mut self.parser, held, direction, meta.transport, &mut sink);
         if meta.eof {
+            if let Parser::Smb(parser) = &mut self.parser {
+                parser.end(direction, &mut sink);
+            }
             for tx in sink.txs.iter_mut() {
                 *direction.of_mut(&mut tx.is_done) = true;
                 sink.is_changed = true;
@@ -274,11 +295,29 @@ impl Records {
         size_of::<Self>()
             + self.held.iter().map(Vec::capacity).sum::<usize>()
             + self.txs.iter().map(Tx::held_bytes).sum::<usize>()
+            + match &self.parser {
+                Parser::Smb(parser) => parser.held_bytes(),
+                Parser::Sip | Parser::Pgsql(_) => 0,
+            }
     }
 
-    /// Frees what is complete.
+    /// Names that were forgotten because their tables were full.
+    #[must_use]
+    pub const fn evicted(&self) -> u64 {
+        match &self.parser {
+            Parser::Smb(parser) => parser.evicted(),
+            Parser::Sip | Parser::Pgsql(_) => 0,
+        }
+    }
+
+    /// Frees what is complete, and what was inspected of files.
     pub(crate) fn prune(&mut self) {
         self.txs.retain(|tx| !tx.is_complete());
+        for tx in &mut self.txs {
+            if let Body::SmbFile(transfer) = &mut tx.body {
+                transfer.roll();
+            }
+        }
     }
 }
 

@@ -128,7 +128,7 @@ impl Parser {
         self.is_request = true;
         match &mut sink.begin(Body::Pgsql(Box::default()), None).body {
             Body::Pgsql(exchange) => Some(exchange),
-            Body::Sip(_) | Body::Smb(_) => None,
+            Body::Sip(_) | Body::Smb(_) | Body::SmbFile(_) => None,
         }
     }
 
@@ -294,7 +294,7 @@ impl Parser {
 fn exchange<'s>(sink: &'s mut Sink<'_>) -> Option<&'s mut Exchange> {
     match &mut sink.last()?.body {
         Body::Pgsql(exchange) => Some(exchange),
-        Body::Sip(_) | Body::Smb(_) => None,
+        Body::Sip(_) | Body::Smb(_) | Body::SmbFile(_) => None,
     }
 }
 

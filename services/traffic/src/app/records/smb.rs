@@ -1,5 +1,13 @@
-//! SMB 1 (MS-CIFS): commands with their responses, by multiplex number. Messages of SMB 2 and 3 are
-//! passed over.
+//! SMB 1 (MS-CIFS): commands with their responses, by multiplex number; files that are read and
+//! written, of SMB 2 and 3 too (their other messages are passed over).
+
+mod files;
+mod handles;
+mod one;
+mod transfer;
+mod two;
+
+pub use transfer::Transfer;
 
 use super::{Body, Field, Fields, Sink, Taken};
 use crate::{Direction, app::bytes::Cursor};
@@ -8,6 +16,8 @@ use crate::{Direction, app::bytes::Cursor};
 const HEADER_BYTES: usize = 32;
 /// Longest message that is held until it is whole; of a longer one the beginning is read.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// From how many bytes on a message that carries bytes of a file is not waited for.
+const PART_BYTES_MIN: usize = 512;
 const RESPONSE: u8 = 0x80;
 const NT_STATUS: u16 = 0x4000;
 const UNICODE: u16 = 0x8000;
@@ -52,6 +62,9 @@ pub(super) struct Parser {
     dialect: Option<Vec<u8>>,
     /// Bytes of a long message that are still to come, by direction.
     skip: [usize; 2],
+    /// Bytes were lost: the next message has to be looked for.
+    is_lost: [bool; 2],
+    files: files::Files,
 }
 
 /// The fixed header.
@@ -90,7 +103,11 @@ impl Parser {
         if *skip > 0 {
             let now = (*skip).min(bytes.len());
             *skip -= now;
+            self.files.go_on(direction, bytes.get(..now).unwrap_or_default(), sink);
             return Taken::Message(now);
+        }
+        if let Some(count) = self.lost(direction, bytes) {
+            return count;
         }
         let Some([kind, high, middle, low]) = bytes.first_chunk::<4>().copied() else {
             return Taken::More;
@@ -101,14 +118,74 @@ impl Parser {
             return Taken::Fault;
         }
         let held = length.min(MESSAGE_BYTES_MAX);
-        let Some(message) = bytes.get(4..4 + held) else { return Taken::More };
-        *skip = length - held;
-        if kind == 0
-            && let (Some(header), Some(body)) = (Header::read(message), message.get(HEADER_BYTES..))
-        {
-            self.message(direction, &header, body, sink);
+        let message = match bytes.get(4..4 + length) {
+            Some(message) => message,
+            None if kind == 0 && bytes.len() >= PART_BYTES_MIN && is_bulk(bytes) => {
+                bytes.get(4..).unwrap_or_default()
+            }
+            None => match bytes.get(4..4 + held).filter(|_| length > held) {
+                Some(message) => message,
+                None => return Taken::More,
+            },
+        };
+        *direction.of_mut(&mut self.skip) = length - message.len();
+        if kind == 0 {
+            if let (Some(header), Some(body)) = (Header::read(message), message.get(HEADER_BYTES..))
+            {
+                self.message(direction, &header, body, sink);
+            }
+            self.files.message(direction, message, sink);
         }
-        Taken::Message(4 + held)
+        Taken::Message(4 + message.len())
+    }
+
+    /// Bytes of one direction are missing, `count` of them.
+    pub(super) fn lose(&mut self, direction: Direction, count: u64, sink: &mut Sink<'_>) {
+        let skip = direction.of_mut(&mut self.skip);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if *skip >= count {
+            *skip -= count;
+        } else {
+            *skip = 0;
+            *direction.of_mut(&mut self.is_lost) = true;
+        }
+        self.files.lose(direction, count, sink);
+    }
+
+    /// After a loss: what there is before the next message is passed over.
+    fn lost(&mut self, direction: Direction, bytes: &[u8]) -> Option<Taken> {
+        let is_lost = direction.of_mut(&mut self.is_lost);
+        if !*is_lost {
+            return None;
+        }
+        let is_message = |at: &usize| {
+            let rest = bytes.get(*at..).unwrap_or_default();
+            matches!(rest, [0, 0..=1, _, _, 0xfe | 0xff, b'S', b'M', b'B', ..])
+        };
+        match (0..bytes.len()).find(is_message) {
+            Some(0) => {
+                *is_lost = false;
+                None
+            }
+            Some(at) => Some(Taken::Message(at)),
+            // The last bytes may be the first of one.
+            None if bytes.len() > 8 => Some(Taken::Message(bytes.len() - 8)),
+            None => Some(Taken::More),
+        }
+    }
+
+    /// Nothing more comes in one direction.
+    pub(super) fn end(&mut self, direction: Direction, sink: &mut Sink<'_>) {
+        self.files.end(direction, sink);
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.files.held_bytes()
+    }
+
+    /// Names that were forgotten because their tables were full.
+    pub(super) const fn evicted(&self) -> u64 {
+        self.files.evicted()
     }
 
     fn message(&mut self, direction: Direction, header: &Header, body: &[u8], sink: &mut Sink<'_>) {
@@ -156,7 +233,7 @@ impl Parser {
                     && own.multiplex == header.multiplex
                     && own.status.is_none()
             }
-            Body::Sip(_) | Body::Pgsql(_) => false,
+            Body::Sip(_) | Body::Pgsql(_) | Body::SmbFile(_) => false,
         };
         let Some(tx) = sink.txs.iter_mut().find(is_own) else { return };
         sink.is_changed = true;
@@ -176,9 +253,19 @@ impl Parser {
                 let chosen = chosen.map(|bytes| usize::from(u16::from_le_bytes(bytes)));
                 self.dialect = chosen.and_then(|index| self.dialects.get(index).cloned());
                 own.dialect.clone_from(&self.dialect);
+                self.files.dialect.clone_from(&self.dialect);
             }
             _ => {}
         }
+    }
+}
+
+/// Whether the first message carries bytes of a file.
+fn is_bulk(bytes: &[u8]) -> bool {
+    let message = bytes.get(4..).unwrap_or_default();
+    match Header::read(message) {
+        Some(header) => one::is_bulk(&header),
+        None => two::Header::read(message).is_some_and(|header| header.is_bulk()),
     }
 }
 
@@ -268,6 +355,15 @@ pub(crate) fn is_response(bytes: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_loss_the_next_message_is_found() {
+        let mut parser = Parser { is_lost: [true, false], ..Parser::default() };
+        let bytes = b"garbage\0\0\0\x20\xffSMBr";
+        assert!(matches!(parser.lost(Direction::ToServer, bytes), Some(Taken::Message(7))));
+        assert!(parser.lost(Direction::ToServer, &bytes[7..]).is_none());
+        assert!(parser.lost(Direction::ToServer, bytes).is_none(), "nothing is lost any more");
+    }
 
     #[test]
     fn names_of_hosts() {

@@ -1,6 +1,6 @@
 //! Mail headers, parts, URLs.
 
-use crate::app::http::{Body, File, FileState, Keep, base64, parameter};
+use crate::app::http::{Body, File, FileState, Keep, base64, parameter, sectioned_parameter};
 use crate::app::{Config, Events};
 
 /// Header fields of a message, and of a part, that are kept.
@@ -30,6 +30,7 @@ pub struct Email {
     is_raw: bool,
     boundaries: Vec<Vec<u8>>,
     part: Part,
+    is_line_open: bool,
     /// Bytes of a line that is not complete (BDAT).
     held: Vec<u8>,
 }
@@ -120,14 +121,30 @@ impl Email {
 
     /// A line without its end.
     pub(super) fn line(&mut self, line: &[u8], events: &mut Events) {
+        self.part_of_line(line, true, events);
+    }
+
+    /// The end of the last line is still to come.
+    pub(super) const fn is_line_open(&self) -> bool {
+        self.is_line_open
+    }
+
+    /// A line, or a piece of one that is too long to be held.
+    pub(super) fn part_of_line(&mut self, piece: &[u8], is_end: bool, events: &mut Events) {
+        let goes_on = std::mem::replace(&mut self.is_line_open, !is_end);
         if self.is_raw {
-            self.add(line);
-            self.add(b"\r\n");
-        } else if line.starts_with(b"--") && self.boundary(line) {
-        } else if !self.part.is_body {
-            self.header_line(line, events);
-        } else {
-            self.body_line(line);
+            self.add(piece);
+            if is_end {
+                self.add(b"\r\n");
+            }
+        } else if !goes_on && is_end && piece.starts_with(b"--") && self.boundary(piece) {
+        } else if self.part.is_body {
+            self.body_line(piece, goes_on, is_end);
+        } else if !goes_on {
+            self.header_line(piece, events);
+        } else if let Some((_, value)) = self.part.headers.last_mut() {
+            let room = VALUE_BYTES_MAX.saturating_sub(value.len()).min(piece.len());
+            value.extend_from_slice(piece.get(..room).unwrap_or_default());
         }
     }
 
@@ -187,8 +204,8 @@ impl Email {
             Coding::Plain
         };
         let name = field(&part.headers, "content-disposition")
-            .and_then(|value| parameter(value, b"filename"))
-            .or_else(|| parameter(kind, b"name"));
+            .and_then(|value| sectioned_parameter(value, b"filename"))
+            .or_else(|| sectioned_parameter(kind, b"name"));
         if lower.starts_with(b"multipart/")
             && let Some(boundary) = parameter(kind, b"boundary")
             && self.boundaries.len() < DEPTH_MAX
@@ -213,18 +230,24 @@ impl Email {
         }
     }
 
-    fn body_line(&mut self, line: &[u8]) {
+    fn body_line(&mut self, line: &[u8], goes_on: bool, is_end: bool) {
         match self.part.coding {
             Coding::Base64 => {
                 let part = &mut self.part;
                 part.digits.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
                 let whole = part.digits.len() / 4 * 4;
                 let rest = part.digits.split_off(whole);
-                let plain = base64(&std::mem::replace(&mut part.digits, rest));
+                let whole = std::mem::replace(&mut part.digits, rest);
+                // What follows a group that was filled up is decoded, too.
+                let plain = if whole.contains(&b'=') {
+                    whole.chunks(4).flat_map(base64).collect()
+                } else {
+                    base64(&whole)
+                };
                 self.piece(&plain);
             }
             Coding::Quoted => {
-                let is_soft = line.ends_with(b"=");
+                let is_soft = line.ends_with(b"=") || !is_end;
                 let mut plain = quoted(line);
                 if !is_soft {
                     plain.extend_from_slice(b"\r\n");
@@ -232,7 +255,7 @@ impl Email {
                 self.piece(&plain);
             }
             Coding::Plain => {
-                if std::mem::replace(&mut self.part.has_line_end, true) {
+                if !goes_on && std::mem::replace(&mut self.part.has_line_end, true) {
                     self.piece(b"\r\n");
                 }
                 self.piece(line);

@@ -139,6 +139,9 @@ impl Smtp {
                 self.chunk(now, left - length as u64, is_last, config);
                 continue;
             }
+            if self.mode == Mode::Data && self.long_line(&mut rest, config) {
+                continue;
+            }
             let Some(line) = self.line(Direction::ToServer, &mut rest) else { break };
             match self.mode {
                 Mode::Data => self.data_line(&line, config),
@@ -176,6 +179,29 @@ impl Smtp {
             line.pop();
         }
         Some(line)
+    }
+
+    /// Of a mail's line that is longer than the limit everything counts, piece by piece. Whether a
+    /// piece was taken.
+    fn long_line(&mut self, rest: &mut &[u8], config: &Config) -> bool {
+        let Some(held) = self.held.get_mut(Direction::ToServer.index()) else { return false };
+        let room = LINE_BYTES_MAX.saturating_sub(held.len());
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        if end <= room {
+            return false;
+        }
+        let (now, later) = rest.split_at(room);
+        *rest = later;
+        held.extend_from_slice(now);
+        let piece = std::mem::take(held);
+        if let Some(tx) = self.txs.back_mut() {
+            tx.events.add("mime_long_line");
+            let email = tx.email.get_or_insert_with(|| Box::new(Email::new(config)));
+            let is_dotted = !email.is_line_open();
+            let piece = piece.strip_prefix(b".").filter(|_| is_dotted).unwrap_or(&piece);
+            email.part_of_line(piece, false, &mut tx.events);
+        }
+        true
     }
 
     /// The mail that is open, or a new one.
@@ -279,7 +305,8 @@ impl Smtp {
             return;
         };
         let email = tx.email.get_or_insert_with(|| Box::new(Email::new(config)));
-        if line == b"." {
+        let is_rest = email.is_line_open();
+        if line == b"." && !is_rest {
             email.finish();
             self.mode = Mode::Command;
             // The mail is whole, whatever the server makes of it.
@@ -289,7 +316,7 @@ impl Smtp {
             self.push(Command::End);
             return;
         }
-        let line = line.strip_prefix(b".").unwrap_or(line);
+        let line = line.strip_prefix(b".").filter(|_| !is_rest).unwrap_or(line);
         email.line(line, &mut tx.events);
     }
 
@@ -422,6 +449,25 @@ mod tests {
             assert_eq!(email.attachments[0].file.name, b"f.bin");
             assert_eq!(email.attachments[0].body.window().1, b"hello");
         }
+    }
+
+    #[test]
+    fn a_long_line_is_kept_whole() {
+        let config = Config::default();
+        let mut smtp = Smtp::default();
+        let head =
+            b"MAIL FROM:<a@hp.org>\r\nDATA\r\nContent-Disposition: attachment; filename*0=a;\r\n \
+            filename*1=\"b.txt\"\r\n\r\nfirst\r\n";
+        let line = [&b"x".repeat(10_000)[..], b"\r\nlast\r\n.\r\n"].concat();
+        for data in [&head[..], &line] {
+            smtp.feed(1, ToServer, data, &meta(&config), &mut Fed::default());
+        }
+        let tx = &smtp.txs[0];
+        let attachment = &tx.email.as_ref().unwrap().attachments[0];
+        assert_eq!(attachment.file.name, b"ab.txt");
+        assert_eq!(attachment.file.size, 10_000 + 7 + 6);
+        assert!(attachment.body.window().1.ends_with(b"x\r\nlast"));
+        assert!(tx.events.contains("mime_long_line"));
     }
 
     #[test]
