@@ -76,6 +76,8 @@ pub struct Fed {
     pub is_done: bool,
     /// The parser met bytes that it can't take.
     pub is_error: bool,
+    /// The parser is in the middle of a message: raw inspection need not look before its end.
+    pub is_raw_waiting: bool,
     /// Flow-level events of this call, Suricata's `applayer_*` names.
     pub events: Events,
 }

@@ -190,7 +190,9 @@ pub(super) fn feed(
         let is_changed = fed.is_changed && flow.app.txs_len() > 0;
         if is_changed || fed.is_detected {
             place.is_app_changed = true;
-            session.half_mut(direction).trigger_raw();
+            if !fed.is_raw_waiting {
+                session.half_mut(direction).trigger_raw();
+            }
         }
         *direction.of_mut(&mut flow.is_changed) |= is_changed;
         flow.is_app_done = fed.is_done;

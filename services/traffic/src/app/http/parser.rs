@@ -88,6 +88,7 @@ impl Http {
             self.end(direction);
             return Step::Fail;
         }
+        let done = self.done(direction);
         let mut rest = data;
         let mut step = self.run(direction, &mut rest, config);
         if step == Step::Go
@@ -114,7 +115,13 @@ impl Http {
         if matches!(step, Step::Fail) {
             self.end(direction);
         }
+        fed.is_raw_waiting = step == Step::Go && self.done(direction) == done;
         step
+    }
+
+    /// Messages of a direction that are complete and still kept.
+    fn done(&self, direction: Direction) -> usize {
+        self.txs.iter().filter(|tx| tx.progress(direction) == progress::COMPLETE).count()
     }
 
     fn run(&mut self, direction: Direction, rest: &mut &[u8], config: &Config) -> Step {
