@@ -51,6 +51,7 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     if let Some(ports) = own.or_else(|| by_carrier.into_iter().flatten().next()) {
         app.dns_ports = ports;
     }
+    app.are_files_hashed = are_files_hashed(node);
     let htp = "app-layer.protocols.http.libhtp.default-config";
     let has_htp = node.path("app-layer.protocols.http").is_some();
     if !has_htp {
@@ -100,6 +101,15 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
         }
     }
     config
+}
+
+/// Files that are stored are named by a digest; their log can ask for digests, too.
+fn are_files_hashed(node: &Node) -> bool {
+    let Some(outputs) = node.get("outputs") else { return false };
+    let is_stored = outputs.path("file-store.enabled").and_then(Node::switch) == Some(true);
+    is_stored
+        || outputs.path("file-store.force-hash").is_some()
+        || outputs.path("eve-log.types.files.force-hash").is_some()
 }
 
 /// `53, 5353` or a list of such.

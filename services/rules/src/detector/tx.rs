@@ -439,7 +439,9 @@ fn fingerprint(
         let more = match tx {
             TxRef::Http(tx) => tx.body(direction).total + tx.headers(direction).fields.len() as u64,
             TxRef::Smtp(tx) => tx.email.as_ref().map_or(0, |email| {
-                let bodies = email.attachments.iter().map(|found| found.body.total + 1);
+                let bodies = email.attachments.iter();
+                let bodies = bodies
+                    .map(|found| found.body.total + 1 + (u64::from(found.body.is_finished) << 40));
                 bodies.sum::<u64>() + email.headers.len() as u64
             }),
             TxRef::Ssh(tx) => u64::from(tx.side(direction).kex.is_some()),
