@@ -54,12 +54,14 @@ pub struct Half {
     /// Bytes count when they come, not when they are acknowledged.
     is_inline: bool,
     base: u64,
-    app: u64,
-    raw: u64,
+    /// What the application layer gets next, and raw inspection: like the rest counted from `base`, of
+    /// which nothing is further than sequence numbers reach.
+    app_ahead: u32,
+    raw_ahead: u32,
     /// Bytes from `base` to here are without a hole.
-    run: u64,
+    run_ahead: u32,
     /// Behind the last byte that came.
-    end: u64,
+    end_ahead: u32,
     /// Bytes and their pieces, if any are held: most streams of a busy network hold none.
     held: Option<Box<Held>>,
 }
@@ -80,7 +82,7 @@ impl Half {
     /// Stream offset behind the last byte that came.
     #[must_use]
     pub const fn end(&self) -> u64 {
-        self.end
+        self.base + self.end_ahead as u64
     }
 
     /// Stream offset of the first byte that is held.
@@ -91,7 +93,21 @@ impl Half {
 
     /// Stream offset of what the application layer gets next.
     pub(crate) const fn app_offset(&self) -> u64 {
-        self.app
+        self.base + self.app_ahead as u64
+    }
+
+    const fn raw_offset(&self) -> u64 {
+        self.base + self.raw_ahead as u64
+    }
+
+    /// Stream offset up to which bytes from `base` on are without a hole.
+    const fn run(&self) -> u64 {
+        self.base + self.run_ahead as u64
+    }
+
+    /// A stream offset as it is kept.
+    fn ahead(&self, offset: u64) -> u32 {
+        u32::try_from(offset.saturating_sub(self.base)).unwrap_or(u32::MAX)
     }
 
     /// A gap was skipped somewhere in this direction.
@@ -110,8 +126,8 @@ impl Half {
     #[must_use]
     pub fn chunk(&self, offset: u64) -> Option<(u64, &[u8])> {
         let offset = offset.max(self.base);
-        let run = if offset < self.run {
-            offset..self.run
+        let run = if offset < self.run() {
+            offset..self.run()
         } else {
             let segments = self.segments();
             let at = segments.partition_point(|piece| piece.start < offset);
@@ -202,8 +218,10 @@ impl Half {
 
     fn clear(&mut self, memory: &mut Memory) {
         self.release(memory);
-        self.base = self.end;
-        self.run = self.end;
+        let (app, raw) = (self.app_offset(), self.raw_offset());
+        self.base = self.end();
+        (self.app_ahead, self.raw_ahead) = (self.ahead(app), self.ahead(raw));
+        (self.run_ahead, self.end_ahead) = (0, 0);
     }
 
     /// Stores a segment that begins at `seq`.
@@ -302,16 +320,18 @@ impl Half {
         if let Some(held) = &mut self.held {
             held.note(&new);
         }
-        self.end = self.end.max(new.end);
-        if new.start <= self.run {
-            self.run = self.run_from(new.start, self.run.max(new.end));
+        self.end_ahead = self.ahead(self.end().max(new.end));
+        if new.start <= self.run() {
+            self.run_ahead = self.ahead(self.run_from(new.start, self.run().max(new.end)));
         }
     }
 
     /// What the application layer gets next when bytes count as they come.
     pub(crate) fn app_next_inline(&self) -> Option<Next<'_>> {
-        match self.chunk(self.app) {
-            Some((start, bytes)) if start == self.app && !bytes.is_empty() && !self.is_off => {
+        match self.chunk(self.app_offset()) {
+            Some((start, bytes))
+                if start == self.app_offset() && !bytes.is_empty() && !self.is_off =>
+            {
                 Some(Next::Data(bytes))
             }
             Some(_) | None => self.app_next(false),
@@ -322,21 +342,22 @@ impl Half {
     /// of a gap that will not be filled any more.
     pub(crate) fn app_next(&self, is_all: bool) -> Option<Next<'_>> {
         let limit = if is_all { u64::MAX } else { self.acked() };
-        if self.app >= limit || self.is_off {
+        let (app, end) = (self.app_offset(), self.end());
+        if app >= limit || self.is_off {
             return None;
         }
-        match self.chunk(self.app) {
-            Some((start, bytes)) if start == self.app => {
+        match self.chunk(app) {
+            Some((start, bytes)) if start == app => {
                 let most = usize::try_from(limit - start).unwrap_or(usize::MAX);
                 Some(Next::Data(bytes.get(..most).unwrap_or(bytes)))
             }
             // Acknowledged though it never came, and something behind it was acknowledged, too (or
             // all that is sent is acknowledged): it is lost to us.
-            Some((start, _)) => Some(Next::Gap(start.min(limit) - self.app)),
+            Some((start, _)) => Some(Next::Gap(start.min(limit) - app)),
             None if is_all || self.is_ack_ahead() => None,
             // The acknowledgement of a FIN covers one number more than there are bytes.
-            None if limit == self.end + 1 && self.app == self.end && self.has_sent_fin() => None,
-            None => Some(Next::Gap(limit - self.app)),
+            None if limit == end + 1 && app == end && self.has_sent_fin() => None,
+            None => Some(Next::Gap(limit - app)),
         }
     }
 
@@ -352,7 +373,7 @@ impl Half {
 
     /// The application layer took `count` bytes, or skipped them.
     pub(crate) fn app_advance(&mut self, count: u64, is_gap: bool, memory: &mut Memory) {
-        self.app += count;
+        self.app_ahead = self.ahead(self.app_offset().saturating_add(count));
         if is_gap {
             self.has_gap = true;
             memory.counters.gaps += 1;
@@ -385,12 +406,12 @@ impl Half {
     /// counts for its packet.
     pub(super) fn reread(&mut self, seq: u32) {
         let start = self.base.saturating_add_signed(self.distance(seq).max(0));
-        self.raw = self.raw.min(start);
+        self.raw_ahead = self.ahead(self.raw_offset().min(start));
     }
 
     pub(super) fn raw(&self, is_closing: bool) -> Option<Raw<'_>> {
         let limit = self.raw_limit();
-        let waiting = limit.min(self.end()).saturating_sub(self.raw);
+        let waiting = limit.min(self.end()).saturating_sub(self.raw_offset());
         let is_due = self.is_raw_triggered
             || self.is_inline
             || self.is_ended
@@ -400,7 +421,7 @@ impl Half {
         if waiting == 0 || !is_due || self.is_off {
             return None;
         }
-        self.raw_behind(self.raw)
+        self.raw_behind(self.raw_offset())
     }
 
     /// What follows `progress` without a hole.
@@ -413,8 +434,8 @@ impl Half {
     }
 
     pub(super) fn raw_done(&mut self, progress: u64) {
-        self.raw = self.raw.max(progress.min(self.end()));
-        if self.raw >= self.acked().min(self.end()) {
+        self.raw_ahead = self.ahead(self.raw_offset().max(progress.min(self.end())));
+        if self.raw_offset() >= self.acked().min(self.end()) {
             self.is_raw_triggered = false;
         }
     }
@@ -430,9 +451,9 @@ impl Half {
         if self.held.is_none() {
             return;
         }
-        let mut edge = if is_app_done { u64::MAX } else { self.app };
+        let mut edge = if is_app_done { u64::MAX } else { self.app_offset() };
         if is_raw_read {
-            edge = edge.min(self.raw);
+            edge = edge.min(self.raw_offset());
         }
         if !self.is_ended {
             edge = edge.min(self.acked());
@@ -448,16 +469,19 @@ impl Half {
 
     fn slide_to(&mut self, edge: u64, memory: &mut Memory) {
         let count = usize::try_from(edge - self.base).unwrap_or(usize::MAX);
+        let (run, end) = (self.run(), self.end());
+        let (app, raw) = (self.app_offset(), self.raw_offset());
         self.base = edge;
-        self.app = self.app.max(edge);
-        self.raw = self.raw.max(edge);
-        if edge >= self.end {
+        // What lies before the new base is at it.
+        (self.app_ahead, self.raw_ahead) = (self.ahead(app), self.ahead(raw));
+        (self.run_ahead, self.end_ahead) = (self.ahead(run), self.ahead(end));
+        if edge >= end {
             self.release(memory);
         } else if let Some(held) = &mut self.held {
             held.slide(edge, count);
         }
-        if self.run < edge {
-            self.run = self.run_from(0, edge);
+        if run < edge {
+            self.run_ahead = self.ahead(self.run_from(0, edge));
         }
     }
 

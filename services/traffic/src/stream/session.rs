@@ -80,7 +80,7 @@ pub struct Session {
 }
 
 /// One for each TCP flow: see the bound of the flow table's entries.
-const _: () = assert!(size_of::<Session>() <= 224);
+const _: () = assert!(size_of::<Session>() <= 184);
 
 /// A TCP packet on its way into a session.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 //! One end of a connection: Zeek's endpoint states, sequence numbers, and what counts for history.
 
+use super::far::Far;
 use crate::stream::seq::delta;
 
 /// Zeek's states of a TCP endpoint.
@@ -37,20 +38,19 @@ pub(super) struct Endpoint {
     pub(super) start_seq: u32,
     /// Highest sequence number sent, extended to 64 bits, relative to `start_seq`. Of protocols without
     /// such numbers: bytes of payload.
-    pub(super) last: i64,
+    pub(super) last: Far,
     /// The same for what the peer acknowledged.
-    pub(super) acked: i64,
+    pub(super) acked: Far,
     pub(super) window_scale: u8,
     pub(super) has_fin: bool,
-    pub(super) fin: i64,
     pub(super) did_close: bool,
-    pub(super) packets: u64,
-    pub(super) ip_bytes: u64,
+    pub(super) packets: Far,
+    pub(super) ip_bytes: Far,
     pub(super) once: u8,
     /// Where the last SYN was.
     pub(super) last_syn: u32,
     /// Payload up to here is there, or was given up.
-    pub(super) reassembled: i64,
+    pub(super) reassembled: Far,
     /// What most connections never need.
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -61,6 +61,10 @@ pub(super) struct Rare {
     /// Where the last FIN and RST were.
     pub(super) last_fin: u32,
     pub(super) last_rst: u32,
+    /// Behind the FIN.
+    pub(super) fin: i64,
+    /// Payload that was acknowledged and never seen.
+    pub(super) missed_bytes: u64,
     /// Retransmissions, zero windows, bad checksums, gaps.
     pub(super) counts: [u16; 4],
     /// Payload that came ahead of what is reassembled.
@@ -68,7 +72,7 @@ pub(super) struct Rare {
 }
 
 /// Two for each flow.
-const _: () = assert!(size_of::<Endpoint>() <= 80);
+const _: () = assert!(size_of::<Endpoint>() <= 56);
 
 impl Endpoint {
     /// `seq` relative to the start, in the 64 bit space around `near`.
@@ -79,9 +83,9 @@ impl Endpoint {
 
     pub(super) const fn begin(&mut self, start: u32, last: u32) {
         self.start_seq = start;
-        self.acked = 0;
-        self.last = delta(last, start) as i64;
-        self.reassembled = 1;
+        self.acked = Far::new(0);
+        self.last = Far::new(delta(last, start) as i64);
+        self.reassembled = Far::new(1);
     }
 
     pub(super) const fn set(&mut self, state: EndState) {
@@ -96,8 +100,9 @@ impl Endpoint {
         let was_refused = matches!(self.before, EndState::SynSent)
             && matches!(self.state, EndState::Reset)
             && is_peer_inactive
-            && self.acked > 1;
-        let reach = if self.last > self.acked { self.last } else { self.acked };
+            && self.acked.get() > 1;
+        let (last, acked) = (self.last.get(), self.acked.get());
+        let reach = if last > acked { last } else { acked };
         if was_refused || reach <= 0 {
             return 0;
         }
@@ -108,11 +113,12 @@ impl Endpoint {
 
     /// Payload `from..to` came.
     pub(super) fn note_data(&mut self, from: i64, to: i64) {
-        let from = from.max(self.reassembled);
+        let reassembled = self.reassembled.get();
+        let from = from.max(reassembled);
         if to <= from {
             return;
         }
-        if from > self.reassembled {
+        if from > reassembled {
             let ahead = &mut self.rare_mut().ahead;
             if ahead.len() < RANGES_MAX {
                 let at = ahead.partition_point(|range| range.0 < from);
@@ -120,12 +126,21 @@ impl Endpoint {
             }
             return;
         }
-        self.reassembled = to;
+        self.reassembled = Far::new(to);
         self.absorb();
     }
 
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Behind the FIN, if there was one.
+    pub(super) fn fin(&self) -> Option<i64> {
+        self.rare.as_ref().filter(|_| self.has_fin).map(|rare| rare.fin)
+    }
+
+    pub(super) fn missed_bytes(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.missed_bytes)
     }
 
     fn ahead(&self) -> &[(i64, i64)] {
@@ -136,13 +151,15 @@ impl Endpoint {
     fn absorb(&mut self) {
         let Some(rare) = &mut self.rare else { return };
         let mut taken = 0;
+        let mut reassembled = self.reassembled.get();
         for (from, to) in &rare.ahead {
-            if *from > self.reassembled {
+            if *from > reassembled {
                 break;
             }
-            self.reassembled = self.reassembled.max(*to);
+            reassembled = reassembled.max(*to);
             taken += 1;
         }
+        self.reassembled = Far::new(reassembled);
         rare.ahead.drain(..taken);
         if rare.ahead.is_empty() {
             rare.ahead = Vec::new();
@@ -151,12 +168,12 @@ impl Endpoint {
 
     /// The next hole before `to`, as (from, length); it is given up.
     pub(super) fn next_gap(&mut self, to: i64) -> Option<(i64, i64)> {
-        if self.reassembled >= to {
+        let from = self.reassembled.get();
+        if from >= to {
             return None;
         }
-        let from = self.reassembled;
         let end = self.ahead().first().map_or(to, |range| range.0.min(to));
-        self.reassembled = end;
+        self.reassembled = Far::new(end);
         self.absorb();
         Some((from, end - from))
     }
@@ -174,6 +191,6 @@ impl Endpoint {
     }
 
     pub(super) const fn has_no_ack(&self) -> bool {
-        self.acked <= 1
+        self.acked.get() <= 1
     }
 }

@@ -5,47 +5,62 @@
 const LETTERS_MAX: usize = 44;
 
 /// Letters that need no room elsewhere: most histories.
-const SHORT_MAX: usize = 15;
+const SHORT_MAX: usize = 14;
 
 /// Text of a history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    short: [u8; SHORT_MAX],
-    length: u8,
-    /// All of it, as soon as it is longer.
-    #[expect(clippy::box_collection, reason = "few connections have one: 8 bytes, not 24")]
-    long: Option<Box<String>>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History(Letters);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Letters {
+    Short {
+        letters: [u8; SHORT_MAX],
+        length: u8,
+    },
+    #[expect(clippy::box_collection, reason = "few connections have one: 16 bytes, not 24")]
+    Long(Box<String>),
+}
+
+/// One for each flow.
+const _: () = assert!(size_of::<History>() <= 16);
+
+impl Default for History {
+    fn default() -> Self {
+        Self(Letters::Short { letters: [0; SHORT_MAX], length: 0 })
+    }
 }
 
 impl History {
     /// As in conn.log.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        if let Some(long) = &self.long {
-            return long;
+        match &self.0 {
+            Letters::Short { letters, length } => {
+                let bytes = letters.get(..usize::from(*length)).unwrap_or_default();
+                // Only ASCII is ever pushed.
+                std::str::from_utf8(bytes).unwrap_or_default()
+            }
+            Letters::Long(long) => long,
         }
-        let bytes = self.short.get(..usize::from(self.length)).unwrap_or_default();
-        // Only ASCII is ever pushed.
-        std::str::from_utf8(bytes).unwrap_or_default()
     }
 
     /// Appends an ASCII `letter`; false if there is no room.
     pub(crate) fn push(&mut self, letter: u8) -> bool {
         let letter = letter & 0x7f;
-        if self.long.is_none() {
-            if let Some(place) = self.short.get_mut(usize::from(self.length)) {
+        if let Letters::Short { letters, length } = &mut self.0 {
+            if let Some(place) = letters.get_mut(usize::from(*length)) {
                 *place = letter;
-                self.length += 1;
+                *length += 1;
                 return true;
             }
             let mut long = String::with_capacity(LETTERS_MAX);
             long.push_str(self.as_str());
-            self.long = Some(Box::new(long));
+            self.0 = Letters::Long(Box::new(long));
         }
-        let Some(long) = self.long.as_mut().filter(|long| long.len() < LETTERS_MAX) else {
-            return false;
-        };
-        long.push(char::from(letter));
+        match &mut self.0 {
+            Letters::Long(long) if long.len() < LETTERS_MAX => long.push(char::from(letter)),
+            _ => return false,
+        }
         true
     }
 

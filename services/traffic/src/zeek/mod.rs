@@ -5,6 +5,7 @@
 //! and start anew within a flow, and may outlive one. Called by `engine` for every packet.
 
 mod endpoint;
+mod far;
 mod history;
 mod ports;
 mod tcp;
@@ -161,11 +162,13 @@ pub struct Connection {
     attempt_ns: Option<NonZeroU64>,
     /// When it is over by a timer.
     remove_ns: Option<NonZeroU64>,
-    missed_bytes: u64,
     history: History,
     /// Letters that did not fit.
     pub(crate) history_cut: u32,
 }
+
+/// One for each flow: see the bound of the flow table's entries.
+const _: () = assert!(size_of::<Connection>() <= 176);
 
 impl Connection {
     /// A new one.
@@ -244,15 +247,15 @@ impl Connection {
         let bytes = if self.kind == Kind::Tcp {
             own.size(peer.state == EndState::Inactive)
         } else {
-            own.last.unsigned_abs()
+            own.last.count()
         };
-        Sizes { packets: own.packets, ip_bytes: own.ip_bytes, bytes }
+        Sizes { packets: own.packets.count(), ip_bytes: own.ip_bytes.count(), bytes }
     }
 
     /// `missed_bytes`.
     #[must_use]
-    pub const fn missed_bytes(&self) -> u64 {
-        self.missed_bytes
+    pub fn missed_bytes(&self) -> u64 {
+        self.ends.iter().map(Endpoint::missed_bytes).sum()
     }
 
     /// `conn_state`.
@@ -261,7 +264,7 @@ impl Connection {
         let [originator, responder] = &self.ends;
         match self.kind {
             Kind::Tcp => self.tcp_state(),
-            Kind::Udp => match (originator.packets > 0, responder.packets > 0) {
+            Kind::Udp => match (originator.packets.get() > 0, responder.packets.get() > 0) {
                 (true, true) => State::Sf,
                 (true, false) => State::S0,
                 (false, true) => State::ShR,
@@ -357,8 +360,8 @@ impl Connection {
     fn count(&mut self, seen: &Seen) -> End {
         let end = self.sender(seen.is_from_client);
         if let Some(endpoint) = self.ends.get_mut(end.index()) {
-            endpoint.packets += 1;
-            endpoint.ip_bytes += seen.ip_bytes;
+            endpoint.packets.add(1);
+            endpoint.ip_bytes.add(seen.ip_bytes);
         }
         end
     }
@@ -376,7 +379,7 @@ impl Connection {
         if let Some(endpoint) = self.ends.get_mut(end.index()) {
             // Zeek knows nothing of the payload of other protocols.
             let bytes = if self.kind == Kind::Other { 0 } else { seen.payload_bytes };
-            endpoint.last = endpoint.last.saturating_add_unsigned(bytes);
+            endpoint.last.add(bytes);
         }
         if self.kind == Kind::Udp {
             self.once(end, endpoint::once::DATA, b'D');

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use super::{
     Connection, End, Seen,
     endpoint::{EndState, once},
+    far::Far,
     ports, timer,
 };
 use crate::packet::{Tcp, TcpFlags};
@@ -101,7 +102,7 @@ impl Connection {
         self.set_partial(segment, end);
         self.begin_end(segment, end);
         let own = self.own(end);
-        let seq = own.relative(segment.seq, own.last);
+        let seq = own.relative(segment.seq, own.last.get());
         self.note_history(segment, end);
         // The history may have found that the roles are the other way round.
         let end = self.sender(seen.is_from_client);
@@ -114,7 +115,7 @@ impl Connection {
         if segment.has(TcpFlags::FIN) {
             let own = self.own(end);
             own.has_fin = true;
-            own.fin = seq + i64::from(length);
+            own.rare_mut().fin = seq + i64::from(length);
         }
         let ack = self.take_ack(segment, end);
         self.take_seq(segment, end, segment.seq.wrapping_add(length));
@@ -262,32 +263,34 @@ impl Connection {
             peer.begin(start, start);
             return Some(1);
         }
-        let ack = peer.relative(segment.ack, peer.acked);
+        let acked = peer.acked.get();
+        let ack = peer.relative(segment.ack, acked);
         if ack < 0 {
             return Some(0);
         }
-        let is_broken = segment.ack == 0 && ack - peer.acked > JUMP_MAX;
-        if !segment.has(TcpFlags::RST) && !is_broken && ack > peer.acked {
-            peer.acked = ack;
+        let is_broken = segment.ack == 0 && ack - acked > JUMP_MAX;
+        if !segment.has(TcpFlags::RST) && !is_broken && ack > acked {
+            peer.acked = Far::new(ack);
         }
         Some(ack)
     }
 
     fn take_seq(&mut self, segment: &Segment, end: End, behind: u32) {
         let own = self.own(end);
-        let reach = own.relative(behind, own.last);
-        let advance = reach - own.last;
+        let last = own.last.get();
+        let reach = own.relative(behind, last);
+        let advance = reach - last;
         let is_jump =
             advance.abs() > JUMP_MAX && (segment.has(TcpFlags::SYN) || segment.has(TcpFlags::RST));
         if is_jump {
             return;
         }
-        if segment.has(TcpFlags::FIN) && own.last == 1 {
-            own.last = reach;
+        if segment.has(TcpFlags::FIN) && last == 1 {
+            own.last = Far::new(reach);
         } else if own.state == EndState::Reset {
             // What follows a reset says nothing about sizes.
         } else if advance > 0 {
-            own.last = reach;
+            own.last = Far::new(reach);
         } else if segment.payload > 0 {
             self.scaled(end, 0, b'T');
         }
@@ -421,7 +424,7 @@ impl Connection {
     /// Payload of `end` up to `ack` was received by the other.
     fn acked(&mut self, end: End, ack: i64) {
         let own = self.own(end);
-        let ack = if own.has_fin && ack >= own.fin { own.fin - 1 } else { ack };
+        let ack = own.fin().filter(|fin| ack >= *fin).map_or(ack, |fin| fin - 1);
         if self.is_reassembly_off || (ack <= 2 && self.is_partial) {
             return;
         }
@@ -431,13 +434,14 @@ impl Connection {
         let is_reported = (originator.state == EndState::Established
             && responder.state == EndState::Established)
             || (clean(originator.state) && clean(responder.state));
-        if self.own(end).reassembled < ack && self.own(end).reassembled == 1 && is_ending {
+        let reassembled = self.own(end).reassembled.get();
+        if reassembled < ack && reassembled == 1 && is_ending {
             self.is_reassembly_off = true;
             return;
         }
         while let Some((_, length)) = self.own(end).next_gap(ack) {
             if is_reported {
-                self.missed_bytes += length.unsigned_abs();
+                self.own(end).rare_mut().missed_bytes += length.unsigned_abs();
             }
             if self.state_of(end) == EndState::Established
                 && self.state_of(other(end)) == EndState::Established
@@ -454,8 +458,9 @@ impl Connection {
         let own = self.own(end);
         let to = from + length;
         // What was acknowledged before it came was given up already.
-        if to > own.acked {
-            own.note_data(from.max(own.acked), to);
+        let acked = own.acked.get();
+        if to > acked {
+            own.note_data(from.max(acked), to);
         }
         if own.has_no_ack() && own.ahead_bytes() > ABOVE_HOLE_BYTES {
             own.drop_ahead();
