@@ -13,6 +13,8 @@
 //!                 what a bit lets through  -> patterns with that window -> compared in full
 //! ```
 //!
+//! Where there are few in all, those of two bytes do for the long ones, too.
+//!
 //! Wherever a pattern of seven bytes lies, one of the first four windows of it begins at a multiple
 //! of four: all four are known. So it is with two pairs of three bytes. What must never happen here: a pattern that occurs and is not found. Built
 //! by `prefilter`, from rules only; pure.
@@ -37,6 +39,10 @@ struct Place {
 /// these are rare, one pass does for all that is short.
 const MIDDLE_PAIRS_MAX: usize = 64;
 
+/// Patterns of three bytes and more up to which one pass for pairs does for all of them: so few have
+/// pairs that seldom occur, and a second pass for long ones costs more than they save.
+const FEW_MAX: usize = 48;
+
 /// Patterns of the four kinds.
 #[derive(Debug)]
 pub(crate) struct Literals {
@@ -58,10 +64,14 @@ impl Literals {
             .collect();
         let count = |kind| patterns.iter().filter(|pattern| kind_of(pattern) == kind).count();
         let is_middle_short = count(Kind::Middle) <= MIDDLE_PAIRS_MAX;
+        let others = count(Kind::Middle) + count(Kind::Short);
+        // With long ones alone, windows that are further apart cost least.
+        let is_long_short = others > 0 && others + count(Kind::Long) <= FEW_MAX;
         let of = |wanted| {
             let numbered = (0_u32..).zip(patterns.iter().map(AsRef::as_ref));
             numbered.filter(move |(_, pattern)| match kind_of(pattern) {
                 Kind::Middle if is_middle_short => wanted == Kind::Short,
+                Kind::Long if is_long_short => wanted == Kind::Short,
                 kind => wanted == kind,
             })
         };
