@@ -24,15 +24,14 @@ pub(crate) struct FlowState {
     /// The flow's id: slots are used again.
     pub(crate) id: u64,
     pub(crate) bits: Marks,
-    pub(crate) numbers: Few<(u32, u32)>,
-    /// Captured text by name.
-    pub(crate) variables: Few<(String, Vec<u8>)>,
+    /// Numbers and captured text: few flows have any.
+    pub(crate) kept: Option<Box<Kept>>,
     /// IP-only rules ran, by direction.
     pub(crate) is_ip_done: [bool; 2],
     /// Transactions that are being inspected.
     pub(crate) txs: Few<TxState>,
     /// Which version of the rules the transactions were inspected with.
-    pub(crate) version: u64,
+    pub(crate) version: u32,
     pub(crate) is_dropped: bool,
     pub(crate) is_passed: bool,
     pub(crate) has_alerted: bool,
@@ -46,8 +45,16 @@ pub(crate) struct FlowState {
     pub(crate) seen: [u64; 2],
 }
 
-/// One for each flow, whether rules have anything to remember of it or not: 8 MiB for 100,000.
-const _: () = assert!(size_of::<FlowState>() <= 80);
+/// What rules put into variables.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    numbers: Few<(u32, u32)>,
+    /// By name.
+    variables: Few<(String, Vec<u8>)>,
+}
+
+/// One for each flow, whether rules have anything to remember of it or not: 7 MiB for 100,000.
+const _: () = assert!(size_of::<FlowState>() <= 72);
 /// One for each transaction that is open, which TLS and SSH have for the life of the flow.
 const _: () = assert!(size_of::<TxState>() <= 56);
 
@@ -68,11 +75,17 @@ pub(crate) struct TxState {
 
 impl FlowState {
     pub(crate) fn variable(&mut self, name: &str, value: &[u8]) {
-        if let Some(entry) = self.variables.iter_mut().find(|(known, _)| known == name) {
+        let variables = &mut self.kept.get_or_insert_default().variables;
+        if let Some(entry) = variables.iter_mut().find(|(known, _)| known == name) {
             entry.1 = value.to_vec();
-        } else if self.variables.len() < FLOW_ENTRIES_MAX {
-            self.variables.push((name.to_owned(), value.to_vec()));
+        } else if variables.len() < FLOW_ENTRIES_MAX {
+            variables.push((name.to_owned(), value.to_vec()));
         }
+    }
+
+    /// Captured text by name.
+    pub(crate) fn variables(&self) -> &[(String, Vec<u8>)] {
+        self.kept.as_ref().map(|kept| kept.variables.as_slice()).unwrap_or_default()
     }
 
     fn set(list: &mut Marks, bit: u32) {
@@ -82,7 +95,8 @@ impl FlowState {
     }
 
     pub(crate) fn number(&self, name: u32) -> Option<u32> {
-        self.numbers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        let numbers = self.kept.as_ref().map(|kept| kept.numbers.as_slice()).unwrap_or_default();
+        numbers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
     pub(crate) fn value(&self, value: IntValue) -> Option<u32> {
@@ -93,10 +107,11 @@ impl FlowState {
     }
 
     pub(crate) fn put_number(&mut self, name: u32, value: u32) {
-        if let Some(entry) = self.numbers.iter_mut().find(|(known, _)| *known == name) {
+        let numbers = &mut self.kept.get_or_insert_default().numbers;
+        if let Some(entry) = numbers.iter_mut().find(|(known, _)| *known == name) {
             entry.1 = value;
-        } else if self.numbers.len() < FLOW_ENTRIES_MAX {
-            self.numbers.push((name, value));
+        } else if numbers.len() < FLOW_ENTRIES_MAX {
+            numbers.push((name, value));
         }
     }
 

@@ -139,7 +139,7 @@ pub struct Detector {
     rules: Arc<Ruleset>,
     sets: Sets,
     mode: Mode,
-    version: u64,
+    version: u32,
     flows: Vec<FlowState>,
     hosts: HostBits,
     counters: Counters,
@@ -184,7 +184,7 @@ impl Detector {
     pub fn reload(&mut self, rules: Arc<Ruleset>, sets: Sets) {
         self.rules = rules;
         self.sets = sets;
-        self.version += 1;
+        self.version = self.version.wrapping_add(1);
     }
 
     /// The rules in use.
@@ -202,7 +202,7 @@ impl Detector {
     /// Variables that rules captured in a flow.
     #[must_use]
     pub fn flow_variables(&self, slot: u32) -> &[(String, Vec<u8>)] {
-        self.flows.get(slot as usize).map(|state| state.variables.as_slice()).unwrap_or_default()
+        self.flows.get(slot as usize).map(FlowState::variables).unwrap_or_default()
     }
 
     /// Names of the bits that are set in a flow.

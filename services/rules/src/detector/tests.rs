@@ -29,7 +29,7 @@ impl Work<'_> {
             }
             Test::FlowInt { name, test } => view.flow.is_some() && self.state.holds(*name, *test),
             Test::FlowVar { name, value } => {
-                self.state.variables.iter().any(|(known, held)| known == name && held == value)
+                self.state.variables().iter().any(|(known, held)| known == name && held == value)
             }
             Test::FlowPackets(side, compare) => view
                 .flow
