@@ -28,6 +28,8 @@ pub(crate) struct FlowState {
     pub(crate) kept: Option<Box<Kept>>,
     /// IP-only rules ran, by direction.
     pub(crate) is_ip_done: [bool; 2],
+    /// Rules that ask for the protocol alone ran, by direction.
+    pub(crate) is_proto_done: [bool; 2],
     /// Transactions that are being inspected.
     pub(crate) txs: Few<TxState>,
     /// Which version of the rules the transactions were inspected with.

@@ -32,7 +32,11 @@ impl Scan<'_> {
         let at = i64::try_from(base).ok()?.checked_add(self.value(read.offset))?;
         let at = usize::try_from(at).ok()?;
         let count = usize::try_from(self.value(read.bytes)).ok()?;
-        let bytes = data.get(at..at.checked_add(count)?)?;
+        let bytes = match (count, read.base) {
+            // Of text no length means all of it.
+            (0, Some(_)) => data.get(at..)?,
+            _ => data.get(at..at.checked_add(count)?)?,
+        };
         let (value, taken) = match read.base {
             Some(base) => text_number(bytes, base)?,
             None => {
@@ -88,7 +92,8 @@ impl Scan<'_> {
         let Some((value, at, taken)) = self.number(read, data) else { return false };
         let mut value = value.wrapping_mul(*multiplier);
         if *is_aligned {
-            value = value.next_multiple_of(4);
+            let Some(aligned) = value.checked_next_multiple_of(4) else { return false };
+            value = aligned;
         }
         let value = value.cast_signed().wrapping_add(*post);
         let base = match from {

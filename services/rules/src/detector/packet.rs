@@ -15,15 +15,30 @@ use crate::{
 impl Work<'_> {
     pub(super) fn packet_rules(&mut self, view: &View<'_, '_>) {
         self.ip_only(view);
+        let is_proto_new = self.is_proto_new(view);
         self.collect(view);
         let mut index = 0;
         while let Some(order) = self.candidates.get(index) {
             index += 1;
             let rules = self.rules;
-            if let Some(rule) = rules.rule(order) {
+            if let Some(rule) = rules.rule(order)
+                && (is_proto_new || rule.kind != Kind::ProtocolOnly)
+            {
                 self.packet_rule(rule, view);
             }
         }
+    }
+
+    /// Detection of the protocol has ended for the packet's direction, and this is its first packet
+    /// since: the only one that rules for the protocol alone are about.
+    fn is_proto_new(&mut self, view: &View<'_, '_>) -> bool {
+        let Some(flow) = view.flow.as_deref() else { return false };
+        if !has_app(view) || view.packet.origin == Origin::FlowEnd {
+            return false;
+        }
+        let is_known = view.direction.of(&flow.app.sides).is_some() || flow.app.is_failed();
+        let done = view.direction.of_mut(&mut self.state.is_proto_done);
+        is_known && !std::mem::replace(done, is_known)
     }
 
     fn ip_only(&mut self, view: &View<'_, '_>) {

@@ -14,6 +14,10 @@ use crate::{
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// FIN, SYN, RST.
+const BEGIN_OR_END: u8 = 0x07;
+/// URG, ECE, CWR.
+const UNUSUAL: u8 = 0xe0;
 
 impl Work<'_> {
     pub(super) fn holds(&self, test: &Test, view: &View<'_, '_>, tx_id: Option<u64>) -> bool {
@@ -53,11 +57,24 @@ impl Work<'_> {
     }
 }
 
+/// Only nothing fits.
+const fn is_nothing(compare: Compare) -> bool {
+    matches!(compare, Compare::Equal(0))
+}
+
+fn has_raw(view: &View<'_, '_>) -> bool {
+    view.flow.as_deref().is_some_and(|flow| flow.raws(view.direction).next().is_some())
+}
+
 fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
     let packet = view.packet;
     let ip = packet.ip.as_ref();
     match test {
-        Test::Size(compare) => compare.fits(packet.payload.len() as u64),
+        Test::Size(compare) => {
+            // A packet that brings bytes of its stream to be looked at is not empty to Suricata.
+            let is_empty = packet.payload.is_empty() && !has_raw(view);
+            compare.fits(packet.payload.len() as u64) && (is_empty || !is_nothing(*compare))
+        }
         Test::Ttl(compare) => ip.is_some_and(|ip| compare.fits(u64::from(ip.ttl))),
         Test::Tos { value, is_negated } => ip.is_some_and(|ip| (ip.tos == *value) != *is_negated),
         Test::IpId(value) => ip.is_some_and(|ip| ip.version() == 4 && ip.id == u32::from(*value)),
@@ -89,6 +106,11 @@ fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
 fn transport_holds(test: &Test, transport: Transport<'_>) -> bool {
     match (test, transport) {
         (Test::TcpFlags { mode, flags, ignored, is_none }, Transport::Tcp(tcp)) => {
+            // Suricata asks for a flag of the same group first, whatever the comparison.
+            let is_in = |group: u8| *flags & group == 0 || tcp.flags.0 & group != 0;
+            if !is_in(BEGIN_OR_END) || !is_in(UNUSUAL) {
+                return false;
+            }
             let own = tcp.flags.0 & !ignored;
             if *is_none && *flags == 0 {
                 return match mode {
