@@ -207,3 +207,68 @@ impl HostBits {
 pub(crate) fn set_local(list: &mut Marks, bit: u32) {
     FlowState::set(list, bit);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(seconds: u64, source: u8, destination: u8) -> Ends {
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        Ends {
+            now_ns: seconds * SECOND_NS,
+            source: address(source),
+            destination: address(destination),
+        }
+    }
+
+    #[test]
+    fn numbers_and_marks_of_a_flow_are_bounded() {
+        let mut state = FlowState::default();
+        for number in 0..1_000 {
+            state.put_number(number, number);
+            set_local(&mut state.bits, number);
+            state.variable(&number.to_string(), b"x");
+        }
+        assert_eq!(state.numbers.len(), FLOW_ENTRIES_MAX);
+        assert_eq!(state.bits.len(), FLOW_ENTRIES_MAX);
+        assert_eq!(state.variables.len(), FLOW_ENTRIES_MAX);
+        state.put_number(1, 7);
+        let is = |compare, value| IntTest::Compare(compare, IntValue::Number(value));
+        assert!(
+            state.holds(1, is(IntCompare::Equal, 7)) && !state.holds(1, is(IntCompare::Less, 7))
+        );
+        assert!(state.holds(2, IntTest::Compare(IntCompare::Less, IntValue::Variable(1))));
+        assert!(state.holds(1, IntTest::IsSet) && state.holds(5_000, IntTest::IsNotSet));
+        assert!(
+            !state.holds(5_000, is(IntCompare::NotEqual, 1)),
+            "an unset number compares to none"
+        );
+    }
+
+    #[test]
+    fn bits_of_hosts_expire() {
+        let mut hosts = HostBits::default();
+        let bits = |owner, expire_s| Bits { owner, bits: vec![1], expire_s };
+        hosts.set(&bits(Owner::Source, 5), 1, ends(10, 1, 2));
+        assert!(hosts.has(Owner::Source, 1, ends(14, 1, 9)));
+        assert!(hosts.has(Owner::Destination, 1, ends(14, 9, 1)), "the same host, as destination");
+        assert!(!hosts.has(Owner::Source, 1, ends(15, 1, 9)));
+        assert!(!hosts.has(Owner::Source, 2, ends(14, 1, 9)), "another bit");
+        hosts.set(&bits(Owner::Pair, 0), 1, ends(10, 1, 2));
+        assert!(hosts.has(Owner::Pair, 1, ends(99_999, 2, 1)), "a pair has no direction");
+        hosts.unset(Owner::Pair, 1, ends(11, 2, 1));
+        assert!(!hosts.has(Owner::Pair, 1, ends(11, 1, 2)));
+        hosts.set(&bits(Owner::Flow, 0), 1, ends(10, 1, 2));
+        assert!(!hosts.has(Owner::Flow, 1, ends(10, 1, 2)), "not of a host");
+    }
+
+    #[test]
+    fn a_full_table_of_bits_says_so() {
+        let mut hosts = HostBits::default();
+        let bits = Bits { owner: Owner::Source, bits: Vec::new(), expire_s: 0 };
+        for bit in 0..=u32::try_from(HOST_BITS_MAX).unwrap() {
+            hosts.set(&bits, bit, ends(1, 1, 2));
+        }
+        assert_eq!((hosts.table.len(), hosts.dropped), (HOST_BITS_MAX, 1));
+    }
+}

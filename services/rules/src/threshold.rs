@@ -268,3 +268,88 @@ impl Counter {
         if self.ports.len() > limit.count as usize { Answer::Alert } else { Answer::No }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(kind: Kind, count: u32, seconds: u32) -> Limit {
+        Limit {
+            kind,
+            track: Track::Source,
+            count,
+            seconds,
+            action: None,
+            timeout_s: 0,
+            distinct: None,
+        }
+    }
+
+    fn at(seconds: u64, source: u8) -> Subject {
+        Subject {
+            now_ns: seconds * SECOND_NS,
+            source: Some(IpAddr::from([10, 0, 0, source])),
+            destination: Some(IpAddr::from([10, 0, 1, 1])),
+            ports: Some((1_000 + u16::from(source), 80)),
+            flow: u64::from(source),
+        }
+    }
+
+    /// The answers to one packet a second.
+    fn answers(limit: &Limit, seconds: u64) -> String {
+        let mut counters = Counters::default();
+        let letter = |answer| match answer {
+            Answer::Alert => 'a',
+            Answer::Silent => 's',
+            Answer::No => '-',
+            Answer::Changed(_) => 'c',
+        };
+        (0..seconds).map(|second| letter(counters.ask((1, 1), limit, &at(second, 1)))).collect()
+    }
+
+    #[test]
+    fn kinds_of_limits() {
+        assert_eq!(answers(&limit(Kind::Limit, 2, 5), 8), "aasssaas");
+        assert_eq!(answers(&limit(Kind::Threshold, 3, 60), 7), "--a--a-");
+        assert_eq!(answers(&limit(Kind::Both, 2, 5), 8), "-asss-as");
+        assert_eq!(answers(&limit(Kind::Filter, 2, 4), 8), "--aa--aa");
+        assert_eq!(answers(&limit(Kind::Backoff(2), 1, 1), 9), "aasasssas");
+    }
+
+    #[test]
+    fn a_rate_changes_the_action_for_a_while() {
+        let action = Some(Action::Drop);
+        let rate = Limit { action, timeout_s: 2, ..limit(Kind::Rate, 2, 10) };
+        assert_eq!(answers(&rate, 8), "aacccaac");
+    }
+
+    #[test]
+    fn what_is_tracked() {
+        let mut counters = Counters::default();
+        let by_source = limit(Kind::Limit, 1, 60);
+        assert_eq!(counters.ask((1, 1), &by_source, &at(1, 1)), Answer::Alert);
+        assert_eq!(counters.ask((1, 1), &by_source, &at(1, 2)), Answer::Alert, "another host");
+        assert_eq!(counters.ask((1, 2), &by_source, &at(1, 1)), Answer::Alert, "another rule");
+        assert_eq!(counters.ask((1, 1), &by_source, &at(1, 1)), Answer::Silent);
+        let by_rule = Limit { track: Track::Rule, ..by_source.clone() };
+        assert_eq!(counters.ask((1, 1), &by_rule, &at(1, 1)), Answer::Alert);
+        assert_eq!(counters.ask((1, 1), &by_rule, &at(1, 2)), Answer::Silent);
+        let nobody = Subject { source: None, ..at(1, 1) };
+        assert_eq!(counters.ask((1, 1), &by_source, &nobody), Answer::Alert, "nothing to count by");
+        let ports = Limit { distinct: Some(Distinct::SourcePort), ..by_rule };
+        assert_eq!(counters.ask((1, 9), &ports, &at(1, 1)), Answer::No);
+        assert_eq!(counters.ask((1, 9), &ports, &at(1, 1)), Answer::No, "the same port");
+        assert_eq!(counters.ask((1, 9), &ports, &at(1, 2)), Answer::Alert);
+    }
+
+    #[test]
+    fn a_full_table_loses_its_oldest_quarter() {
+        let mut counters = Counters::default();
+        let limit = limit(Kind::Limit, 1, 60);
+        for rule in 0..=u32::try_from(COUNTERS_MAX).unwrap() {
+            counters.ask((1, rule), &limit, &at(u64::from(rule), 1));
+            assert!(counters.table.len() <= COUNTERS_MAX);
+        }
+        assert!(counters.evicted >= COUNTERS_MAX as u64 / 4);
+    }
+}

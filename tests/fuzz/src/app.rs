@@ -15,7 +15,7 @@ use hookprobe_traffic::{
 use crate::{Outcome, Target};
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 10] = [
+pub(crate) const TARGETS: [Target; 11] = [
     conversation(
         "app-http",
         http_seeds,
@@ -33,6 +33,11 @@ pub(crate) const TARGETS: [Target; 10] = [
         "app-records",
         record_seeds,
         &[b"SIP/2.0", &[4, 0xd2, 0x16, 0x2f], b"\xffSMB", &[0x73, 0, 0], b"Content-Length: 9"],
+    ),
+    conversation(
+        "app-smb",
+        smb_seeds,
+        &[b"\xffSMB", b"\xfeSMB", &[0x2f, 0xff, 0], &[8, 0], &[9, 0], &[0, 1, 0, 0], &[0xff; 4]],
     ),
     Target {
         name: "app-dns",
@@ -127,6 +132,13 @@ fn look(tx: TxRef<'_>) {
             assert_eq!(start + window.len() as u64, body.kept_end(), "a window has one end");
             assert!(window.len() <= 204_800, "a window beyond its limit");
         }
+    }
+    if let TxRef::Record(tx) = tx
+        && let Some(transfer) = tx.transfer()
+    {
+        let (start, window) = transfer.body.window();
+        assert_eq!(start + window.len() as u64, transfer.body.kept_end(), "a window has one end");
+        assert_eq!(transfer.file.size, transfer.body.total, "a file is what its body is");
     }
     let _ = (tx.is_complete(), tx.events().len());
 }
@@ -280,6 +292,65 @@ fn record_seeds() -> Vec<Vec<u8>> {
             ],
         ),
         talk(0x40, &[(0, setup), (1, setup)]),
+    ]
+}
+
+/// Opened, written, read and closed in SMB 1 and SMB 2.
+fn smb_seeds() -> Vec<Vec<u8>> {
+    let session = |message: &[u8]| {
+        let length = u32::try_from(message.len()).unwrap_or(0).to_be_bytes();
+        [&length[..], message].concat()
+    };
+    let one = |command: u8, flags: u8, body: &[u8]| {
+        let head = [&b"\xffSMB"[..], &[command, 0, 0, 0, 0, flags, 1, 0x40], &[0; 12], &[1; 8]];
+        session(&[&head.concat()[..], body].concat())
+    };
+    let two = |command: u8, flags: u8, body: &[u8]| {
+        let head = [&b"\xfeSMB\x40\0\0\0\0\0\0\0"[..], &[command, 0, 1, 0, flags], &[0; 47]];
+        session(&[&head.concat()[..], body].concat())
+    };
+    let open = [&[24, 0xff, 0, 0, 0, 0, 2, 0][..], &[0; 41], &[3, 0], b"\\ab"].concat();
+    let opened = [&[2, 0xff, 0, 0, 0, 0, 7, 0][..], &[0; 4]].concat();
+    let write = [
+        &[12, 0x04, 0, 70, 0, 7, 0][..],
+        &[0; 12],
+        &[0, 0, 4, 0, 66, 0, 4, 0],
+        b"data",
+        &[3, 7, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    .concat();
+    let read = [&[10, 0xff, 0, 0, 0, 7, 0][..], &[0; 20]].concat();
+    let data = [&[12, 0xff, 0, 0, 0][..], &[0; 6], &[4, 0, 59, 0], &[0; 12], b"data"].concat();
+    let close = [3, 7, 0, 0, 0, 0, 0, 0, 0];
+    let create = [&[57, 0][..], &[0; 42], &[120, 0, 4, 0], &[0; 8], b"a\0b\0"].concat();
+    let created = [&[89, 0][..], &[0; 62], &[5; 16]].concat();
+    let put = [&[49, 0, 112, 0, 4, 0, 0, 0][..], &[0; 8], &[5; 16], &[0; 16], b"data"].concat();
+    let ask = [&[49, 0, 0, 0, 4, 0, 0, 0][..], &[0; 8], &[5; 16], &[0; 16]].concat();
+    let got = [&[17, 0, 80, 0, 4, 0, 0, 0][..], &[0; 8], b"data"].concat();
+    let closed = [&[24, 0, 0, 0, 0, 0, 0, 0][..], &[5; 16]].concat();
+    vec![
+        talk(
+            0,
+            &[
+                (0, &one(0xa2, 8, &open)),
+                (1, &one(0xa2, 0x88, &opened)),
+                (0, &one(0x2f, 8, &write)),
+                (0, &one(0x2e, 8, &read)),
+                (1, &one(0x2e, 0x88, &data)),
+                (0, &one(0x04, 8, &close)),
+            ],
+        ),
+        talk(
+            0,
+            &[
+                (0, &two(5, 0, &create)),
+                (1, &two(5, 1, &created)),
+                (0, &two(9, 0, &put)),
+                (0, &two(8, 0, &ask)),
+                (1, &two(8, 1, &got)),
+                (0, &two(6, 0, &closed)),
+            ],
+        ),
     ]
 }
 

@@ -17,9 +17,9 @@ use hookprobe_ledger::{
 use hookprobe_wire::{
     Block, Diagnostic, Event, EventType, Hash, NodeId, Seq, Severity,
     block::{self, Header, Signature},
-    control, event, frame,
+    control, event, frame, inspector,
     ledger::{self, Payload, Record, RequestId},
-    inspector, response, sensor,
+    response, sensor,
 };
 use minicbor::{
     Encode,

@@ -136,6 +136,10 @@ fn http_single(buffer: Buffer, tx: &http::Tx, direction: Direction) -> Option<Co
         Buffer::HttpServer => field("server"),
         Buffer::HttpStart => tx.start(direction).map(Cow::Owned),
         Buffer::HttpStatCode => some(&response.status),
+        // HTTP/2 has none, which is an empty one.
+        Buffer::HttpStatMsg if response.version == http::Version::V2 => {
+            Some(Cow::Borrowed(response.message.as_slice()))
+        }
         Buffer::HttpStatMsg => some(&response.message),
         Buffer::HttpResponseLine => some(&response.line),
         _ => None,

@@ -57,6 +57,9 @@ struct Side {
     is_over: bool,
 }
 
+/// A frame that is longer and comes in pieces is odd: Suricata holds no more of one.
+const LONG_BYTES: usize = 65_536;
+
 /// The frame that is being read.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
@@ -134,6 +137,16 @@ impl Http2 {
             padding: 0,
             is_padding_known: kind != DATA || flags & PADDED == 0,
         };
+        if frame.left > LONG_BYTES
+            && rest.len() < frame.left
+            && let Some(tx) = self.txs.back_mut()
+        {
+            match kind {
+                DATA => tx.events.add("long_frame_data"),
+                HEADERS => tx.events.add("long_frame_header"),
+                _ => {}
+            }
+        }
         if frame.left == 0 {
             self.end(direction, side, frame, config);
         } else {
@@ -251,7 +264,10 @@ impl Http2 {
         }
         let id = self.next_id;
         self.next_id += 1;
-        self.txs.push_back(Tx { id, at_ns: self.now_ns, stream, ..Tx::default() });
+        let mut tx = Tx { id, at_ns: self.now_ns, stream, ..Tx::default() };
+        tx.request.protocol = b"HTTP/2".to_vec();
+        tx.response.protocol = b"HTTP/2".to_vec();
+        self.txs.push_back(tx);
         self.txs.back_mut()
     }
 
@@ -280,13 +296,19 @@ impl Http2 {
             tx.request.host = tx.request.host_raw.as_deref().map(<[u8]>::to_ascii_lowercase);
         }
         match direction {
+            // What the lines of an older version would have been.
             Direction::ToServer => {
-                tx.request.protocol = b"HTTP/2".to_vec();
                 tx.request.version = Version::V2;
+                if tx.request.line.is_empty() {
+                    let parts = [&tx.request.method[..], b" ", &tx.request.uri_raw, b" HTTP/2\r\n"];
+                    tx.request.line = parts.concat();
+                }
             }
             Direction::ToClient => {
-                tx.response.protocol = b"HTTP/2".to_vec();
                 tx.response.version = Version::V2;
+                if tx.response.line.is_empty() {
+                    tx.response.line = [&b"HTTP/2 "[..], &tx.response.status, b"\r\n"].concat();
+                }
             }
         }
     }

@@ -32,7 +32,7 @@ pub struct Records {
 enum Parser {
     Sip,
     Pgsql(pgsql::Parser),
-    Smb(smb::Parser),
+    Smb(Box<smb::Parser>),
 }
 
 /// Names and values in order.
@@ -216,7 +216,7 @@ impl Records {
         let parser = match proto {
             Proto::Sip => Parser::Sip,
             Proto::Pgsql => Parser::Pgsql(pgsql::Parser::default()),
-            Proto::Smb => Parser::Smb(smb::Parser::default()),
+            Proto::Smb => Parser::Smb(Box::default()),
             _ => return None,
         };
         Some(Self {
