@@ -229,9 +229,9 @@ mod tests {
             set_local(&mut state.bits, number);
             state.variable(&number.to_string(), b"x");
         }
-        assert_eq!(state.numbers.len(), FLOW_ENTRIES_MAX);
+        assert_eq!(state.kept.as_ref().unwrap().numbers.len(), FLOW_ENTRIES_MAX);
         assert_eq!(state.bits.len(), FLOW_ENTRIES_MAX);
-        assert_eq!(state.variables.len(), FLOW_ENTRIES_MAX);
+        assert_eq!(state.variables().len(), FLOW_ENTRIES_MAX);
         state.put_number(1, 7);
         let is = |compare, value| IntTest::Compare(compare, IntValue::Number(value));
         assert!(
