@@ -95,6 +95,8 @@ impl Body {
         }
         let gone = self.data.len() - window;
         self.data.drain(..gone);
+        // One long piece must not cost its room for as long as the body lasts.
+        self.data.shrink_to(2 * window);
         self.start += gone as u64;
     }
 
@@ -114,5 +116,25 @@ impl Body {
         let cut = (bytes.len() - taken) as u64;
         self.is_limited |= cut > 0;
         cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_of_a_long_piece_is_given_back() {
+        let keep = Keep {
+            are_files_hashed: false,
+            bytes_max: 0,
+            inspect_bytes_min: 1,
+            window_bytes: 1_000,
+        };
+        let mut body = Body::default();
+        body.append(&[b'x'; 1 << 20], keep);
+        body.roll(keep);
+        assert_eq!((body.window().1.len(), body.kept_end()), (1_000, 1 << 20));
+        assert!(body.held_bytes() <= 2_000, "{} bytes", body.held_bytes());
     }
 }

@@ -114,7 +114,7 @@ impl Tx {
             // Complete as soon as it is there.
             Body::Sip(_) => 0,
             Body::Pgsql(exchange) => weight(&exchange.request) + weight(&exchange.response),
-            Body::Smb(command) => weight(&command.request) + weight(&command.response),
+            Body::Smb(command) => command.held_bytes(),
             Body::SmbFile(transfer) => transfer.held_bytes(),
         };
         size_of::<Self>() + body
@@ -258,11 +258,10 @@ impl Records {
         let held = direction.of_mut(&mut self.held);
         if meta.gap > 0 {
             // Where the next message begins is not known: it may be where the next bytes do.
-            let lost = meta.gap.saturating_add(held.len() as u64);
-            held.clear();
             if let Parser::Smb(parser) = &mut self.parser {
-                parser.lose(direction, lost, &mut sink);
+                parser.lose(direction, held, meta.gap, &mut sink);
             }
+            held.clear();
         }
         held.extend_from_slice(data);
         let step = take_all(&mut self.parser, held, direction, meta.transport, &mut sink);
@@ -301,7 +300,8 @@ impl Records {
             }
     }
 
-    /// Names that were forgotten because their tables were full.
+    /// What was given up because a bound was met: names forgotten, files ended, pieces of files
+    /// read before what belongs in front of them, pieces cut.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
         match &self.parser {

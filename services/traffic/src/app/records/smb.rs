@@ -7,6 +7,9 @@ mod one;
 mod transfer;
 mod two;
 
+#[cfg(test)]
+mod tests;
+
 pub use transfer::Transfer;
 
 use super::{Body, Field, Fields, Sink, Taken};
@@ -14,8 +17,9 @@ use crate::{Direction, app::bytes::Cursor};
 
 /// Header of a message of SMB 1.
 const HEADER_BYTES: usize = 32;
-/// Longest message that is held until it is whole; of a longer one the beginning is read.
-const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// Longest message that is held until it is whole; of a longer one the beginning is read. Commands
+/// of a chain begin in the first 64 KiB, and what they say must be there too.
+const MESSAGE_BYTES_MAX: usize = 65 << 10;
 /// From how many bytes on a message that carries bytes of a file is not waited for.
 const PART_BYTES_MIN: usize = 512;
 const RESPONSE: u8 = 0x80;
@@ -46,6 +50,20 @@ pub struct Command {
     multiplex: u16,
 }
 
+impl Command {
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.dialect.as_ref().map_or(0, Vec::capacity)
+            + texts_bytes(&self.dialects)
+            + super::weight(&self.request)
+            + super::weight(&self.response)
+    }
+}
+
+fn texts_bytes(texts: &[Vec<u8>]) -> usize {
+    texts.iter().map(|text| size_of::<Vec<u8>>() + text.capacity()).sum()
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -62,6 +80,8 @@ pub(super) struct Parser {
     dialect: Option<Vec<u8>>,
     /// Bytes of a long message that are still to come, by direction.
     skip: [usize; 2],
+    /// Bytes of a long compound behind those: its further messages.
+    inside: [usize; 2],
     /// Bytes were lost: the next message has to be looked for.
     is_lost: [bool; 2],
     files: files::Files,
@@ -92,6 +112,14 @@ impl Header {
     }
 }
 
+/// A session message of NetBIOS.
+struct Frame<'m> {
+    kind: u8,
+    length: usize,
+    /// What there is of the message, and what follows.
+    behind: &'m [u8],
+}
+
 impl Parser {
     pub(super) fn take(
         &mut self,
@@ -109,47 +137,76 @@ impl Parser {
         if let Some(count) = self.lost(direction, bytes) {
             return count;
         }
-        let Some([kind, high, middle, low]) = bytes.first_chunk::<4>().copied() else {
-            return Taken::More;
-        };
-        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        let Some(frame) = self.frame(direction, bytes) else { return Taken::More };
+        let Frame { kind, length, behind } = frame;
         // Session messages and keep-alives of NetBIOS (RFC 1002, section 4.3.1).
         if !matches!(kind, 0 | 0x81..=0x85) {
             return Taken::Fault;
         }
         let held = length.min(MESSAGE_BYTES_MAX);
-        let message = match bytes.get(4..4 + length) {
+        let message = match behind.get(..length) {
             Some(message) => message,
-            None if kind == 0 && bytes.len() >= PART_BYTES_MIN && is_bulk(bytes) => {
-                bytes.get(4..).unwrap_or_default()
-            }
-            None => match bytes.get(4..4 + held).filter(|_| length > held) {
+            None if kind == 0 && behind.len() >= PART_BYTES_MIN && is_bulk(behind) => behind,
+            None => match behind.get(..held).filter(|_| length > held) {
                 Some(message) => message,
                 None => return Taken::More,
             },
         };
-        *direction.of_mut(&mut self.skip) = length - message.len();
+        let is_first = *direction.of(&self.inside) == 0;
+        let (message, skip) = two::part(message, length);
+        *direction.of_mut(&mut self.skip) = skip;
+        *direction.of_mut(&mut self.inside) = length - message.len() - skip;
         if kind == 0 {
             if let (Some(header), Some(body)) = (Header::read(message), message.get(HEADER_BYTES..))
             {
                 self.message(direction, &header, body, sink);
             }
-            self.files.message(direction, message, sink);
+            self.files.message(direction, message, length, is_first, sink);
         }
-        Taken::Message(4 + message.len())
+        Taken::Message(bytes.len() - behind.len() + message.len())
     }
 
-    /// Bytes of one direction are missing, `count` of them.
-    pub(super) fn lose(&mut self, direction: Direction, count: u64, sink: &mut Sink<'_>) {
-        let skip = direction.of_mut(&mut self.skip);
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        if *skip >= count {
-            *skip -= count;
-        } else {
-            *skip = 0;
-            *direction.of_mut(&mut self.is_lost) = true;
+    /// What stands in front of a message, and nothing inside a compound.
+    fn frame<'m>(&self, direction: Direction, bytes: &'m [u8]) -> Option<Frame<'m>> {
+        let inside = *direction.of(&self.inside);
+        if inside > 0 {
+            return Some(Frame { kind: 0, length: inside, behind: bytes });
         }
-        self.files.lose(direction, count, sink);
+        let ([kind, high, middle, low], behind) = bytes.split_first_chunk()?;
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        Some(Frame { kind: *kind, length, behind })
+    }
+
+    /// Bytes of one direction are missing, `count` of them behind those that are `held` for their
+    /// message to be whole: it never is, and what there is of it is read.
+    pub(super) fn lose(
+        &mut self,
+        direction: Direction,
+        held: &[u8],
+        count: u64,
+        sink: &mut Sink<'_>,
+    ) {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        // Whether messages are lost of which it is not known what file they tell of.
+        let mut is_more = false;
+        if *direction.of(&self.skip) == 0
+            && !*direction.of(&self.is_lost)
+            && let Some(Frame { kind: 0, length, behind }) = self.frame(direction, held)
+        {
+            is_more = !is_bulk(behind);
+            let is_first = *direction.of(&self.inside) == 0;
+            self.files.message(direction, behind, length, is_first, sink);
+            *direction.of_mut(&mut self.inside) = 0;
+            *direction.of_mut(&mut self.skip) = length.saturating_sub(behind.len());
+        }
+        let skip = direction.of_mut(&mut self.skip);
+        if *skip < count {
+            is_more = true;
+            *skip += std::mem::take(direction.of_mut(&mut self.inside));
+        }
+        *direction.of_mut(&mut self.is_lost) |= *skip < count;
+        *skip = skip.saturating_sub(count);
+        self.files.lose(direction, count, is_more, sink);
     }
 
     /// After a loss: what there is before the next message is passed over.
@@ -160,7 +217,7 @@ impl Parser {
         }
         let is_message = |at: &usize| {
             let rest = bytes.get(*at..).unwrap_or_default();
-            matches!(rest, [0, 0..=1, _, _, 0xfe | 0xff, b'S', b'M', b'B', ..])
+            matches!(rest, [0, _, _, _, 0xfe | 0xff, b'S', b'M', b'B', ..])
         };
         match (0..bytes.len()).find(is_message) {
             Some(0) => {
@@ -180,10 +237,13 @@ impl Parser {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.files.held_bytes()
+        size_of::<Self>()
+            + texts_bytes(&self.dialects)
+            + self.dialect.as_ref().map_or(0, Vec::capacity)
+            + self.files.held_bytes()
     }
 
-    /// Names that were forgotten because their tables were full.
+    /// See [`super::Records::evicted`].
     pub(super) const fn evicted(&self) -> u64 {
         self.files.evicted()
     }
@@ -260,11 +320,10 @@ impl Parser {
     }
 }
 
-/// Whether the first message carries bytes of a file.
-fn is_bulk(bytes: &[u8]) -> bool {
-    let message = bytes.get(4..).unwrap_or_default();
+/// Whether the message carries bytes of a file, and nothing else.
+fn is_bulk(message: &[u8]) -> bool {
     match Header::read(message) {
-        Some(header) => one::is_bulk(&header),
+        Some(header) => one::is_bulk(&header, message),
         None => two::Header::read(message).is_some_and(|header| header.is_bulk()),
     }
 }
@@ -307,16 +366,21 @@ fn host(header: &Header, body: &[u8], at: Option<usize>) -> Fields {
     }
     let mut out = Fields::new();
     for name in ["native_os", "native_lm"] {
-        let (text, behind) = if is_wide { wide(rest) } else { narrow(rest) };
+        let (text, behind) = if is_wide {
+            wide(rest)
+        } else {
+            let (text, behind) = narrow(rest);
+            (text.to_vec(), behind)
+        };
         rest = behind;
         out.push((name.to_owned(), Field::Text(text)));
     }
     out
 }
 
-fn narrow(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+fn narrow(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
-    (bytes.get(..end).unwrap_or_default().to_vec(), bytes.get(end + 1..).unwrap_or_default())
+    (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default())
 }
 
 /// Wide text without the zero bytes that most of it has.
@@ -330,12 +394,14 @@ fn wide(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
 /// Names, each with a byte in front and a zero behind.
 fn dialects(body: &[u8]) -> Vec<Vec<u8>> {
     const DIALECTS_MAX: usize = 32;
+    // The longest that there is has 27. Each transaction keeps them.
+    const DIALECT_BYTES_MAX: usize = 64;
     let mut rest = body.get(3..).unwrap_or_default();
     let mut out = Vec::new();
     while let [2, behind @ ..] = rest {
         let (name, behind) = narrow(behind);
         rest = behind;
-        out.push(name);
+        out.push(name.get(..DIALECT_BYTES_MAX.min(name.len())).unwrap_or_default().to_vec());
         if out.len() >= DIALECTS_MAX {
             break;
         }
@@ -349,27 +415,5 @@ pub(crate) fn is_response(bytes: &[u8]) -> Option<bool> {
         b"\xffSMB" => Some(bytes.get(13)? & RESPONSE != 0),
         b"\xfeSMB" => Some(bytes.get(20)? & 1 != 0),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_a_loss_the_next_message_is_found() {
-        let mut parser = Parser { is_lost: [true, false], ..Parser::default() };
-        let bytes = b"garbage\0\0\0\x20\xffSMBr";
-        assert!(matches!(parser.lost(Direction::ToServer, bytes), Some(Taken::Message(7))));
-        assert!(parser.lost(Direction::ToServer, &bytes[7..]).is_none());
-        assert!(parser.lost(Direction::ToServer, bytes).is_none(), "nothing is lost any more");
-    }
-
-    #[test]
-    fn names_of_hosts() {
-        assert_eq!(wide(b"Q\0T\0S\0\0\0x\0"), (b"QTS".to_vec(), &b"x\0"[..]));
-        assert_eq!(dialects(b"\0\x06\0\x02ab\0\x02c\0"), [b"ab".to_vec(), b"c".to_vec()]);
-        assert_eq!(is_response(b"\0\0\0\x20\xffSMBr\0\0\0\0\x88"), Some(true));
-        assert_eq!(is_response(b"\0\0\0\x20\xffSMBr"), None);
     }
 }

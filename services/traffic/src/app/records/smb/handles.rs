@@ -5,28 +5,61 @@ const ENTRIES_MAX: usize = 256;
 /// Longest name that is kept.
 const NAME_BYTES_MAX: usize = 1_024;
 
+/// Bytes that a value holds outside of itself.
+pub(super) trait Heap {
+    fn heap_bytes(&self) -> usize;
+}
+
+impl Heap for Vec<u8> {
+    fn heap_bytes(&self) -> usize {
+        self.capacity()
+    }
+}
+
+impl Heap for u32 {
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Heap for u64 {
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl<A: Heap, B: Heap> Heap for (A, B) {
+    fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes() + self.1.heap_bytes()
+    }
+}
+
 /// A small table in order of arrival.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
     entries: Vec<(K, V)>,
+    /// Bytes that the entries hold elsewhere.
+    bytes: usize,
     /// Entries that made room.
     pub(super) evicted: u64,
 }
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { entries: Vec::new(), evicted: 0 }
+        Self { entries: Vec::new(), bytes: 0, evicted: 0 }
     }
 }
 
-impl<K: PartialEq, V> Table<K, V> {
+impl<K: PartialEq + Heap, V: Heap> Table<K, V> {
     pub(super) fn put(&mut self, key: K, value: V) {
-        self.entries.retain(|(known, _)| *known != key);
+        self.take(&key);
         if self.entries.len() >= ENTRIES_MAX {
-            self.entries.remove(0);
+            self.remove(0);
             self.evicted += 1;
         }
-        self.entries.push((key, value));
+        let entry = (key, value);
+        self.bytes += entry.heap_bytes();
+        self.entries.push(entry);
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {
@@ -35,11 +68,18 @@ impl<K: PartialEq, V> Table<K, V> {
 
     pub(super) fn take(&mut self, key: &K) -> Option<V> {
         let at = self.entries.iter().position(|(known, _)| known == key)?;
-        Some(self.entries.remove(at).1)
+        Some(self.remove(at))
+    }
+
+    /// `at` is that of an entry.
+    fn remove(&mut self, at: usize) -> V {
+        let entry = self.entries.remove(at);
+        self.bytes -= entry.heap_bytes();
+        entry.1
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<(K, V)>()
+        self.entries.capacity() * size_of::<(K, V)>() + self.bytes
     }
 }
 
@@ -58,7 +98,28 @@ pub(super) enum Asked {
     /// A share by name.
     Connect(Vec<u8>),
     /// Bytes of an open file.
-    Read { handle: Vec<u8>, offset: u64 },
+    Read {
+        handle: Vec<u8>,
+        offset: u64,
+        /// An answer that comes later (async) does not state it.
+        tree_id: u32,
+    },
+}
+
+impl Heap for Share {
+    fn heap_bytes(&self) -> usize {
+        self.name.capacity()
+    }
+}
+
+impl Heap for Asked {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Open(bytes) | Self::Connect(bytes) | Self::Read { handle: bytes, .. } => {
+                bytes.capacity()
+            }
+        }
+    }
 }
 
 /// Session and number of a message.
@@ -119,7 +180,7 @@ pub(super) fn name(bytes: &[u8], is_wide: bool) -> Vec<u8> {
     if is_wide {
         let (units, _) = bytes.as_chunks::<2>();
         let units = units.iter().take_while(|unit| **unit != [0, 0]);
-        units.flatten().copied().filter(|byte| *byte != 0).collect()
+        units.flatten().copied().filter(|byte| *byte != 0).take(NAME_BYTES_MAX).collect()
     } else {
         bytes.iter().copied().take_while(|byte| *byte != 0).take(NAME_BYTES_MAX).collect()
     }
@@ -139,6 +200,26 @@ mod tests {
         assert!(handles.name(1, &0_u64.to_le_bytes()).is_none());
         assert!(handles.name(1, &299_u64.to_le_bytes()).is_some());
         assert!(handles.name(2, &299_u64.to_le_bytes()).is_none(), "of another session");
+    }
+
+    #[test]
+    fn names_are_counted_and_bounded() {
+        let mut handles = Handles::default();
+        let held = |handles: &Handles| handles.files.bytes + handles.asked.bytes;
+        for number in 0..1_000_u64 {
+            handles.open(1, &number.to_le_bytes(), vec![b'a'; 1_000]);
+            handles.ask((1, number % 7), Asked::Open(vec![b'a'; 500]));
+        }
+        assert_eq!(held(&handles), ENTRIES_MAX * 1_008 + 7 * 500);
+        assert!(handles.held_bytes() > held(&handles));
+        for number in 0..1_000_u64 {
+            handles.close(1, &number.to_le_bytes());
+            handles.answer((1, number));
+        }
+        assert_eq!(held(&handles), 0);
+
+        assert_eq!(name(&[b'a'; 9_000], true).len(), NAME_BYTES_MAX);
+        assert_eq!(name(&[b'a'; 9_000], false).len(), NAME_BYTES_MAX);
         assert_eq!(name(b"\\\0a\0\0\0x\0", true), b"\\a");
         assert_eq!(name(b"ab\0c", false), b"ab");
     }

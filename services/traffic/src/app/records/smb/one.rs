@@ -3,7 +3,7 @@
 use super::{
     Direction, HEADER_BYTES, Header, RESPONSE, UNICODE,
     handles::{Asked, name},
-    transfer::Piece,
+    transfer::{Data, Piece},
 };
 use crate::app::bytes::Cursor;
 
@@ -30,10 +30,7 @@ pub(super) enum Act<'m> {
     },
     Write(Piece<'m>),
     /// Bytes that answer a read.
-    Read {
-        bytes: &'m [u8],
-        length: u64,
-    },
+    Read(Data<'m>),
     Close(&'m [u8]),
 }
 
@@ -114,16 +111,20 @@ impl<'m> Command<'m> {
                 } else {
                     0
                 };
-                Some(Act::Ask(Asked::Read { handle, offset: high << 32 | low }))
+                Some(Act::Ask(Asked::Read {
+                    handle,
+                    offset: high << 32 | low,
+                    tree_id: u32::from(header.tree_id),
+                }))
             }
             WRITE | WRITE_AND_CLOSE => {
                 let handle = cursor.take(2)?;
-                let length = usize::from(le16(&mut cursor)?);
+                let length = u64::from(le16(&mut cursor)?);
                 let offset = u64::from(le32(&mut cursor)?);
                 // A format and a length, or a byte that fills up.
                 let skipped = if self.number == WRITE { 3 } else { 1 };
                 let data = data.get(skipped..).unwrap_or_default();
-                Some(self.written(header, handle, offset, data, length))
+                Some(self.written(header, handle, offset, Data::of(data, 0, length)))
             }
             CREATE_ANDX => {
                 cursor.take(5)?;
@@ -147,14 +148,7 @@ impl<'m> Command<'m> {
         }
     }
 
-    fn written(
-        &self,
-        header: &Header,
-        handle: &'m [u8],
-        offset: u64,
-        data: &'m [u8],
-        length: usize,
-    ) -> Act<'m> {
+    fn written(&self, header: &Header, handle: &'m [u8], offset: u64, data: Data<'m>) -> Act<'m> {
         Act::Write(Piece {
             direction: Direction::ToServer,
             version: 1,
@@ -163,8 +157,10 @@ impl<'m> Command<'m> {
             tree_id: u32::from(header.tree_id),
             handle,
             offset,
-            bytes: data.get(..length.min(data.len())).unwrap_or_default(),
-            length: length as u64,
+            bytes: data.bytes,
+            length: data.length,
+            skip: data.skip,
+            is_cut: false,
         })
     }
 
@@ -177,15 +173,14 @@ impl<'m> Command<'m> {
         let handle = cursor.take(2)?;
         let low = u64::from(le32(&mut cursor)?);
         cursor.take(8)?;
-        let length_high = usize::from(le16(&mut cursor)?);
-        let length_low = usize::from(le16(&mut cursor)?);
+        let length_high = u64::from(le16(&mut cursor)?);
+        let length_low = u64::from(le16(&mut cursor)?);
         let at = usize::from(le16(&mut cursor)?);
         let high = if words >= 14 { u64::from(le32(&mut cursor)?) } else { 0 };
         le16(&mut cursor)?;
-        let data =
-            if at > self.at { self.message.get(at..).unwrap_or_default() } else { cursor.rest() };
-        let length = length_high << 16 | length_low;
-        Some(self.written(header, handle, high << 32 | low, data, length))
+        let at = if at > self.at { at } else { self.message.len() - cursor.len() };
+        let data = Data::of(self.message, at, length_high << 16 | length_low);
+        Some(self.written(header, handle, high << 32 | low, data))
     }
 
     fn response(&self, header: &Header) -> Option<Act<'m>> {
@@ -203,30 +198,27 @@ impl<'m> Command<'m> {
             READ_ANDX => {
                 let mut cursor = Cursor::new(self.body());
                 cursor.take(11)?;
-                let low = usize::from(le16(&mut cursor)?);
+                let low = u64::from(le16(&mut cursor)?);
                 let at = usize::from(le16(&mut cursor)?);
-                let high = usize::from(le16(&mut cursor)?);
-                let length = high << 16 | low;
-                let data = self.message.get(at.max(self.at)..)?;
-                let bytes = data.get(..length.min(data.len()))?;
-                Some(Act::Read { bytes, length: length as u64 })
+                let high = u64::from(le16(&mut cursor)?);
+                Some(Act::Read(Data::of(self.message, at.max(self.at), high << 16 | low)))
             }
             READ => {
                 let (_, mut cursor, data) = self.parts()?;
-                let length = usize::from(le16(&mut cursor)?);
-                let data = data.get(3..)?;
-                let bytes = data.get(..length.min(data.len()))?;
-                Some(Act::Read { bytes, length: length as u64 })
+                let length = u64::from(le16(&mut cursor)?);
+                Some(Act::Read(Data::of(data, 3, length)))
             }
             _ => None,
         }
     }
 }
 
-/// Whether a message that is not whole yet carries bytes of a file: those are not waited for.
-pub(super) const fn is_bulk(header: &Header) -> bool {
+/// Whether a message that is not whole yet carries bytes of a file, and nothing else: those are not
+/// waited for. What is chained to the command may stand anywhere behind it.
+pub(super) fn is_bulk(header: &Header, message: &[u8]) -> bool {
     let is_response = header.flags & RESPONSE != 0;
     matches!((header.command, is_response), (WRITE_ANDX, false) | (READ_ANDX, true))
+        && message.get(HEADER_BYTES + 1) == Some(&LAST)
 }
 
 pub(super) const fn closes(number: u8) -> bool {

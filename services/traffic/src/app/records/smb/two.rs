@@ -2,7 +2,7 @@
 
 use super::{
     handles::{Asked, name},
-    transfer::Piece,
+    transfer::{Data, Piece},
 };
 use crate::{Direction, app::bytes::Cursor};
 
@@ -10,6 +10,7 @@ use crate::{Direction, app::bytes::Cursor};
 pub(super) const HEADER_BYTES: usize = 64;
 const RESPONSE: u32 = 1;
 const ASYNC: u32 = 2;
+const RELATED: u32 = 4;
 const NEGOTIATE: u16 = 0;
 const CONNECT: u16 = 3;
 const CREATE: u16 = 5;
@@ -19,6 +20,8 @@ pub(super) const WRITE: u16 = 9;
 const END_OF_FILE: u32 = 0xc000_0011;
 const BUFFER_OVERFLOW: u32 = 0x8000_0005;
 const HANDLE_BYTES: usize = 16;
+/// In a compound: the file that was opened before in it.
+pub(super) const JUST_OPENED: [u8; HANDLE_BYTES] = [0xff; HANDLE_BYTES];
 
 /// The fixed header.
 #[derive(Clone, Copy, Debug)]
@@ -66,20 +69,57 @@ impl Header {
         self.flags & RESPONSE != 0
     }
 
-    /// Whether a message that is not whole yet carries bytes of a file.
+    /// Whether a message that is not whole yet carries bytes of a file, and nothing else.
     pub(super) const fn is_bulk(&self) -> bool {
-        matches!((self.command, self.is_response()), (WRITE, false) | (READ, true))
+        self.next == 0
+            && matches!((self.command, self.is_response()), (WRITE, false) | (READ, true))
     }
 }
 
-/// The messages of a compound, each with its bytes from its header on.
-pub(super) fn compound(bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+/// Of the first bytes of a message of `length` bytes: those that are read at once, and how many
+/// behind them go on with the last one. What is left then are further messages of a compound.
+pub(super) fn part(bytes: &[u8], length: usize) -> (&[u8], usize) {
+    let all = (bytes, length.saturating_sub(bytes.len()));
+    let mut at = 0;
+    while bytes.len() < length {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let header = Header::read(rest);
+        if header.is_none() && rest.len() >= HEADER_BYTES {
+            return all;
+        }
+        let next = header.map_or(0, |header| usize::try_from(header.next).unwrap_or(usize::MAX));
+        let end = at.saturating_add(next);
+        let is_followed = next >= HEADER_BYTES && end < length;
+        if is_followed && end <= bytes.len() {
+            at = end;
+        } else if at > 0 {
+            return (bytes.get(..at).unwrap_or_default(), 0);
+        } else {
+            return if is_followed { (bytes, end - bytes.len()) } else { all };
+        }
+    }
+    all
+}
+
+/// The messages of a compound, each with its bytes from its header on. A related one is of the
+/// session and the tree of the one `before` it, whatever it states (section 3.3.5.2.7.2).
+pub(super) fn compound(
+    bytes: &[u8],
+    mut before: Option<(u64, u32)>,
+) -> impl Iterator<Item = (Header, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let message = rest;
-        let header = Header::read(message)?;
+        let mut header = Header::read(message)?;
+        if let Some((session_id, tree_id)) = before
+            && header.flags & RELATED != 0
+        {
+            (header.session_id, header.tree_id) = (session_id, tree_id);
+        }
+        before = Some((header.session_id, header.tree_id));
         let next = usize::try_from(header.next).unwrap_or(usize::MAX);
         if next < HEADER_BYTES || next >= message.len() {
+            header.next = 0;
             rest = &[];
             return Some((header, message));
         }
@@ -97,10 +137,7 @@ pub(super) enum Act<'m> {
         is_pipe: bool,
     },
     Write(Piece<'m>),
-    Read {
-        bytes: &'m [u8],
-        length: u64,
-    },
+    Read(Data<'m>),
     /// The dialect, as its number is written.
     Agreed(Vec<u8>),
     /// A read found the end.
@@ -135,7 +172,7 @@ fn request<'m>(header: &Header, message: &'m [u8], mut cursor: Cursor<'m>) -> Op
             cursor.take(8)?;
             let offset = le64(&mut cursor)?;
             let handle = cursor.take(HANDLE_BYTES)?.to_vec();
-            Some(Act::Ask(Asked::Read { handle, offset }))
+            Some(Act::Ask(Asked::Read { handle, offset, tree_id: header.tree_id }))
         }
         WRITE => {
             cursor.take(2)?;
@@ -145,7 +182,7 @@ fn request<'m>(header: &Header, message: &'m [u8], mut cursor: Cursor<'m>) -> Op
             let handle = cursor.take(HANDLE_BYTES)?;
             cursor.take(16)?;
             // Fixed part: 48 bytes.
-            let data = message.get(at.max(HEADER_BYTES + 48)..).unwrap_or_default();
+            let data = data(header, message, at.max(HEADER_BYTES + 48), length);
             Some(Act::Write(Piece {
                 direction: Direction::ToServer,
                 version: 2,
@@ -154,8 +191,10 @@ fn request<'m>(header: &Header, message: &'m [u8], mut cursor: Cursor<'m>) -> Op
                 tree_id: header.tree_id,
                 handle,
                 offset,
-                bytes: first(data, length),
-                length,
+                bytes: data.bytes,
+                length: data.length,
+                skip: data.skip,
+                is_cut: data.length < length,
             }))
         }
         _ => None,
@@ -183,10 +222,11 @@ fn response<'m>(header: &Header, message: &'m [u8], mut cursor: Cursor<'m>) -> O
             cursor.take(1)?;
             let length = u64::from(le32(&mut cursor)?);
             cursor.take(8)?;
-            let data = message.get(at.max(HEADER_BYTES + 16)..).unwrap_or_default();
-            Some(Act::Read { bytes: first(data, length), length })
+            Some(Act::Read(data(header, message, at.max(HEADER_BYTES + 16), length)))
         }
         (READ, END_OF_FILE) => Some(Act::Ended),
+        // Of a file by number, the request told it.
+        (CLOSE, 0) if header.flags & RELATED != 0 => Some(Act::Close(&JUST_OPENED)),
         _ => None,
     }
 }
@@ -199,7 +239,9 @@ fn text(message: &[u8], cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
     Some(name(bytes.get(..length.min(bytes.len()))?, true))
 }
 
-fn first(data: &[u8], length: u64) -> &[u8] {
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(data.len());
-    data.get(..length).unwrap_or_default()
+/// `length` bytes that begin at `at`, as far as they are there. The last message of a compound may
+/// go on behind what there is of it; the others end where the next one begins.
+fn data<'m>(header: &Header, message: &'m [u8], at: usize, length: u64) -> Data<'m> {
+    let data = Data::of(message, at, length);
+    if header.next == 0 { data } else { Data { length: data.bytes.len() as u64, ..data } }
 }
