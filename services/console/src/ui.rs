@@ -9,7 +9,7 @@ use crate::{
     detail,
     key::Key,
     model::{Contact, Drill, Effect, Model, Source},
-    proof::{NONCE_DIGITS_MAX, Nonce},
+    proof::{NONCE_DIGITS_MAX, Nonce, Proof},
     recovery::Recovery,
     table,
     views::evidence,
@@ -365,6 +365,10 @@ fn answer_drill(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
 }
 
 fn ask_evidence(model: &mut Model, out: &mut Vec<Effect>) {
+    if matches!(model.proof, Proof::Asked { .. }) {
+        // What comes is an answer to the first nonce; asking ends by itself.
+        return;
+    }
     model.ui.list_mut().scroll = 0;
     model.proof.ask(model.now.mono_ms);
     if let Err(reason) = Nonce::parse(&model.ui.nonce) {

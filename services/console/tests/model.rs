@@ -278,6 +278,9 @@ fn a_verifiers_nonce_is_typed_on_the_page_of_the_evidence() {
     press(&mut model, &[Key::Char('/')]);
     assert_eq!(press(&mut model, &typed("c3d4e5f60718")), []);
     assert_eq!(press(&mut model, &[Key::Enter, Key::Enter]), [Effect::Evidence]);
+    // Not asked twice at once: the answer to one nonce is not shown with another.
+    assert_eq!(press(&mut model, &[Key::Enter]), []);
+    later(&mut model, PROOF_WAIT_MS + 1);
     // Esc brings back what was there; without digits the console draws.
     press(&mut model, &[Key::Char('/'), Key::Backspace, Key::Esc]);
     assert_eq!(model.ui.nonce, "a1b2c3d4e5f60718");

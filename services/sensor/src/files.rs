@@ -34,7 +34,9 @@ pub fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
     file.sync_data()?;
-    fs::rename(&new, folder.join(name))
+    fs::rename(&new, folder.join(name))?;
+    // The new name lasts, too.
+    File::open(folder)?.sync_all()
 }
 
 /// The site configuration that PID 1 accepted, or the defaults.

@@ -69,6 +69,8 @@ counters! {
     reassembly_depth,
     /// Bytes cut off by limits of application parsers.
     app_cut_bytes,
+    /// Transactions, names and pieces that application parsers gave up to stay within their limits.
+    app_dropped,
     /// Histories of connections that were cut.
     history_cut,
 }

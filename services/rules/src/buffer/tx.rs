@@ -319,7 +319,10 @@ fn smtp_data<'a>(
     match buffer {
         Buffer::FileData => {
             let is_over = tx.progress == smtp::progress::COMPLETE;
-            return window(&attachment()?.body, Direction::ToServer, is_over, body);
+            // An empty one must not end the list: those behind it are looked at, too.
+            let filled = |found: &&smtp::Attachment| !found.body.window().1.is_empty();
+            let found = email?.attachments.iter().filter(filled).nth(index)?;
+            return window(&found.body, Direction::ToServer, is_over, body);
         }
         Buffer::FileName => {
             return attachment().map(|found| (Cow::Borrowed(found.file.name.as_slice()), 0));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use hookprobe_traffic::{
-    app::{Proto, TxRef},
+    app::{App, Proto, TxRef},
     engine::View,
     packet::{Origin, Transport},
 };
@@ -46,7 +46,7 @@ impl Work<'_> {
         if is_tcp && seen == mark && !is_end {
             return;
         }
-        self.forget(flow.app.tx(0).map_or(0, TxRef::id));
+        self.forget(&flow.app);
         for tx in flow.app.txs() {
             if tx.has_direction(view.direction) {
                 self.transaction(tx, view);
@@ -54,9 +54,14 @@ impl Work<'_> {
         }
     }
 
-    /// Drops the state of transactions that are gone.
-    fn forget(&mut self, first: u64) {
+    /// Drops the state of transactions that are gone, so that there is room for those that are kept.
+    fn forget(&mut self, app: &App) {
+        let first = app.tx(0).map_or(0, TxRef::id);
         self.state.txs.retain(|tx| tx.id >= first);
+        // One that stays open keeps those behind it in place, whether they are there or not.
+        if self.state.txs.len() > app.txs_len() {
+            self.state.txs.retain(|known| app.txs().any(|tx| tx.id() == known.id));
+        }
     }
 
     pub(super) fn tx_state(&mut self, id: u64) -> &mut TxState {

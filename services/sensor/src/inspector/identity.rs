@@ -5,7 +5,7 @@
 //! Where nothing lasts, each boot has another one, and the line of the start says which. What must never
 //! happen: a key that is told or logged, an identity that changes because a clock does.
 
-use std::{fmt::Write as _, io, path::Path, sync::Arc};
+use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
 
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, date_time_ymd};
@@ -16,6 +16,7 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tracing::warn;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
     files,
@@ -24,6 +25,8 @@ use crate::{
 
 /// File in the state.
 const FILE: &str = "syslog.identity";
+/// The last second of a day.
+const LAST_SECOND: Duration = Duration::from_secs(24 * 60 * 60 - 1);
 /// Its longest content. 4 KiB: a P-256 key and a certificate of one name are an eighth of it.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
 
@@ -36,7 +39,9 @@ pub enum OwnError {
     )]
     Make(#[from] rcgen::Error),
     /// It can't be kept: senders that pinned it would be lost at the next start.
-    #[error("HP-SN-607 syslog: the identity for TLS can't be kept; look at the state volume")]
+    #[error(
+        "HP-SN-607 syslog: the identity for TLS can't be kept or read; look at the state volume"
+    )]
     Keep(#[source] io::Error),
     /// Both are there and do not fit together.
     #[error(transparent)]
@@ -52,6 +57,12 @@ struct Kept {
     /// X.509, DER.
     #[n(1)]
     certificate: ByteVec,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 /// The box's own.
@@ -70,12 +81,15 @@ impl Identity {
     pub fn of_the_box(state: &Path, name: &str) -> Result<Self, OwnError> {
         let kept = match files::read(&state.join(FILE), FILE_BYTES_MAX) {
             Ok(bytes) => {
+                let bytes = Zeroizing::new(bytes);
                 minicbor::decode::<Kept>(&bytes).ok().and_then(|kept| Self::from(&kept).ok())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Self::make(state, name);
             }
-            Err(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => None,
+            // A disk that fails must not cost every sender its pin.
+            Err(error) => return Err(OwnError::Keep(error)),
         };
         kept.map_or_else(
             || {
@@ -93,16 +107,16 @@ impl Identity {
         wanted.distinguished_name.push(DnType::CommonName, name);
         // "No well-defined expiration" (RFC 5280, 4.1.2.5): who pins it decides, not a clock.
         wanted.not_before = date_time_ymd(2000, 1, 1);
-        wanted.not_after = date_time_ymd(9999, 12, 31);
+        wanted.not_after = date_time_ymd(9999, 12, 31) + LAST_SECOND;
         let certificate = wanted.self_signed(&key)?;
         let kept = Kept {
             key: key.serialize_der().into(),
             certificate: certificate.der().to_vec().into(),
         };
         let made = Self::from(&kept)?;
-        let mut bytes = Vec::new();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize));
         // Into a Vec: fails for no value of this type.
-        minicbor::encode(&kept, &mut bytes)
+        minicbor::encode(&kept, &mut *bytes)
             .map_err(|error| OwnError::Keep(io::Error::other(error.to_string())))?;
         files::replace(state, FILE, &bytes).map_err(OwnError::Keep)?;
         Ok(made)
@@ -148,7 +162,7 @@ mod tests {
         }
         // The key of one and the certificate of another are no identity.
         let mut mixed: Kept = minicbor::decode(&fs::read(&file).unwrap()).unwrap();
-        mixed.certificate = minicbor::decode::<Kept>(&whole).unwrap().certificate;
+        mixed.certificate = minicbor::decode::<Kept>(&whole).unwrap().certificate.clone();
         assert!(Identity::from(&mixed).is_err());
     }
 
@@ -157,5 +171,10 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let gone = state.path().join("gone");
         assert!(matches!(Identity::of_the_box(&gone, "hp-lab"), Err(OwnError::Keep(_))));
+        // One that can't be read is no damage: nothing is made in its place.
+        let file = state.path().join(FILE);
+        fs::create_dir(&file).unwrap();
+        assert!(matches!(Identity::of_the_box(state.path(), "hp-lab"), Err(OwnError::Keep(_))));
+        assert!(file.is_dir());
     }
 }

@@ -21,6 +21,7 @@ const LOSSES: &[&str] = &[
     "reassembly_memory",
     "reassembly_limit",
     "app_cut_bytes",
+    "app_dropped",
     "history_cut",
     "zeek_weird_unwritten",
     "alert_queue_overflow",

@@ -230,7 +230,8 @@ impl App {
             self.parse(detect.first_ns, direction, bytes, now, fed);
             let lost = total - bytes.len() as u64;
             if lost > 0 {
-                self.cut_bytes += lost;
+                let cut = u32::try_from(lost).unwrap_or(u32::MAX);
+                self.cut_bytes = self.cut_bytes.saturating_add(cut);
                 self.parse(detect.first_ns, direction, &[], Meta { gap: lost, ..now }, fed);
             }
         }

@@ -6,7 +6,7 @@
 //! Suricata 8's, so that a rule inspects a buffer when Suricata would.
 //!
 //! What must never happen here: an allocation by an unchecked length, memory without a cap, a
-//! clock, a panic. What exceeds a cap is cut and counted (`cut_bytes`, `dropped_txs`).
+//! clock, a panic. What exceeds a cap is cut and counted (`app_cut_bytes`, `app_dropped`).
 
 pub mod bytes;
 pub mod detect;
@@ -185,7 +185,9 @@ pub struct App {
     /// Protocol as seen from each direction: `app_proto_ts`, `app_proto_tc`.
     pub sides: [Option<Proto>; 2],
     /// Bytes that caps cut off in this flow, for counters.
-    pub cut_bytes: u64,
+    pub cut_bytes: u32,
+    /// As much of [`Self::dropped`] as was counted.
+    dropped_counted: u32,
     /// A change of protocol that comes with the next bytes: until then the transactions stay.
     pending: Option<feed::Change>,
     /// The parser wants nothing more.
@@ -379,6 +381,30 @@ impl App {
     /// Transactions that are kept, oldest first.
     pub fn txs(&self) -> impl Iterator<Item = TxRef<'_>> {
         (0..self.txs_len()).filter_map(|index| self.tx(index))
+    }
+
+    /// What limits of tables made the parser give up since it was asked last: transactions, names,
+    /// pieces.
+    pub(crate) fn newly_dropped(&mut self) -> u64 {
+        let dropped = match &self.state {
+            State::Http(http) => http.dropped_txs,
+            State::Http2(http) => http.dropped_txs,
+            State::Dns(dns) => dns.dropped_txs,
+            State::Records(records) => records.dropped_txs + records.evicted(),
+            State::Unknown(_)
+            | State::Failed
+            | State::Known(_)
+            | State::Socks(_)
+            | State::Tls(_)
+            | State::Ssh(_)
+            | State::Smtp(_)
+            | State::Quic(_)
+            | State::Dhcp(_) => 0,
+        };
+        let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
+        // After a change of protocol another parser counts from its own beginning.
+        let before = std::mem::replace(&mut self.dropped_counted, dropped);
+        u64::from(dropped.saturating_sub(before))
     }
 
     /// How many transactions are kept.

@@ -325,7 +325,8 @@ impl Engine {
             flow.app.prune();
         }
         let cut = std::mem::take(&mut flow.app.cut_bytes);
-        self.counters.app_cut_bytes += cut;
+        self.counters.app_cut_bytes += u64::from(cut);
+        self.counters.app_dropped += flow.app.newly_dropped();
         self.count_app(slot);
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;

@@ -1,7 +1,8 @@
 //! HTTP/2 in the clear (RFC 9113): streams as the transactions of `http`.
 //!
-//! Fields, bodies and files are where HTTP/1 has them, so that rules for `http` see both. What has
-//! no line has none here: `request.line`, `response.line` and the messages of a status are empty.
+//! Fields, bodies and files are where HTTP/1 has them, so that rules for `http` see both.
+//! `request.line` and `response.line` are made of the pseudo-header fields; the message of a status is
+//! empty.
 
 mod hpack;
 
@@ -306,9 +307,8 @@ impl Http2 {
             }
             Direction::ToClient => {
                 tx.response.version = Version::V2;
-                if tx.response.line.is_empty() {
-                    tx.response.line = [&b"HTTP/2 "[..], &tx.response.status, b"\r\n"].concat();
-                }
+                // The last status counts: an interim one comes before it.
+                tx.response.line = [&b"HTTP/2 "[..], &tx.response.status, b"\r\n"].concat();
             }
         }
     }

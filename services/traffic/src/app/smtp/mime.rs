@@ -61,8 +61,11 @@ struct Part {
     is_text: bool,
     /// Index of its attachment.
     attachment: Option<usize>,
-    /// Base64 digits that wait for their group of four.
+    /// What waits for the next piece: digits of a base64 group of four, or the begin of an escape that
+    /// the end of a piece cut.
     digits: Vec<u8>,
+    /// What is left of a long header line belongs to the last field.
+    is_field_open: bool,
     /// A line end that belongs to the body only if no boundary follows.
     has_line_end: bool,
 }
@@ -108,13 +111,19 @@ impl Email {
 
     /// Bytes of a BDAT chunk.
     pub(super) fn bytes(&mut self, bytes: &[u8], events: &mut Events) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = VALUE_BYTES_MAX.saturating_sub(self.held.len());
-            self.held.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        for piece in lines.flat_map(|line| line.chunks(VALUE_BYTES_MAX)) {
+            self.held.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.held);
                 let line = line.strip_suffix(b"\n").unwrap_or(&line);
                 self.line(line.strip_suffix(b"\r").unwrap_or(line), events);
+            } else if self.held.len() >= VALUE_BYTES_MAX {
+                // A line that is longer than what is held goes on in pieces; its last byte may be half
+                // of its end.
+                let last = self.held.split_off(self.held.len() - 1);
+                let begun = std::mem::replace(&mut self.held, last);
+                self.part_of_line(&begun, false, events);
             }
         }
     }
@@ -141,8 +150,10 @@ impl Email {
         } else if self.part.is_body {
             self.body_line(piece, goes_on, is_end);
         } else if !goes_on {
-            self.header_line(piece, events);
-        } else if let Some((_, value)) = self.part.headers.last_mut() {
+            self.part.is_field_open = self.header_line(piece, events);
+        } else if self.part.is_field_open
+            && let Some((_, value)) = self.part.headers.last_mut()
+        {
             let room = VALUE_BYTES_MAX.saturating_sub(value.len()).min(piece.len());
             value.extend_from_slice(piece.get(..room).unwrap_or_default());
         }
@@ -162,10 +173,11 @@ impl Email {
         true
     }
 
-    fn header_line(&mut self, line: &[u8], events: &mut Events) {
+    /// Whether it is in the last field now, and what is left of a long line belongs there, too.
+    fn header_line(&mut self, line: &[u8], events: &mut Events) -> bool {
         if line.is_empty() {
             self.begin_body();
-            return;
+            return false;
         }
         let headers = &mut self.part.headers;
         if line.first().is_some_and(|first| matches!(first, b' ' | b'\t')) {
@@ -174,18 +186,21 @@ impl Email {
             {
                 value.push(b' ');
                 value.extend_from_slice(line.trim_ascii());
+                return true;
             }
-            return;
+            return false;
         }
         let Some(colon) = memchr::memchr(b':', line) else {
             events.add("mime_invalid_header");
-            return;
+            return false;
         };
-        if headers.len() < FIELDS_MAX {
+        let is_room = headers.len() < FIELDS_MAX;
+        if is_room {
             let (name, value) = line.split_at(colon);
             let value = value.get(1..).unwrap_or_default().trim_ascii();
             headers.push((name.trim_ascii().to_vec(), value.to_vec()));
         }
+        is_room
     }
 
     /// The empty line behind the headers of the message or of a part.
@@ -247,11 +262,18 @@ impl Email {
                 self.piece(&plain);
             }
             Coding::Quoted => {
-                let is_soft = line.ends_with(b"=") || !is_end;
-                let mut plain = quoted(line);
-                if !is_soft {
-                    plain.extend_from_slice(b"\r\n");
+                let mut text = std::mem::take(&mut self.part.digits);
+                text.extend_from_slice(line);
+                let mut end: &[u8] = b"";
+                if is_end {
+                    // A line that ends in `=` goes on in the next one.
+                    end = if text.pop_if(|last| *last == b'=').is_some() { b"" } else { b"\r\n" };
+                } else if let Some(back) = text.iter().rev().take(2).position(|byte| *byte == b'=')
+                {
+                    self.part.digits = text.split_off(text.len() - 1 - back);
                 }
+                let mut plain = quoted(&text);
+                plain.extend_from_slice(end);
                 self.piece(&plain);
             }
             Coding::Plain => {
@@ -339,11 +361,11 @@ fn field<'a>(headers: &'a [(Vec<u8>, Vec<u8>)], name: &str) -> Option<&'a [u8]> 
         .map(|(_, value)| value.as_slice())
 }
 
-/// Quoted-printable (RFC 2045, section 6.7) of one line.
+/// Quoted-printable (RFC 2045, section 6.7) of one line without what says whether it goes on.
 fn quoted(line: &[u8]) -> Vec<u8> {
     let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut out = Vec::with_capacity(line.len());
-    let mut rest = line.strip_suffix(b"=").unwrap_or(line);
+    let mut rest = line;
     while let Some((&first, tail)) = rest.split_first() {
         rest = tail;
         if first == b'='
@@ -357,4 +379,57 @@ fn quoted(line: &[u8]) -> Vec<u8> {
         out.push(first);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Email, Events, VALUE_BYTES_MAX};
+    use crate::app::Config;
+
+    fn email(header: &[u8]) -> (Email, Events) {
+        let (mut email, mut events) = (Email::new(&Config::default()), Events::default());
+        for line in [header, b"Content-Disposition: attachment; filename=f", b""] {
+            email.line(line, &mut events);
+        }
+        (email, events)
+    }
+
+    #[test]
+    fn an_escape_that_a_piece_cuts_is_whole_again() {
+        for (first, second) in [("ab=", "41c"), ("ab=4", "1c"), ("ab", "=41c")] {
+            let (mut email, mut events) = email(b"Content-Transfer-Encoding: quoted-printable");
+            email.part_of_line(first.as_bytes(), false, &mut events);
+            email.part_of_line(second.as_bytes(), true, &mut events);
+            email.line(b"d=", &mut events);
+            email.line(b"e", &mut events);
+            let body = email.attachments[0].body.window().1;
+            assert_eq!(body, b"abAc\r\nde\r\n", "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn a_long_line_of_a_chunk_is_read_to_its_end() {
+        for length in [VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX, 3 * VALUE_BYTES_MAX + 5] {
+            let (mut email, mut events) = email(b"X: y");
+            let line = [&vec![b'a'; length][..], b"end\r\n"].concat();
+            for piece in line.chunks(1_000) {
+                email.bytes(piece, &mut events);
+            }
+            let body = email.attachments[0].body.window().1;
+            assert_eq!((body.len(), &body[length..]), (length + 3, &b"end"[..]));
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_refused_field_is_not_the_field_before() {
+        let (mut email, mut events) = (Email::new(&Config::default()), Events::default());
+        email.line(b"Subject: one", &mut events);
+        email.part_of_line(b"no field", false, &mut events);
+        email.part_of_line(b" at all", true, &mut events);
+        email.part_of_line(b"X-Long: a", false, &mut events);
+        email.part_of_line(b"bc", true, &mut events);
+        email.line(b"", &mut events);
+        assert_eq!(email.header("subject"), Some(&b"one"[..]));
+        assert_eq!(email.header("x-long"), Some(&b"abc"[..]));
+    }
 }

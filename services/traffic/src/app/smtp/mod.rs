@@ -364,7 +364,11 @@ impl Smtp {
             (Some(Command::StartTls), Some(tx)) => tx.events.add("tls_rejected"),
             (Some(Command::Data), tx) if code != 354 => {
                 self.mode = Mode::Command;
-                tx.into_iter().for_each(|tx| tx.events.add("data_command_rejected"));
+                if let Some(tx) = tx {
+                    tx.events.add("data_command_rejected");
+                    // What was sent all the same is no beginning of the next message.
+                    tx.email = None;
+                }
             }
             (Some(Command::End), Some(tx)) => tx.progress = progress::COMPLETE,
             (None, Some(tx)) if code != 421 => {
