@@ -417,3 +417,11 @@ pub(crate) fn is_response(bytes: &[u8]) -> Option<bool> {
         _ => None,
     }
 }
+
+fn le16(cursor: &mut Cursor<'_>) -> Option<u16> {
+    cursor.array().map(u16::from_le_bytes)
+}
+
+fn le32(cursor: &mut Cursor<'_>) -> Option<u32> {
+    cursor.array().map(u32::from_le_bytes)
+}

@@ -3,6 +3,7 @@
 use super::{
     Direction, HEADER_BYTES, Header, RESPONSE, UNICODE,
     handles::{Asked, name},
+    le16, le32,
     transfer::{Data, Piece},
 };
 use crate::app::bytes::Cursor;
@@ -55,14 +56,6 @@ pub(super) fn chain<'m>(header: &Header, message: &'m [u8]) -> impl Iterator<Ite
         follows.then_some(Command { number, message, at })
     })
     .take(CHAIN_MAX)
-}
-
-fn le16(cursor: &mut Cursor<'_>) -> Option<u16> {
-    cursor.array().map(u16::from_le_bytes)
-}
-
-fn le32(cursor: &mut Cursor<'_>) -> Option<u32> {
-    cursor.array().map(u32::from_le_bytes)
 }
 
 impl<'m> Command<'m> {

@@ -2,6 +2,7 @@
 
 use super::{
     handles::{Asked, name},
+    le16, le32,
     transfer::{Data, Piece},
 };
 use crate::{Direction, app::bytes::Cursor};
@@ -33,14 +34,6 @@ pub(super) struct Header {
     pub(super) message_id: u64,
     pub(super) tree_id: u32,
     pub(super) session_id: u64,
-}
-
-fn le16(cursor: &mut Cursor<'_>) -> Option<u16> {
-    cursor.array().map(u16::from_le_bytes)
-}
-
-fn le32(cursor: &mut Cursor<'_>) -> Option<u32> {
-    cursor.array().map(u32::from_le_bytes)
 }
 
 fn le64(cursor: &mut Cursor<'_>) -> Option<u64> {
