@@ -78,10 +78,12 @@ fn everything(tree: &Tree, image: &Image, install: bool, with_lint: bool) -> Res
     }
     shell::show(&mut compiling)?;
     let booted = shell::Beside::start(&mut booting, &log)?;
-    shell::step("running tests (unit, integration); those that boot say that they are skipped");
+    shell::step(
+        "running tests (unit, integration, fuzzing); those that boot say that they are skipped",
+    );
     // A failure here is said before the machines are waited for: dropping ends them.
-    shell::show(&mut shell::nice(tests(tree).args(all)))?;
-    fuzz(tree)?;
+    let rest = &mut tests(tree);
+    shell::show(&mut shell::nice(rest.args(all).env("HOOKPROBE_FUZZ_SECONDS", FUZZ_SECONDS)))?;
     if with_lint {
         lint(tree, install)?;
     }
@@ -90,24 +92,6 @@ fn everything(tree: &Tree, image: &Image, install: bool, with_lint: bool) -> Res
     interop::prepare(tree, image, install)?;
     shell::step("other people's tools read our logs and quotes");
     shell::show(cargo(tree).args(["test", "--locked", "--package", INTEROP]))
-}
-
-fn fuzz(tree: &Tree) -> Result<()> {
-    shell::step("fuzzing every parser for a while");
-    shell::show(&mut shell::nice(
-        cargo(tree)
-            .args([
-                "run",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--manifest-path",
-                "tests/fuzz/Cargo.toml",
-            ])
-            .args(["--target-dir"])
-            .arg(tree.target("fuzz"))
-            .args(["--", "--seconds", FUZZ_SECONDS]),
-    ))
 }
 
 /// Format, clippy, licences.

@@ -154,7 +154,8 @@ fn hello(bytes: &[u8]) -> Outcome {
     Outcome::shape(&format!("{client:?}{server:?}"))
 }
 
-fn talk(first: u8, pieces: &[(u8, &[u8])]) -> Vec<u8> {
+/// A script for [`converse`].
+pub(crate) fn talk(first: u8, pieces: &[(u8, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![first];
     for (flags, data) in pieces {
         bytes.push(*flags);
@@ -162,6 +163,12 @@ fn talk(first: u8, pieces: &[(u8, &[u8])]) -> Vec<u8> {
         bytes.extend_from_slice(data);
     }
     bytes
+}
+
+/// Conversations of every protocol.
+pub(crate) fn conversations() -> Vec<Vec<u8>> {
+    [http_seeds(), tls_seeds(), ssh_seeds(), smtp_seeds(), datagram_seeds(), record_seeds()]
+        .concat()
 }
 
 fn http_seeds() -> Vec<Vec<u8>> {

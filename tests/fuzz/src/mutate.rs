@@ -210,9 +210,9 @@ mod tests {
 
     #[test]
     fn same_seed_same_inputs_and_seeds_come_first() {
-        for target in crate::TARGETS {
+        for target in crate::targets() {
             let inputs = |seed| {
-                let mut corpus = Corpus::new(*target, seed);
+                let mut corpus = Corpus::new(target, seed);
                 (0..200).map(|_| corpus.next_input()).collect::<Vec<_>>()
             };
             assert_eq!(inputs(1), inputs(1), "{}", target.name);

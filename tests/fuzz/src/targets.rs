@@ -26,11 +26,26 @@ use hookprobe_wire::{
 use minicbor::{Decode, Encode};
 
 use crate::{
-    Outcome, Target, app, behaviour, reputation, rules, seeds, traffic, trust, trust_seeds,
+    Outcome, Target, app, behaviour, outputs, reputation, rules, seeds, traffic, trust, trust_seeds,
 };
 
 /// All of them, in the order in which the loop takes them.
-pub const TARGETS: &[Target] = &[
+#[must_use]
+pub fn targets() -> Vec<Target> {
+    [
+        MESSAGES,
+        &traffic::TARGETS,
+        &app::TARGETS,
+        &outputs::TARGETS,
+        &behaviour::TARGETS,
+        &reputation::TARGETS,
+        &rules::TARGETS,
+    ]
+    .concat()
+}
+
+/// Messages, files and evidence; those of packets stand with them.
+const MESSAGES: &[Target] = &[
     frames("control-request", messages::<control::Request>, seeds::control_requests),
     frames("control-reply", messages::<control::Reply>, seeds::control_replies),
     frames("ledger-request", messages::<ledger::Request>, seeds::ledger_requests),
@@ -126,29 +141,6 @@ pub const TARGETS: &[Target] = &[
         trust_seeds::disks,
         &[b"EFI PART", &[0x55, 0xaa], &[0xff, 0x0f], b"BOOT       \x10"],
     ),
-    traffic::TARGETS[0],
-    traffic::TARGETS[1],
-    traffic::TARGETS[2],
-    traffic::TARGETS[3],
-    app::TARGETS[0],
-    app::TARGETS[1],
-    app::TARGETS[2],
-    app::TARGETS[3],
-    app::TARGETS[4],
-    app::TARGETS[5],
-    app::TARGETS[6],
-    app::TARGETS[7],
-    app::TARGETS[8],
-    behaviour::TARGETS[0],
-    behaviour::TARGETS[1],
-    reputation::TARGETS[0],
-    reputation::TARGETS[1],
-    reputation::TARGETS[2],
-    reputation::TARGETS[3],
-    reputation::TARGETS[4],
-    rules::TARGETS[0],
-    rules::TARGETS[1],
-    rules::TARGETS[2],
 ];
 
 /// Heads of CBOR items.
