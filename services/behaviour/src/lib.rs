@@ -24,6 +24,7 @@
 //! | `dhcp.rogue`, `ra.rogue` | [`lan::dhcp`], [`lan::router`] | conviction or suspicion |
 //! | `exfiltration` | [`exfiltration`] | suspicion |
 //! | `spread.mail`, `spread.lateral` | [`spread`] | suspicion |
+//! | `exploit.web` | [`exploit`] | suspicion |
 //! | `c2.markers` | [`marker`] | suspicion or anomaly |
 //! | `novelty.destination`, `.port`, `.volume` | [`novelty`] | anomaly |
 //!
@@ -37,6 +38,7 @@ pub mod beacon;
 pub mod brute;
 pub mod dns;
 pub mod exfiltration;
+pub mod exploit;
 pub mod finding;
 pub mod incident;
 pub mod inventory;
@@ -124,6 +126,7 @@ pub struct Behaviour {
     dhcp: lan::dhcp::RogueServers,
     routers: lan::router::RogueRouters,
     exfiltrations: exfiltration::Exfiltrations,
+    exploits: exploit::Exploits,
     spreads: spread::Spreads,
     markers: marker::Markers,
     novelties: novelty::Novelties,
@@ -154,6 +157,7 @@ impl Behaviour {
             dhcp: lan::dhcp::RogueServers::new(seed, config.dhcp, config.dhcp_servers.clone()),
             routers: lan::router::RogueRouters::new(seed, config.router),
             exfiltrations: exfiltration::Exfiltrations::new(seed, config.exfiltration),
+            exploits: exploit::Exploits::new(seed),
             spreads: spread::Spreads::new(seed, config.spread),
             markers: marker::Markers::new(seed),
             novelties: novelty::Novelties::new(seed, config.novelty),
@@ -221,6 +225,7 @@ impl Behaviour {
         counters.extend(self.dhcp.counters());
         counters.extend(self.routers.counters());
         counters.extend(self.exfiltrations.counters());
+        counters.extend(self.exploits.counters());
         counters.extend(self.spreads.counters());
         counters.extend(self.markers.counters());
         counters.extend(self.novelties.counters());
@@ -246,6 +251,7 @@ impl Behaviour {
             | Observation::Arp(_)
             | Observation::RouterAdvertisement(_)
             | Observation::Named(_)
+            | Observation::Request(_)
             | Observation::LoginFailed(_) => {}
         }
     }
@@ -286,6 +292,7 @@ impl Behaviour {
                 self.novelties.handle(now_ns, fact, around, out);
             }
             Observation::LoginFailed(_) => self.brute.handle(now_ns, fact, out),
+            Observation::Request(request) => self.exploits.handle(now_ns, request, networks, out),
             Observation::Named(_) => {}
         }
     }

@@ -262,6 +262,25 @@ pub struct TlsHello<'a> {
     pub ja4: Option<&'a str>,
 }
 
+/// One request of HTTP. Any bytes; what looks at it looks at the beginnings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Who asks.
+    pub client: IpAddr,
+    /// Whom.
+    pub server: IpAddr,
+    /// Port of the server.
+    pub server_port: u16,
+    /// The target as sent: path and query.
+    pub target: &'a [u8],
+    /// The header block as sent.
+    pub fields: &'a [u8],
+    /// Value of `User-Agent`.
+    pub agent: &'a [u8],
+    /// The beginning of the body, as far as it was kept.
+    pub body: &'a [u8],
+}
+
 /// A login that a device says it refused (its syslog): the sender's claim, a hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Login {
@@ -371,6 +390,8 @@ pub enum Observation<'a> {
     Dns(Dns<'a>),
     /// TLS or QUIC.
     TlsHello(TlsHello<'a>),
+    /// A request of HTTP that is complete, or as far as it went.
+    Request(Request<'a>),
     /// DHCP.
     Dhcp(Dhcp<'a>),
     /// ARP.

@@ -179,6 +179,7 @@ impl Inventory {
             | Observation::Continued(_)
             | Observation::Ended(_)
             | Observation::Dns(_)
+            | Observation::Request(_)
             | Observation::LoginFailed(_)
             | Observation::TlsHello(_) => {}
         }

@@ -114,6 +114,7 @@ impl Minutes {
             | Observation::Arp(_)
             | Observation::RouterAdvertisement(_)
             | Observation::Named(_)
+            | Observation::Request(_)
             | Observation::LoginFailed(_) => {}
         }
     }

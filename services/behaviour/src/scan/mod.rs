@@ -175,6 +175,7 @@ impl Scans {
             | Observation::Arp(_)
             | Observation::RouterAdvertisement(_)
             | Observation::Named(_)
+            | Observation::Request(_)
             | Observation::LoginFailed(_) => {}
         }
     }

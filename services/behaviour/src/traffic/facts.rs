@@ -3,18 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hookprobe_traffic::{
+    Direction,
     app::{
         Proto, dhcp,
         dns::{RData, Tx},
+        http,
     },
     flow::{Flow, Side},
     packet::{Origin, Packet, TcpFlags, Transport},
     zeek::{self, End},
 };
 
+use crate::exploit::PART_BYTES_MAX;
 use crate::observation::{
-    Arp, Connection, Dhcp, DhcpKind, Dns, Mac, Named, Protocol, RouterAdvertisement, Service,
-    State, TlsHello, Volume,
+    Arp, Connection, Dhcp, DhcpKind, Dns, Mac, Named, Protocol, Request, RouterAdvertisement,
+    Service, State, TlsHello, Volume,
 };
 
 /// Most addresses of an answer that are passed on.
@@ -168,6 +171,30 @@ pub(super) fn hello<'a>(
         server_port: flow.key.server_port,
         server_name,
         ja4,
+    }
+}
+
+/// Whether all of a request that is looked at is there.
+pub(super) fn is_asked(tx: &http::Tx) -> bool {
+    let (_, body) = tx.body(Direction::ToServer).window();
+    tx.progress(Direction::ToServer) >= http::progress::COMPLETE
+        || tx.progress(Direction::ToClient) > http::progress::NOT_STARTED
+        || body.len() >= PART_BYTES_MAX
+}
+
+/// A request of HTTP.
+pub(super) fn request<'a>(flow: &Flow, tx: &'a http::Tx) -> Request<'a> {
+    let fields = tx.headers(Direction::ToServer);
+    let (start, body) = tx.body(Direction::ToServer).window();
+    Request {
+        client: flow.key.client,
+        server: flow.key.server,
+        server_port: flow.key.server_port,
+        target: &tx.request.uri_raw,
+        fields: &fields.raw,
+        agent: fields.get("user-agent").unwrap_or_default(),
+        // What of a body is left is not always its beginning.
+        body: if start == 0 { body } else { &[] },
     }
 }
 

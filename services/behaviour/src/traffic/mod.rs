@@ -215,7 +215,10 @@ impl<F: Facts> Glue<F> {
         let (packet, now_ns) = (view.packet, view.packet.time_ns);
         match &flow.app.state {
             AppState::Tls(tls) => self.tls(now_ns, flow, tls),
-            AppState::Http(_) => self.http(flow),
+            AppState::Http(_) => {
+                self.http(flow);
+                self.requests(now_ns, flow, false);
+            }
             AppState::Dns(_) | AppState::Quic(_) | AppState::Dhcp(_) => {
                 for tx in flow.app.txs() {
                     let told = self.told(flow);
@@ -291,6 +294,25 @@ impl<F: Facts> Glue<F> {
     }
 }
 
+impl<F: Facts> Glue<F> {
+    /// Tells requests that are complete; all where the flow `is_over`.
+    fn requests(&mut self, now_ns: TimeNs, flow: &Flow, is_over: bool) {
+        for tx in flow.app.txs() {
+            let TxRef::Http(tx) = tx else {
+                continue;
+            };
+            if tx.id < self.told(flow).next_tx {
+                continue;
+            }
+            if !is_over && !facts::is_asked(tx) {
+                break;
+            }
+            self.told(flow).next_tx = tx.id + 1;
+            self.tell(now_ns, &Observation::Request(facts::request(flow, tx)));
+        }
+    }
+}
+
 impl<F: Facts> Inspector for Glue<F> {
     fn packet(&mut self, view: &mut View<'_, '_>) {
         let (packet, now_ns) = (view.packet, view.packet.time_ns);
@@ -331,6 +353,8 @@ impl<F: Facts> Inspector for Glue<F> {
     }
 
     fn flow_end(&mut self, flow: &mut Flow, _reason: Reason) {
+        // What was cut off may have done its work before.
+        self.requests(flow.last_ns, flow, true);
         // Its last connection may end later: Zeek waits longer than the flow table.
         self.told(flow).service = facts::service(flow);
     }
