@@ -252,9 +252,9 @@ impl<'a> Run<'a> {
             clock_ms: clock.clock_ms,
             epoch: binding.epoch,
             boot_id: self.evidence.epoch.as_ref().map(|_| self.evidence.boot_id.clone()),
-            node: binding.node.as_ref().map(|node| result::hex(node)),
+            node: binding.node.as_ref().map(|node| crate::hex::hex(node)),
             ledger_length: binding.length,
-            ledger_head: binding.head.as_ref().map(|head| result::hex(head)),
+            ledger_head: binding.head.as_ref().map(|head| crate::hex::hex(head)),
             // The highest that was seen: looking twice makes an older image no better.
             generation: manifest
                 .map(|manifest| manifest.generation)

@@ -5,6 +5,8 @@ use std::fmt;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
+use crate::hex;
+
 /// A bank's algorithm. The number is its TPM_ALG_ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
@@ -97,14 +99,8 @@ impl Digest {
     /// From hexadecimal digits of either case.
     #[must_use]
     pub fn from_hex(alg: HashAlg, text: &str) -> Option<Self> {
-        if text.len() != alg.digest_bytes() * 2 || !text.is_ascii() {
-            return None;
-        }
-        let bytes: Option<Vec<u8>> = (0..text.len())
-            .step_by(2)
-            .map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-            .collect();
-        Self::new(alg, &bytes?)
+        let bytes = hex::bytes(text).filter(|bytes| bytes.len() == alg.digest_bytes())?;
+        Some(Self { alg, bytes })
     }
 
     /// Whose digest.
@@ -122,7 +118,13 @@ impl Digest {
     /// Lower-case hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::hex(&self.bytes)
+    }
+
+    /// Whether `text` is [`Self::hex`].
+    #[must_use]
+    pub fn is_hex(&self, text: &str) -> bool {
+        hex::is_hex(&self.bytes, text)
     }
 
     /// The first eight hexadecimal digits, for people.

@@ -14,6 +14,7 @@ mod cursor;
 pub mod digest;
 mod ecdsa;
 pub mod endorsement;
+mod hex;
 pub mod levels;
 pub mod loader;
 pub mod log;

@@ -212,7 +212,7 @@ impl ReleaseKey {
     /// keyid in envelopes: [`Self::name`] in hexadecimal.
     #[must_use]
     pub fn id(&self) -> String {
-        self.name().iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex::hex(&self.name())
     }
 
     /// The verifying key.

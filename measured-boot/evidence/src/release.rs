@@ -100,8 +100,8 @@ pub fn sign_policies(
                         purpose,
                         generation,
                         bank: bank.name().into(),
-                        digest: hex(&approved),
-                        signature: hex(&sign(&digest)),
+                        digest: crate::hex::hex(&approved),
+                        signature: crate::hex::hex(&sign(&digest)),
                     });
                 }
             }
@@ -139,10 +139,6 @@ fn states(
         ],
     };
     Ok(loaders.into_iter().map(state).collect())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

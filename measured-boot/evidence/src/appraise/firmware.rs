@@ -42,7 +42,7 @@ impl Run<'_> {
             .iter()
             .filter(|register| {
                 let known = before.get(&Memory::register(register.pcr, &register.value));
-                known.is_some_and(|known| *known != register.value.hex())
+                known.is_some_and(|known| !register.value.is_hex(known))
             })
             .cloned()
             .collect();

@@ -160,7 +160,7 @@ impl Run<'_> {
             &before.unwrap_or_default(),
             &now.unwrap_or_default(),
         );
-        let node = binding.node.as_ref().map(|node| super::result::hex(node));
+        let node = binding.node.as_ref().map(|node| crate::hex::hex(node));
         let same_lane = binding.epoch == memory.epoch && node == memory.node;
         check(
             "the ledger",
@@ -168,7 +168,7 @@ impl Run<'_> {
             &memory.ledger_length,
             &binding.length,
         );
-        let head = binding.head.as_ref().map(|head| super::result::hex(head));
+        let head = binding.head.as_ref().map(|head| crate::hex::hex(head));
         check(
             "the ledger's head",
             same_lane && binding.length == memory.ledger_length && head != memory.ledger_head,

@@ -373,7 +373,7 @@ impl Run<'_> {
             .iter()
             .map(|value| {
                 let known = earlier?.get(&super::Memory::register(pcr, value))?;
-                Some(*known == value.hex())
+                Some(value.is_hex(known))
             })
             .collect();
         if before.contains(&Some(false)) {
@@ -423,7 +423,7 @@ fn first_boot_divergence(expected: &[ExpectedEvent], measured: &[&Event]) -> Opt
         };
         for digest in &found.digests {
             let predicted = expected.digests.get(digest.alg().name());
-            if predicted.is_none_or(|predicted| *predicted != digest.hex()) {
+            if predicted.is_none_or(|predicted| !digest.is_hex(predicted)) {
                 let expected = predicted.map_or("nothing".into(), |digest| short(digest));
                 return Some(Problem::Boot { event, expected, measured: digest.short() });
             }

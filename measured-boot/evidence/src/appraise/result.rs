@@ -246,7 +246,7 @@ impl Appraisal {
         put("hookprobe.findings", json!(self.findings));
         put("hookprobe.divergence", json!(self.divergence));
         put("hookprobe.ak-name", json!(self.ak_name.as_ref().map(KeyName::hex)));
-        put("hookprobe.node", json!(self.node.as_deref().map(hex)));
+        put("hookprobe.node", json!(self.node.as_deref().map(crate::hex::hex)));
         put("hookprobe.epoch", json!(self.epoch));
         put("hookprobe.ledger", self.ledger_json());
         put("hookprobe.image", self.image_json());
@@ -255,7 +255,7 @@ impl Appraisal {
         put("hookprobe.registers", self.registers_json());
         let claims = json!({
             "eat_profile": PROFILE,
-            "eat_nonce": hex(&self.nonce),
+            "eat_nonce": crate::hex::hex(&self.nonce),
             "iat": self.issued_s,
             "exp": self.expires_s,
             "ear.verifier-id": {
@@ -280,8 +280,8 @@ impl Appraisal {
         };
         json!({
             "length": length,
-            "head": head.as_deref().map(hex),
-            "root": root.as_deref().map(hex),
+            "head": head.as_deref().map(crate::hex::hex),
+            "root": root.as_deref().map(crate::hex::hex),
         })
     }
 
@@ -303,8 +303,4 @@ impl Appraisal {
         }
         json!(banks)
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
