@@ -110,6 +110,18 @@ fn ndpi_emotet() {
     assert_eq!(found.len(), 1, "{found:#?}");
 }
 
+/// A login whose name is a lookup (CVE-2021-44228), and what the server fetches then.
+#[test]
+fn ndpi_log4j() {
+    let Some(found) = found("ndpi/log4j-webapp-exploit.pcap") else {
+        return;
+    };
+    let attack = only(&found, "exploit.web");
+    let ends = (attack.source, attack.destination, attack.name.as_deref());
+    assert_eq!(ends, (ip("172.16.238.1"), Some(ip("172.16.238.10")), Some("jndi")));
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
 #[test]
 fn ordinary_captures_are_silent() {
     let names = [

@@ -4,8 +4,8 @@ use hookprobe_behaviour::{
     Behaviour, Config, Observation,
     dns::{Name, ngram},
     observation::{
-        Answer, Arp, Connection, Dhcp, DhcpKind, Dns, Mac, Named, Protocol, RouterAdvertisement,
-        Service, State, TlsHello, Volume,
+        Answer, Arp, Connection, Dhcp, DhcpKind, Dns, Mac, Named, Protocol, Request,
+        RouterAdvertisement, Service, State, TlsHello, Volume,
     },
 };
 
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
     }
 
     fn fact(&mut self) -> Observation<'a> {
-        match self.byte() % 10 {
+        match self.byte() % 11 {
             0 => Observation::Started(self.connection()),
             1 => {
                 let answer =
@@ -155,6 +155,15 @@ impl<'a> Reader<'a> {
                 lifetime_s: u16::from_be_bytes(self.bytes()),
                 prefix: Some(self.ip()),
             }),
+            9 => Observation::Request(Request {
+                client: self.ip(),
+                server: self.ip(),
+                server_port: u16::from_be_bytes(self.bytes()),
+                target: self.text(),
+                fields: self.text(),
+                agent: self.text(),
+                body: self.text(),
+            }),
             _ => Observation::Named(Named {
                 ip: self.ip(),
                 mac: Some(Mac(self.bytes())),
@@ -186,7 +195,11 @@ fn facts(input: &[u8]) -> Outcome {
 }
 
 fn fact_seeds() -> Vec<Vec<u8>> {
-    (0..10_u8).map(|kind| [&[30, kind][..], &[1; 120], &[20, kind], &[2; 120]].concat()).collect()
+    let plain = |kind| [&[30, kind][..], &[1; 120], &[20, kind], &[2; 120]].concat();
+    let mut seeds: Vec<_> = (0..11_u8).map(plain).collect();
+    let target = b"/?a=${${lower:j}ndi:x}%2527/**/or+1;id|ls";
+    seeds.push([&[30, 9, 1, 1, 1, 2, 0, 80, target.len() as u8][..], target].concat());
+    seeds
 }
 
 /// A name comes apart into what it was.

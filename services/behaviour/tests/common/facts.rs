@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use hookprobe_behaviour::{
     Observation,
     observation::{
-        Answer, Arp, Connection, Dhcp, DhcpKind, Dns, Mac, Named, Protocol, RouterAdvertisement,
-        Service, State, TlsHello, Volume,
+        Answer, Arp, Connection, Dhcp, DhcpKind, Dns, Mac, Named, Protocol, Request,
+        RouterAdvertisement, Service, State, TlsHello, Volume,
     },
 };
 
@@ -93,7 +93,7 @@ pub(crate) fn forged(number: u64, facts: &mut Facts, mut each: impl FnMut(u64, &
 
 fn one(facts: &mut Facts, each: &mut impl FnMut(u64, &Observation<'_>)) {
     let now_ns = facts.now_ns;
-    let kind = facts.take(10);
+    let kind = facts.take(11);
     let (client, server, mac) = (facts.ip(), facts.ip(), facts.mac());
     let label = format!("{:x}", facts.take(1 << 20));
     let name = [
@@ -155,6 +155,19 @@ fn one(facts: &mut Facts, each: &mut impl FnMut(u64, &Observation<'_>)) {
                 target_ip: server,
             };
             each(now_ns, &Observation::Arp(arp));
+        }
+        9 => {
+            let targets = ["/a?b=c", "/?id=1' or '1'='1", "/a;wget+http://x", "/?${jndi:%zz"];
+            let request = Request {
+                client,
+                server,
+                server_port: 80,
+                target: targets[usize::try_from(facts.take(4)).unwrap()].as_bytes(),
+                fields: b"Host: x\r\n\r\n",
+                agent: b"",
+                body: name.as_bytes(),
+            };
+            each(now_ns, &Observation::Request(request));
         }
         _ => {
             let lifetime_s = u16::try_from(facts.take(3)).unwrap();
