@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: how far the box is from what limits it. Ratios within one run count;
 //! absolute times on a shared machine mean little.
 
+mod count;
 mod detect;
 mod engine;
 mod mix;
 mod rules;
+mod stop;
 mod trust;
 
 use std::{
@@ -55,6 +57,7 @@ pub fn bench(tree: &Tree, image: &Image, runs: u32) -> Result<()> {
         &format!("aim 32, ratio {:.2}", bytes / 32.0),
     );
     trust::trust(tree, image)?;
+    stop::stop(tree, image)?;
     let binary = |name: &str| programs::folder(tree).join(name);
     println!("\nXDP, ns per packet by BPF_PROG_TEST_RUN on this host's kernel");
     shell::show(
@@ -76,6 +79,15 @@ pub fn bench(tree: &Tree, image: &Image, runs: u32) -> Result<()> {
 /// Any [`Error`].
 pub fn detect(tree: &Tree) -> Result<()> {
     detect::detect(tree)
+}
+
+/// The way from a decision to a dropped packet alone.
+///
+/// # Errors
+/// Any [`Error`].
+pub fn stop(tree: &Tree, image: &Image) -> Result<()> {
+    println!("{:34} {:>10} {:>10} {:>10} {:8} note", "what", "min", "median", "max", "unit");
+    stop::stop(tree, image)
 }
 
 fn boots(tree: &Tree, image: &Image, runs: u32) -> Result<()> {

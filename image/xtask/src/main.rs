@@ -95,7 +95,7 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         runs: u32,
         /// This part alone.
-        #[arg(long, value_parser = ["detect"])]
+        #[arg(long, value_parser = ["detect", "stop"])]
         only: Option<String>,
     },
     /// Compare detection with what other engines assert, and write the rates to ARCHITECTURE.md.
@@ -147,10 +147,13 @@ fn act(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Bench { install: _, runs: _, only: Some(_) } => bench::detect(&tree)?,
-        Command::Bench { install, runs, only: None } => {
-            let image = compose::image(&tree, !install.no_install)?;
-            bench::bench(&tree, &image, runs)?;
+        Command::Bench { install, runs, only } => {
+            let image = || compose::image(&tree, !install.no_install);
+            match only.as_deref() {
+                Some("detect") => bench::detect(&tree)?,
+                Some(_) => bench::stop(&tree, &image()?)?,
+                None => bench::bench(&tree, &image()?, runs)?,
+            }
         }
         Command::Conformance => conformance::conformance(&tree)?,
         Command::Picture(install) => {

@@ -21,6 +21,8 @@ const REPEAT: u32 = 500_000;
 /// Measurements, of which the median counts. They take turns, so that a slow moment of the machine
 /// meets all.
 const ROUNDS: usize = 9;
+/// Bytes of an instruction of eBPF.
+pub const INSTRUCTION_BYTES: u32 = 8;
 /// Entries of the list.
 const LIST_ENTRIES: u32 = 100_000;
 

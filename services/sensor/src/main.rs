@@ -1,12 +1,17 @@
 //! `hookprobe-sensor`: parses the command line and enters one mode.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 use hookprobe_sensor::{
     bench, benchdetect, causes, inspector,
     live::{self, Options},
-    makenames, modeleval, object, replay, testrules, verify,
+    makenames, modeleval,
+    object::{self, ObjectError},
+    replay, testrules, verify,
 };
 
 /// Packets to events.
@@ -233,16 +238,22 @@ fn main() -> ExitCode {
         Mode::BenchDetect { rules, flows } => benchdetect::run(&rules, flows)
             .map(|figures| println!("{figures}"))
             .map_err(|error| causes(&error)),
-        Mode::BenchXdp { object } => bench::run(&object)
-            .map(|lines| {
-                for line in lines {
-                    let (least, most) = line.spread;
-                    println!("{:<20} {:>6} ns/packet ({least}-{most})", line.name, line.ns);
-                }
-            })
-            .map_err(|error| causes(&error)),
+        Mode::BenchXdp { object } => bench_xdp(&object).map_err(|error| causes(&error)),
     };
     finish(result.map(|()| true))
+}
+
+fn bench_xdp(object: &Path) -> Result<(), ObjectError> {
+    for line in bench::run(object)? {
+        let (least, most) = line.spread;
+        println!("{:<20} {:>6} ns/packet ({least}-{most})", line.name, line.ns);
+    }
+    // The same on every processor: what is translated from them is not.
+    for (name, bytes, walked) in bench::sizes(object)? {
+        let instructions = bytes / bench::INSTRUCTION_BYTES;
+        println!("{name:<20} {instructions:>6} instructions, {walked} walked by the verifier");
+    }
+    Ok(())
 }
 
 /// The exit code: success only if all was well.

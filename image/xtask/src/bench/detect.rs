@@ -64,6 +64,10 @@ pub(super) fn detect(tree: &Tree) -> Result<()> {
         beside(&engines, &path, rules.len(), &captures, &folder)?;
         files.push(path);
     }
+    let round = (captures.round.as_path(), captures.round_packets);
+    for path in &files {
+        super::count::count(&sensor, path, round, &captures.one, &folder)?;
+    }
     println!("\nloading and replacing rules, and 100,000 flows at once (aim: below 100 MiB)");
     for path in &files {
         shell::show(Command::new(&sensor).args(["bench-detect", "--rules"]).arg(path))?;

@@ -20,7 +20,7 @@ pub struct Line {
 }
 
 impl Line {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.splitn(4, ' ');
         Some(Self {
             uptime_s: words.next()?.parse().ok()?,
