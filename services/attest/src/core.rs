@@ -18,7 +18,7 @@ mod outbox;
 mod outcome;
 mod status;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use hookprobe_evidence::{
     bundle::{EpochQuote, boot_nonce},
@@ -174,10 +174,35 @@ pub enum Effect {
     Log(Severity, String),
 }
 
+/// Why the box looks at itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum Cause {
+    /// For the first time.
+    #[default]
+    Start,
+    /// A minute has passed.
+    Minute,
+    /// A service was started again; which.
+    Restart(String),
+    /// Another process runs than did, or one is gone.
+    Services,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("start"),
+            Self::Minute => f.write_str("minute"),
+            Self::Restart(service) => write!(f, "restart service={service}"),
+            Self::Services => f.write_str("services"),
+        }
+    }
+}
+
 /// What the TPM is to be used for next.
 #[derive(Debug, Clone)]
 enum Work {
-    Own,
+    Own(Cause),
     Epoch,
     Quote { client: ClientId, source: Source, nonce: ByteVec, exporter: Option<Hash>, full: bool },
     Activate { client: ClientId, source: Source, credential: Vec<u8>, secret: Vec<u8> },
@@ -187,7 +212,7 @@ enum Work {
 impl Work {
     fn client(&self) -> Option<ClientId> {
         match self {
-            Self::Own | Self::Epoch => None,
+            Self::Own(_) | Self::Epoch => None,
             Self::Quote { client, .. }
             | Self::Activate { client, .. }
             | Self::Forget { client } => Some(*client),
@@ -233,6 +258,9 @@ struct Own {
     us: u64,
 }
 
+/// A service as it was last seen: name, process, restarts.
+type Running = (String, u32, u32);
+
 #[derive(Debug, Default)]
 struct Counts {
     quotes: u64,
@@ -257,13 +285,14 @@ pub struct Core {
     log: Vec<Measurement>,
     own: Own,
     own_due_ms: u64,
+    own_cause: Cause,
     recorded: Option<Verdict>,
     reset: Option<Fault>,
     limits: Limits,
     waiting: Waiting<Work>,
     forget: VecDeque<ClientId>,
     seeds: Vec<SeedWaiter>,
-    services: Option<Vec<(String, u32, u32)>>,
+    services: Option<Vec<Running>>,
     round: u64,
     control_due_ms: u64,
     ledger: bool,
@@ -303,6 +332,7 @@ impl Core {
                 us: 0,
             },
             own_due_ms: now.mono_ms,
+            own_cause: Cause::Start,
             recorded: None,
             reset: None,
             limits: Limits::default(),
@@ -440,7 +470,7 @@ impl Core {
             && let Some(work) = self.choose(now)
         {
             let asks = match work {
-                Work::Own | Work::Epoch | Work::Quote { .. } => self.ledger,
+                Work::Own(_) | Work::Epoch | Work::Quote { .. } => self.ledger,
                 Work::Activate { .. } | Work::Forget { .. } => false,
             };
             if asks {
@@ -478,7 +508,7 @@ impl Core {
             return None;
         }
         if now.mono_ms >= self.own_due_ms {
-            return Some(Work::Own);
+            return Some(Work::Own(std::mem::replace(&mut self.own_cause, Cause::Minute)));
         }
         self.waiting.pop()
     }
@@ -487,7 +517,7 @@ impl Core {
         let own_nonce = || ByteVec::from(boot_nonce(&self.boot_id));
         let epoch = self.epoch.clone();
         let job = match &work {
-            Work::Own => {
+            Work::Own(_) => {
                 let binding = self.binding(own_nonce(), None, false);
                 Job::Quote(Want::Own, Box::new(Ask { binding, epoch }))
             }
@@ -506,7 +536,7 @@ impl Core {
             Work::Forget { .. } => Job::ForgetRecovery,
         };
         match work {
-            Work::Own => self.own_due_ms = now.mono_ms.saturating_add(OWN_MS),
+            Work::Own(_) => self.own_due_ms = now.mono_ms.saturating_add(OWN_MS),
             // Without a head there is nobody to bind: later.
             Work::Epoch => self.epoch_due_ms = now.mono_ms.saturating_add(CONTROL_MS),
             Work::Quote { .. } | Work::Activate { .. } | Work::Forget { .. } => {}

@@ -163,6 +163,17 @@ impl Bench {
         want
     }
 
+    /// Why the box looked at itself, each time so far.
+    fn causes(&self) -> Vec<String> {
+        let cause = |effect: &Effect| match effect {
+            Effect::Log(_, line) if line.starts_with("attested ") => {
+                line.split_once("cause=").map(|(_, cause)| cause.to_owned())
+            }
+            _ => None,
+        };
+        self.out.iter().filter_map(cause).collect()
+    }
+
     fn replies(&mut self) -> Vec<Reply> {
         let take = |effect: Effect| match effect {
             Effect::Reply(_, reply) => Some(reply),
@@ -258,7 +269,20 @@ fn a_service_that_started_again_is_looked_at_at_once() {
     bench.feed(Input::Control(2, services(5)));
     assert_eq!(bench.job(), None);
     bench.feed(Input::Control(3, services(6)));
-    assert!(matches!(bench.job(), Some((_, Want::Own, _))));
+    assert_eq!(bench.quoted(3, Verdict::Affirming), Want::Own);
+    assert_eq!(bench.causes(), ["start", "services"]);
+    // Started again between two looks at PID 1: the number tells, whatever process it is.
+    let again = |restarts| {
+        let Seen { name, pid, matches, .. } = services(6).remove(0);
+        vec![Seen { name, pid, restarts, matches }]
+    };
+    bench.feed(Input::Control(4, again(1)));
+    assert_eq!(bench.quoted(3, Verdict::Affirming), Want::Own);
+    bench.feed(Input::Control(5, again(1)));
+    assert_eq!(bench.job(), None);
+    bench.after(OWN_MS);
+    assert_eq!(bench.quoted(3, Verdict::Affirming), Want::Own);
+    assert_eq!(bench.causes(), ["start", "services", "restart service=ledger", "minute"]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use hookprobe_wire::{
 };
 
 use super::{
-    CONTROL_MS, Caller, ClientId, Core, Effect, Now, Phase, SEED_WAITING_MAX, SeedWaiter, Seen,
-    Source, Stage, Work, silent,
+    CONTROL_MS, Caller, Cause, ClientId, Core, Effect, Now, Phase, Running, SEED_WAITING_MAX,
+    SeedWaiter, Seen, Source, Stage, Work, silent,
 };
 use crate::{
     code::{self, Fault},
@@ -190,10 +190,12 @@ impl Core {
         let running: Vec<_> =
             services.iter().map(|seen| (seen.name.clone(), seen.pid, seen.restarts)).collect();
         let changed = self.services.as_ref().is_some_and(|known| *known != running);
-        self.services = Some(running);
         if changed {
+            let known = self.services.as_deref().unwrap_or_default();
+            self.own_cause = started_again(known, &running).map_or(Cause::Services, Cause::Restart);
             self.own_due_ms = now.mono_ms;
         }
+        self.services = Some(running);
     }
 
     fn decide_seed(&self, waiter: &SeedWaiter, ledger: Option<&Seen>, out: &mut Vec<Effect>) {
@@ -229,6 +231,15 @@ impl Core {
         let lines = self.log.iter().skip(start).take(LOG_MAX).cloned().collect();
         Reply::Log { total: u32::try_from(self.log.len()).unwrap_or(u32::MAX), lines }
     }
+}
+
+/// The first service that has more restarts than it had.
+fn started_again(known: &[Running], running: &[Running]) -> Option<String> {
+    let more = |(name, _, restarts): &&Running| {
+        let before = known.iter().find(|(known, ..)| known == name);
+        before.is_some_and(|(.., before)| restarts > before)
+    };
+    running.iter().find(more).map(|(name, ..)| name.clone())
 }
 
 fn is_console(caller: Caller) -> bool {

@@ -8,7 +8,7 @@ use hookprobe_wire::{
     ledger::{QUEUE_FULL_CODE, RequestId},
 };
 
-use super::{Core, Effect, Now, OWN_MS, Own, Phase, Stage, Work, request_id};
+use super::{Cause, Core, Effect, Now, OWN_MS, Own, Phase, Stage, Work, request_id};
 use crate::{
     code::{self, Fault},
     job::{Appraisal, Attested, Condition, Done, Started, Ticket},
@@ -82,8 +82,10 @@ impl Core {
 
     fn on_work_done(&mut self, now: Now, work: Work, done: Done, out: &mut Vec<Effect>) {
         match (work, done) {
-            (Work::Own, Done::Quoted(Ok(attested))) => self.on_own(now, *attested, out),
-            (Work::Own, Done::Quoted(Err(fault))) => self.fail(now, &fault, out),
+            (Work::Own(cause), Done::Quoted(Ok(attested))) => {
+                self.on_own(now, &cause, *attested, out);
+            }
+            (Work::Own(_), Done::Quoted(Err(fault))) => self.fail(now, &fault, out),
             (Work::Epoch, Done::Quoted(Ok(attested))) => self.on_epoch(now, *attested, out),
             (Work::Epoch, Done::Quoted(Err(fault))) => {
                 self.epoch_due_ms = now.mono_ms.saturating_add(OWN_MS);
@@ -133,7 +135,7 @@ impl Core {
     }
 
     /// The box looked at itself.
-    fn on_own(&mut self, now: Now, attested: Attested, out: &mut Vec<Effect>) {
+    fn on_own(&mut self, now: Now, cause: &Cause, attested: Attested, out: &mut Vec<Effect>) {
         self.count(&attested, out);
         let Some(appraisal) = attested.appraisal else {
             return;
@@ -145,7 +147,7 @@ impl Core {
             None => (verdict, divergence),
         };
         let line = format!(
-            "attested verdict={} level={} us={} retries={}",
+            "attested verdict={} level={} us={} retries={} cause={cause}",
             verdict.word(),
             level.0,
             attested.us,
