@@ -5,6 +5,8 @@
 //! that a chain is one signature long. Must never happen here: a maker's name that is believed
 //! before the signature was verified raising anything (that a TPM calls itself software lowers).
 
+pub mod revocation;
+
 use std::fmt;
 
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
@@ -64,6 +66,15 @@ pub enum CertificateError {
     /// Nobody whom the verifier trusts issued it.
     #[error("its certificate was not issued by a maker that this verifier trusts")]
     Untrusted,
+    /// Not a list of revoked certificates.
+    #[error("a list of revoked certificates is not one ({0})")]
+    List(&'static str),
+    /// Its issuer took it back; which.
+    #[error("{0} was revoked by its issuer")]
+    Revoked(&'static str),
+    /// Whether its issuer took it back is not known; why.
+    #[error("no list says whether its certificate was revoked, {0}")]
+    NotListed(&'static str),
 }
 
 /// What a certificate says about the TPM. A claim as long as the certificate is not verified.
@@ -142,7 +153,7 @@ impl Certificate {
     /// Whether one of `roots` (DER) issued it, and it is valid at `now_s` (seconds since 1970).
     ///
     /// # Errors
-    /// Any [`CertificateError`] but [`CertificateError::Syntax`].
+    /// [`CertificateError::Purpose`], [`CertificateError::Expired`], [`CertificateError::Untrusted`].
     pub fn verify(&self, roots: &[Vec<u8>], now_s: u64) -> Result<(), CertificateError> {
         let usage = self.parsed.tbs_certificate().get_extension::<ExtendedKeyUsage>();
         match usage {
@@ -286,6 +297,7 @@ fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         short @ 0..=0x7f => short,
         0x81 => usize::from(cursor.u8()?),
         0x82 => usize::from(cursor.u16_be()?),
+        0x83 => usize::from(cursor.u8()?) << 16 | usize::from(cursor.u16_be()?),
         _ => return None,
     };
     let content = cursor.take(length)?;

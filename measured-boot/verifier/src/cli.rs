@@ -82,6 +82,10 @@ pub struct EvidenceArgs {
     /// Certificates that may have issued the endorsement key's (DER, or PEM with one or more).
     #[arg(long, value_name = "DER|PEM")]
     pub ek_root: Vec<PathBuf>,
+    /// Lists of revoked certificates by those (DER, or PEM with one or more): refuses an endorsement key
+    /// that its maker took back.
+    #[arg(long, value_name = "DER|PEM", requires = "ek_root")]
+    pub ek_crl: Vec<PathBuf>,
     /// Refuse images of an older generation.
     #[arg(long, value_name = "N")]
     pub minimum_generation: Option<u32>,

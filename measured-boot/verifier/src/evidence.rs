@@ -13,6 +13,7 @@ use base64ct::{Base64, Encoding as _};
 use hookprobe_evidence::{
     appraise::{Appraisal, Memory, Reference, Severity, Site, Status, appraise},
     bundle::Evidence,
+    endorsement::revocation::RevocationList,
     policy::ReleaseKey,
     quote::KeyName,
     signed, site,
@@ -28,7 +29,8 @@ use crate::{
     cli::EvidenceArgs,
     error::VerifyError,
     input::{
-        self, DETECTION_FILE_BYTES_MAX, KEY_BYTES_MAX, MANIFEST_FILE_BYTES_MAX, SITE_FILE_BYTES_MAX,
+        self, DETECTION_FILE_BYTES_MAX, KEY_BYTES_MAX, LIST_FILE_BYTES_MAX,
+        MANIFEST_FILE_BYTES_MAX, SITE_FILE_BYTES_MAX,
     },
     report::{Exit, Report},
 };
@@ -108,9 +110,14 @@ pub fn load(arguments: &EvidenceArgs, key: Option<&SigningKey>) -> Result<Case, 
         reference.site = Some(Site::Bytes(site::measured(&configuration, &files)));
     }
     for path in &arguments.ek_root {
-        let roots = certificates(&input::read(path, KEY_BYTES_MAX)?)
+        let roots = blocks(&input::read(path, KEY_BYTES_MAX)?, "CERTIFICATE")
             .map_err(|why| VerifyError::Key { path: path.clone(), why })?;
         reference.ek_roots.get_or_insert_default().extend(roots);
+    }
+    for path in &arguments.ek_crl {
+        let lists = lists(&input::read(path, LIST_FILE_BYTES_MAX)?)
+            .map_err(|why| VerifyError::Key { path: path.clone(), why })?;
+        reference.ek_lists.get_or_insert_default().extend(lists);
     }
     if let Some(path) = &arguments.previous {
         reference.memory = Some(previous(path, &reference, key, now_s)?);
@@ -137,21 +144,29 @@ fn signing_key(path: &Path) -> Result<SigningKey, VerifyError> {
     SigningKey::from_pkcs8_pem(&text).map_err(|_| wrong())
 }
 
-/// DER certificates in a file: itself, or the blocks CERTIFICATE of PEM.
-fn certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    const END: &str = "-----END CERTIFICATE-----";
-    let Some(text) = str::from_utf8(bytes).ok().filter(|text| text.contains(BEGIN)) else {
+/// DER in a file: itself, or the blocks of one kind of PEM.
+fn blocks(bytes: &[u8], kind: &str) -> Result<Vec<Vec<u8>>, String> {
+    let [begin, end] = ["BEGIN", "END"].map(|word| std::format!("-----{word} {kind}-----"));
+    let Some(text) = str::from_utf8(bytes).ok().filter(|text| text.contains(&begin)) else {
         return Ok(vec![bytes.to_vec()]);
     };
-    text.split(BEGIN)
+    text.split(&begin)
         .skip(1)
         .map(|rest| {
-            let (body, _) = rest.split_once(END).ok_or("a certificate does not end")?;
+            let (body, _) = rest.split_once(&end).ok_or("a block of it does not end")?;
             let body: String = body.split_whitespace().collect();
-            Base64::decode_vec(&body).map_err(|_| "a certificate is not Base64".into())
+            Base64::decode_vec(&body).map_err(|_| "a block of it is not Base64".into())
         })
         .collect()
+}
+
+/// Lists of revoked certificates in a file. One that can't be read is no list that is empty.
+fn lists(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let lists = blocks(bytes, "X509 CRL")?;
+    for list in &lists {
+        RevocationList::parse(list).map_err(|error| error.to_string())?;
+    }
+    Ok(lists)
 }
 
 /// What an earlier look at the box left: an earlier result, or earlier evidence that is appraised

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hookprobe_evidence::{bundle::EVIDENCE_BYTES_MAX, policy::ReleaseKey, signed};
+use hookprobe_evidence::{
+    bundle::EVIDENCE_BYTES_MAX, endorsement::revocation, policy::ReleaseKey, signed,
+};
 use hookprobe_wire::{qr, site::SITE_BYTES_MAX};
 
 use crate::{
@@ -16,6 +18,8 @@ use crate::{
 
 /// Longest PEM or DER file.
 pub const KEY_BYTES_MAX: u64 = 64 * 1024;
+/// Longest file with a list of revoked certificates: as PEM it is a third longer than in DER.
+pub const LIST_FILE_BYTES_MAX: u64 = revocation::LIST_BYTES_MAX as u64 * 2;
 /// Longest file of evidence: full, or as text.
 pub const EVIDENCE_FILE_BYTES_MAX: u64 = EVIDENCE_BYTES_MAX as u64;
 /// Longest signed manifest.

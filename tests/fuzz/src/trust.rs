@@ -7,7 +7,7 @@
 use hookprobe_evidence::{
     bundle::Evidence,
     digest::HashAlg,
-    endorsement::Certificate,
+    endorsement::{Certificate, CertificateError, revocation::RevocationList},
     policy::ReleaseKey,
     public::EndorsementKey,
     quote::{AttestationKey, Quote, QuoteError},
@@ -236,8 +236,18 @@ pub(crate) fn disk_image(bytes: &[u8]) -> Outcome {
     Outcome::of(&format!("{} {}", text(found.err()), text(read.err())))
 }
 
-/// X.509 certificate of an endorsement key: only what a trusted maker signed verifies.
+/// X.509 certificate of an endorsement key: only what a trusted maker signed verifies. As a list of
+/// revoked certificates the same bytes say nothing: that maker never signed one.
 pub(crate) fn ek_certificate(bytes: &[u8]) -> Outcome {
+    let list = RevocationList::parse(bytes).map(|_| ());
+    if list.is_ok()
+        && let Ok(known) = Certificate::parse(&sample::fixture("p384.ek"))
+    {
+        let roots = [sample::fixture("p384.root")];
+        let stands = known.stands(&roots, &[bytes.to_vec()], sample::Sample::NOW_S);
+        assert!(matches!(stands, Err(CertificateError::NotListed(_))), "a forged list speaks");
+        return outcome_of(&list);
+    }
     let certificate = match Certificate::parse(bytes) {
         Ok(certificate) => certificate,
         Err(error) => return Outcome::of(&error.to_string()),

@@ -3,7 +3,7 @@
 use super::{Claim, Claims, Problem, Run, Verified};
 use crate::{
     bundle::{Endorsement, boot_nonce},
-    endorsement,
+    endorsement::{self, CertificateError},
     public::EndorsementKey,
 };
 
@@ -223,19 +223,37 @@ impl Run<'_> {
         let Some(roots) = &self.reference.ek_roots else {
             return;
         };
-        match certificate.verify(roots, self.now_s) {
-            // The maker vouches for the endorsement key; that the attestation key is under it is
-            // only known of one that was enrolled.
-            Ok(()) if !self.is_enrolled() => {}
-            Ok(()) => {
-                self.basis.maker = true;
-                // A software TPM's maker vouches for nothing that its host could not forge.
-                if !self.basis.software {
-                    self.claim(hardware, Claim::GOOD);
-                }
+        if let Err(error) = certificate.verify(roots, self.now_s) {
+            return self.fail(hardware, Claim::UNKNOWN, &Problem::Endorsement(error.to_string()));
+        }
+        if !self.stands(&certificate, roots) {
+            return;
+        }
+        // The maker vouches for the endorsement key; that the attestation key is under it is only
+        // known of one that was enrolled.
+        if self.is_enrolled() {
+            self.basis.maker = true;
+            // A software TPM's maker vouches for nothing that its host could not forge.
+            if !self.basis.software {
+                self.claim(hardware, Claim::GOOD);
+            }
+        }
+    }
+
+    /// Whether the maker did not take its certificate back, where the verifier wants to know that.
+    fn stands(&mut self, certificate: &endorsement::Certificate, roots: &[Vec<u8>]) -> bool {
+        let Some(lists) = &self.reference.ek_lists else {
+            return true;
+        };
+        match certificate.stands(roots, lists, self.now_s) {
+            Ok(()) => true,
+            Err(error @ CertificateError::Revoked(_)) => {
+                self.fail(hardware, Claim::UNKNOWN, &Problem::Revoked(error.to_string()));
+                false
             }
             Err(error) => {
-                self.fail(hardware, Claim::UNKNOWN, &Problem::Endorsement(error.to_string()));
+                self.fail(hardware, Claim::UNSAFE, &Problem::NotListed(error.to_string()));
+                false
             }
         }
     }

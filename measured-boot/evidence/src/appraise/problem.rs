@@ -56,6 +56,12 @@ pub(super) enum Problem {
     )]
     Endorsement(String),
     #[error(
+        "HP-QV-057 endorsement key: {0}; trust nothing that this TPM says, ask its maker why, replace it"
+    )]
+    Revoked(String),
+    #[error("HP-QV-058 endorsement key: {0}; give the verifier a current list of the TPM's maker")]
+    NotListed(String),
+    #[error(
         "HP-QV-052 endorsement key: its certificate is for another key; the evidence was changed, enrol the box again"
     )]
     ForeignCertificate,

@@ -45,6 +45,8 @@ pub struct Reference {
     pub firmware: Option<Firmware>,
     /// Certificates (DER) that endorsement keys may be issued by; each is trusted by itself.
     pub ek_roots: Option<Vec<Vec<u8>>>,
+    /// Lists of revoked certificates (DER) by those; none: it is not asked whether one was revoked.
+    pub ek_lists: Option<Vec<Vec<u8>>>,
     /// Seconds that the result is valid.
     pub validity_s: u64,
 }
@@ -64,6 +66,7 @@ impl Default for Reference {
             memory: None,
             firmware: None,
             ek_roots: None,
+            ek_lists: None,
             validity_s: VALIDITY_S,
         }
     }
