@@ -10,16 +10,21 @@ use std::time::{Duration, Instant};
 
 use guest::{SOON, boot, expect, image};
 use hookprobe_evidence::{
-    appraise::{Reference, appraise},
+    appraise::{Appraisal, Reference, Status as Judged, appraise},
     bundle::Evidence,
+    quote::{AttestationKey, KeyName},
 };
-use hookprobe_wire::attest::Verdict;
+use hookprobe_wire::attest::{Status, Verdict};
 use hookprobe_xtask::{
     attack::{self, Scale},
     compose::Signer,
     run,
+    tree::{Image, Tree},
     vm::{self, Options, Port, Screen, Serial, Vm, folder, tpm},
 };
+
+/// PID 1 writes the line, then the question, then listens.
+const QUESTION_WAIT: Duration = Duration::from_secs(2);
 
 /// Begin of every database of the ledger's (redb's magic number).
 const DATABASE: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -53,8 +58,51 @@ fn recovery_key(screen: &mut Screen) -> String {
     }
 }
 
-/// A new box, its recovery key, and its folder once it is off.
-fn new_box(tree: &hookprobe_xtask::tree::Tree, image: &hookprobe_xtask::tree::Image) -> String {
+/// Who a box says that it is, and what proves it.
+struct Who {
+    status: Status,
+    evidence: Evidence,
+    key: KeyName,
+}
+
+/// Asks a box that has looked at itself.
+fn who(vm: &Vm) -> Who {
+    let mut port = Port::plug(vm).unwrap();
+    let settled = |status: &Status| status.verdict != Verdict::None && status.node.is_some();
+    let status = port.wait_status("its own verification", SOON, settled).unwrap();
+    let evidence = Evidence::parse(&port.evidence(b"who are you", true).unwrap()).unwrap();
+    let key = AttestationKey::from_public(&evidence.ak_public).unwrap().name().clone();
+    assert_eq!(status.ak_name, key.hex());
+    Who { status, evidence, key }
+}
+
+impl Who {
+    /// What somebody finds who enrolled the box under `key`, or looks at it for the first time.
+    fn judged(&self, key: Option<&KeyName>) -> Appraisal {
+        let release_keys = vec![Signer::find().unwrap().release_key().unwrap()];
+        let nonce = Some(self.evidence.binding.nonce.to_vec());
+        let ak_name = key.cloned();
+        let first_contact = key.is_none();
+        let reference =
+            Reference { release_keys, nonce, ak_name, first_contact, ..Reference::default() };
+        appraise(&self.evidence, &reference, 0)
+    }
+
+    /// Whether it is told apart from the box that was enrolled under `key`.
+    fn is_another_than(&self, key: &KeyName) -> bool {
+        let appraisal = self.judged(Some(key));
+        let named = codes(&appraisal).contains(&"HP-QV-047");
+        assert_eq!(named, appraisal.status == Judged::Contraindicated, "{:?}", appraisal.findings);
+        named
+    }
+}
+
+fn codes(appraisal: &Appraisal) -> Vec<&str> {
+    appraisal.findings.iter().map(|found| found.code.as_str()).collect()
+}
+
+/// A new box: its recovery key, which it shows until it was noted and never again, and who it is.
+fn new_box(tree: &Tree, image: &Image) -> (String, Who) {
     let options = Options { serial: Serial::Socket, ..Options::lab("volume") };
     let (mut vm, _) = boot(tree, image, &options);
     expect(&mut vm, "state", "volume=");
@@ -62,30 +110,74 @@ fn new_box(tree: &hookprobe_xtask::tree::Tree, image: &hookprobe_xtask::tree::Im
     screen.wait(&["RECOVERY KEY NOT NOTED"]).unwrap();
     screen.press("R").unwrap();
     let key = recovery_key(&mut screen);
+    let group = key.split('-').next().unwrap();
+    screen.press(&format!("{group}\r")).unwrap();
+    screen.wait(&["noted; the box has forgotten it"]).unwrap();
+    screen.press("R").unwrap();
+    let shown = screen.wait(&["none waits to be noted"]).unwrap();
+    assert!(!shown.contains(&key) && !shown.contains("NOT NOTED"), "{shown}");
+    let who = who(&vm);
+    assert!(!who.status.recovery_waiting);
     vm.power_off().unwrap();
-    key
+    (key, who)
 }
 
 /// PCR 4 is not what it is when the disk comes first, and nothing else ran.
-fn affirmed_after_one_that_failed(vm: &Vm) {
-    let mut port = Port::plug(vm).unwrap();
-    let status = port
-        .wait_status("its own verification", SOON, |status| status.verdict != Verdict::None)
-        .unwrap();
-    assert_eq!((status.verdict, &*status.divergence), (Verdict::Affirming, ""));
-    let evidence = Evidence::parse(&port.evidence(b"another boot order", true).unwrap()).unwrap();
-    let release_keys = vec![Signer::find().unwrap().release_key().unwrap()];
-    let reference = Reference { release_keys, first_contact: true, ..Reference::default() };
-    let appraisal = appraise(&evidence, &reference, 0);
-    let codes: Vec<&str> = appraisal.findings.iter().map(|found| found.code.as_str()).collect();
-    assert!(codes.contains(&"HP-MB-069"), "{codes:?}");
+fn affirmed_after_one_that_failed(vm: &Vm) -> Who {
+    let who = who(vm);
+    assert_eq!((who.status.verdict, &*who.status.divergence), (Verdict::Affirming, ""));
+    let appraisal = who.judged(None);
+    assert!(codes(&appraisal).contains(&"HP-MB-069"), "{:?}", appraisal.findings);
     assert_eq!(appraisal.divergence, None);
+    who
+}
+
+/// The partition under the volume is changed while the box has it open: what was measured is what
+/// runs, and the box goes on proving it (attack 2 on the state).
+fn goes_on_over_a_changed_disk(vm: &Vm, before: &Who) {
+    folder::disturb_state(&vm.dir, 8 << 20).unwrap();
+    let after = who(vm);
+    assert_eq!(after.evidence.pcrs, before.evidence.pcrs);
+    assert_eq!(after.judged(None).divergence, None);
+    assert!(!after.is_another_than(&before.key));
+}
+
+/// A recovery key that opens nothing, and then the right one, on a box without a TPM.
+fn opened_without_a_tpm(tree: &Tree, image: &Image, key: &str) {
+    let options = Options { keep: true, serial: Serial::Socket, ..Options::lab("volume") };
+    let options = Options { tpm_banks: None, ..options };
+    let mut vm = Vm::start(tree, image, &options).unwrap();
+    let mut screen = Screen::plug(&vm).unwrap();
+    let asks = |line: &vm::Line| line.text.starts_with("state locked");
+    let asked = vm.wait("the question", run::READY_WAIT, asks).unwrap();
+    assert!(asked.text.contains("HP-AT-106") && asked.text.contains("; "), "{}", asked.text);
+    // What was typed before the question is no answer to it.
+    screen.wait(&["Waiting 30 s"]).unwrap();
+    screen.press(&format!("{}\r", ["00000"; 8].join("-"))).unwrap();
+    let again = vm.wait("the question again", SOON, asks).unwrap();
+    assert!(again.text.contains("HP-AT-108"), "{}", again.text);
+    std::thread::sleep(QUESTION_WAIT);
+    screen.press(&format!("{key}\r")).unwrap();
+    let ready = run::wait_ready(&mut vm).unwrap();
+    assert_eq!(ready.field("level"), Some("L0"));
+    let said = expect(&mut vm, "diagnostic", "HP-AT-112");
+    assert!(said.text.contains("; "), "code and remedy: {}", said.text);
+    let blocks = expect(&mut vm, "chain", "verified").number("blocks").unwrap();
+    assert!(blocks > 0, "the ledger of the box is there");
+    // It claims nothing of itself, and has nothing to show.
+    let mut port = Port::plug(&vm).unwrap();
+    let status = port.status().unwrap();
+    assert_eq!((status.verdict, &*status.level, &*status.ak_name), (Verdict::None, "L0", ""));
+    let refused = port.evidence(b"without a TPM", true).unwrap_err().to_string();
+    assert!(refused.contains("HP-AT-006"), "{refused}");
+    let claims = |line: &&vm::Line| line.source == "attest" && line.verb() == "attested";
+    assert_eq!(vm.log.all().iter().find(claims), None);
 }
 
 #[test]
 fn a_stolen_volume() {
     let Some((tree, image, _one)) = image() else { return };
-    let key = new_box(&tree, &image);
+    let (key, first) = new_box(&tree, &image);
     let dir = folder::folder(&tree, "volume");
     assert!(folder::state_contains(&dir, VOLUME).unwrap(), "there is a volume");
     assert!(!folder::state_contains(&dir, DATABASE).unwrap(), "readable on the disk");
@@ -102,8 +194,16 @@ fn a_stolen_volume() {
     screen.press(&format!("{key}\r")).unwrap();
     run::wait_ready(&mut vm).unwrap();
     expect(&mut vm, "state", "volume=");
+    expect(&mut vm, "diagnostic", "HP-AT-113");
     let blocks = expect(&mut vm, "chain", "verified").number("blocks").unwrap();
     assert!(blocks > 0, "the ledger of the first box is there");
+    // The state is the same, who answers is another, and says so.
+    let second = who(&vm);
+    assert_ne!(second.key, first.key);
+    assert_ne!(second.status.node, first.status.node);
+    assert!(second.is_another_than(&first.key) && first.is_another_than(&second.key));
+    assert!(!second.is_another_than(&second.key) && !first.is_another_than(&first.key));
+    assert!(second.status.diagnostics.iter().any(|said| said.code == "HP-AT-022"));
     vm.power_off().unwrap();
     drop(vm);
 
@@ -113,16 +213,15 @@ fn a_stolen_volume() {
     let options = Options { empty_first: true, clock, ..options };
     let (mut vm, _) = boot(&tree, &image, &options);
     expect(&mut vm, "state", "volume=");
-    affirmed_after_one_that_failed(&vm);
+    let third = affirmed_after_one_that_failed(&vm);
+    assert_eq!((&third.key, third.status.node), (&second.key, second.status.node));
     assert!(!vm.log.all().iter().any(|line| line.text.contains("HP-AT-1")), "{}", vm.tail());
+    goes_on_over_a_changed_disk(&vm, &third);
     drop(vm);
 
-    // And nobody who lets the question pass gets in.
+    // In a box without a TPM, whose question nobody can leave out.
     folder::restore(&dir, "own", &[]).unwrap();
-    tpm::make(&tree, &dir, &banks).unwrap();
-    let (mut vm, _) = boot(&tree, &image, &Options { keep: true, ..Options::lab("volume") });
-    expect(&mut vm, "diagnostic", "HP-AT-107");
-    assert!(!vm.log.all().iter().any(|line| line.text.starts_with("state volume=")));
+    opened_without_a_tpm(&tree, &image, &key);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use hookprobe_evidence::{
 use super::{
     BOX, Campaign, FIRST,
     judge::{found, judge, nonce, parse, refused, words},
+    parts::gone_later,
     time::state_is_locked,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 /// Name of the machine with the box's disk and another TPM.
 const TWIN: &str = "attack-twin";
 
-/// Attacks 9, 10 and the other half of 8.
+/// Attacks 9, 10, the other half of 8 and the third part of 18.
 pub(super) fn twin(campaign: &mut Campaign<'_>) -> Result<()> {
     let options = Options { tap: true, ..Options::lab(TWIN) };
     let dir = prepare(campaign.tree, campaign.image, &options)?;
@@ -37,7 +38,8 @@ pub(super) fn twin(campaign: &mut Campaign<'_>) -> Result<()> {
     let relayed = parse(&port.evidence(&challenge, true)?)?;
     relay(campaign, &challenge, &relayed)?;
     second_tpm(campaign, &mut port, &relayed, locked)?;
-    software_key(campaign, &challenge)
+    software_key(campaign, &challenge)?;
+    gone_later(campaign, &mut vm, &mut port)
 }
 
 /// Attack 9: the challenge for the box reaches the twin, and the twin's honest answer comes back.

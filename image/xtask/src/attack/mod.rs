@@ -16,7 +16,7 @@ mod session;
 mod tcg;
 mod time;
 
-use std::{collections::BTreeSet, io::Write as _, time::Duration};
+use std::{collections::BTreeSet, io::Write as _, path::PathBuf, time::Duration};
 
 use hookprobe_evidence::{appraise::Memory, bundle::Evidence, quote::KeyName};
 
@@ -32,6 +32,8 @@ use judge::Judge;
 const BOX: &str = "attack";
 /// Its state when it was off after its first boot.
 const FIRST: &str = "first";
+/// All of it while it ran, in that boot.
+const LIVE: &str = "live";
 /// PID 1 writes the line, then the question, then listens.
 const QUESTION_WAIT: Duration = Duration::from_secs(1);
 /// How often Enter is pressed: until somebody listens.
@@ -69,11 +71,15 @@ pub const ATTACKS: [Attack; 20] = [
     attack(11, "event log and evidence mutated", "no false accept, no panic"),
     attack(12, "extend storm between log and quote", "bounded tries, nothing affirms"),
     attack(13, "previous signed image on the same TPM", "secrets stay shut, the verifier refuses"),
-    attack(14, "state disk with a known passphrase", "not opened, not taken for the box's own"),
+    attack(
+        14,
+        "state disk with a known passphrase and the box's token",
+        "not opened, not taken for the box's own",
+    ),
     attack(15, "kexec", "refused by the kernel or the sandbox"),
     attack(
         16,
-        "service binary replaced, service killed",
+        "service binary or closure replaced, service killed",
         "can't be replaced; re-measured at restart",
     ),
     attack(17, "a service uses the TPM or the AK", "no device, no seed, no recovery key"),
@@ -140,6 +146,8 @@ struct Campaign<'a> {
     judge: Judge,
     wanted: BTreeSet<u8>,
     known: Option<Known>,
+    /// All of the box as it ran in its first boot.
+    live: Option<PathBuf>,
     mutants: Option<mutate::Running>,
     seen: Vec<(u8, bool, String)>,
 }
@@ -156,16 +164,16 @@ const SCENES: [Scene; 10] = [
     Scene { shows: &[1], needed_by: &[], act: race::race },
     Scene {
         shows: &[2, 6, 8, 11],
-        needed_by: &[3, 4, 9, 10, 12, 13, 15, 16, 17, 18, 19],
+        needed_by: &[1, 3, 4, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19],
         act: session::intact,
     },
-    Scene { shows: &[4, 15, 16, 17, 18], needed_by: &[13, 19], act: guest::adversary },
+    Scene { shows: &[1, 4, 15, 16, 17], needed_by: &[13, 19], act: guest::adversary },
     Scene { shows: &[13, 18], needed_by: &[], act: time::older },
     Scene { shows: &[3, 12, 19], needed_by: &[], act: time::restored },
     Scene { shows: &[5], needed_by: &[], act: parts::exchanged },
     Scene { shows: &[7], needed_by: &[], act: parts::rewritten },
     Scene { shows: &[14], needed_by: &[], act: parts::foreign_state },
-    Scene { shows: &[9, 10], needed_by: &[], act: forge::twin },
+    Scene { shows: &[9, 10, 18], needed_by: &[], act: forge::twin },
     Scene { shows: &[18], needed_by: &[], act: parts::hung },
 ];
 
@@ -218,9 +226,12 @@ fn ready(vm: &mut Vm) -> Result<Line> {
     let is_ready = |line: &Line| line.source == "init" && line.verb() == "ready";
     let asks = |line: &Line| line.verb() == "state" && line.text.starts_with("state locked");
     let line = vm.wait("ready", run::READY_WAIT, |line| is_ready(line) || asks(line))?;
-    if is_ready(&line) {
-        return Ok(line);
-    }
+    if is_ready(&line) { Ok(line) } else { pass(vm) }
+}
+
+/// Lets the question for a recovery key pass.
+fn pass(vm: &mut Vm) -> Result<Line> {
+    let is_ready = |line: &Line| line.source == "init" && line.verb() == "ready";
     let mut serial = vm.serial()?;
     for _ in 0..ENTERS {
         std::thread::sleep(QUESTION_WAIT);
@@ -253,6 +264,7 @@ pub fn run(tree: &Tree, image: &Image, numbers: &[u8], scale: Scale) -> Result<V
         judge,
         wanted,
         known: None,
+        live: None,
         mutants: None,
         seen: Vec::new(),
     };

@@ -1,21 +1,27 @@
 //! Parts of the box exchanged: a file of the image, the wire to the TPM, the state disk, the TPM.
 
-use std::{fs, io, path::Path, process::Command};
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use hookprobe_wire::attest::{Status, Verdict};
+use serde_json::Value;
 
 use super::{
-    Campaign,
+    BOX, Campaign, FIRST, QUESTION_WAIT,
     judge::{about, found, judge, nonce, parse, refused, words},
-    ready,
+    pass, ready,
     session::{EXTEND, VERDICT_WAIT, challenged},
     time::state_is_locked,
 };
 use crate::{
     compose::{self, Vouch},
-    error::{Result, at},
+    error::{Error, Result, at},
     run, shell,
-    vm::{self, Options, Port, Vm, folder, proxy, proxy::Act},
+    vm::{Line, Options, Port, Vm, folder, proxy, proxy::Act},
 };
 
 /// Which extend of PCR 13 never reaches the TPM, and which arrives changed.
@@ -23,6 +29,8 @@ const DROPPED: u32 = 3;
 const ALTERED: u32 = 5;
 /// A passphrase that the attacker knows.
 const PASSPHRASE: &[u8] = b"opensesame";
+/// What the box seals, with the tag behind it.
+const PASSPHRASE_BYTES: usize = 32 + 16;
 /// TPM_RC_SUCCESS with one password session.
 const SUCCESS: [u8; 19] = [0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
 
@@ -104,47 +112,107 @@ pub(super) fn rewritten(campaign: &mut Campaign<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Attack 14: a state disk whose passphrase somebody else knows.
+/// Attack 14: in place of the box's state, a volume of the same shape whose passphrases somebody else
+/// knows. First with the box's own token in it, which this TPM opens; then, while the box asks for a
+/// recovery key, with one that claims to seal the known passphrase.
 pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
-    let options = Options { tap: true, ..Options::lab("attack-state") };
-    let dir = vm::prepare(campaign.tree, campaign.image, &options)?;
-    let (volume, key) = (dir.join("foreign.luks"), dir.join("foreign.key"));
-    fs::write(&key, PASSPHRASE).map_err(at(&key))?;
-    let file = fs::File::create(&volume).map_err(at(&volume))?;
-    file.set_len(compose::STATE_MIB << 20).map_err(at(&volume))?;
-    shell::output(
-        Command::new("cryptsetup")
-            .args(["luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2"])
-            .args(["--pbkdf-force-iterations", "1000", "--key-file"])
-            .arg(&key)
-            .arg(&volume),
-    )?;
+    let dir = folder::folder(campaign.tree, BOX);
+    folder::restore(&dir, FIRST, &[])?;
+    let own = dir.join("own.luks");
+    folder::take_state(&dir, &own)?;
+    let export = ["token", "export", "--token-id", "0"];
+    let token = shell::output(Command::new("cryptsetup").args(export).arg(&own))?;
+    let volume = foreign_volume(&dir)?;
+    put_token(&volume, &token)?;
     folder::put_state(&dir, &volume)?;
-    let (mut vm, _) = campaign.boot(&Options { keep: true, ..options })?;
-    let locked = state_is_locked(&mut vm, &["HP-AT-104"]);
+    let mut vm = campaign.start(&campaign.kept())?;
+    let asks = |line: &Line| line.text.starts_with("state locked");
+    let copied = vm.wait("the question", run::READY_WAIT, asks)?.text;
+    put_token(&volume, &forged(&token)?)?;
+    folder::put_state(&dir, &volume)?;
+    std::thread::sleep(QUESTION_WAIT);
+    let key = format!("{}\r", ["00000"; 8].join("-"));
+    vm.serial()?.write_all(key.as_bytes()).map_err(at("serial.sock"))?;
+    let changed = vm.wait("the question again", run::READY_WAIT, asks)?.text;
+    pass(&mut vm)?;
     let mut port = Port::plug(&vm)?;
     let challenge = nonce()?;
     let reference = campaign.judge.reference(&challenge)?;
     let evidence = parse(&port.evidence(&challenge, true)?)?;
     let appraisal = judge(&evidence, &reference);
     let measured = port.log()?.iter().any(|line| line.name.starts_with("volume:"));
-    let ok = locked.is_some() && !measured && found(&appraisal, "HP-MB-062");
+    let has = |text: &str, parts: [&str; 2]| parts.iter().all(|part| text.contains(part));
+    let ok = has(&copied, ["HP-AT-107", "does not open its key slot"])
+        && has(&changed, ["HP-AT-108", "HP-TP-123"])
+        && !measured
+        && found(&appraisal, "HP-MB-062");
+    let short = |text: &str| text.chars().take(160).collect::<String>();
     let text = format!(
-        "state: {}; measured as its own: {measured}; {}",
-        locked.unwrap_or_else(|| "open".into()),
+        "own token: {}; forged token: {}; measured as its own: {measured}; {}",
+        short(&copied),
+        short(&changed),
         words(&appraisal)
     );
     campaign.saw(14, ok, text);
     Ok(())
 }
 
-/// The third part of attack 18: the TPM of a box that affirms itself is gone.
-pub(super) fn gone_later(campaign: &mut Campaign<'_>, mut vm: Vm, port: &mut Port) -> Result<()> {
-    let affirms = |status: &Status| status.verdict == Verdict::Affirming;
-    let before = port.wait_status("a box that affirms", VERDICT_WAIT, affirms)?;
+/// A volume as the box makes them, with slots for its passphrase and for a recovery key.
+fn foreign_volume(dir: &Path) -> Result<PathBuf> {
+    let (volume, key) = (dir.join("foreign.luks"), dir.join("foreign.key"));
+    fs::write(&key, PASSPHRASE).map_err(at(&key))?;
+    let file = fs::File::create(&volume).map_err(at(&volume))?;
+    file.set_len(compose::STATE_MIB << 20).map_err(at(&volume))?;
+    let kdf = ["--batch-mode", "--hash", "sha256", "--pbkdf", "pbkdf2"];
+    let kdf = || kdf.into_iter().chain(["--pbkdf-force-iterations", "1000", "--key-file"]);
+    shell::output(
+        Command::new("cryptsetup")
+            .args(["luksFormat", "--type", "luks2", "--cipher", "aes-xts-plain64"])
+            .args(["--key-size", "512", "--sector-size", "512", "--offset", "32768"])
+            .args(["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "4161536"])
+            .args(["--key-slot", "0"])
+            .args(kdf())
+            .arg(&key)
+            .arg(&volume),
+    )?;
+    shell::output(
+        Command::new("cryptsetup")
+            .args(["luksAddKey", "--key-slot", "1"])
+            .args(kdf())
+            .args([&key, &volume, &key]),
+    )?;
+    Ok(volume)
+}
+
+/// Puts a token into a volume, in place of the one that is there.
+fn put_token(volume: &Path, token: &str) -> Result<()> {
+    let file = volume.with_extension("json");
+    fs::write(&file, token).map_err(at(&file))?;
+    // There is none the first time.
+    let remove = ["token", "remove", "--token-id", "0"];
+    let _ = shell::output(Command::new("cryptsetup").args(remove).arg(volume));
+    let import = ["token", "import", "--token-id", "0", "--json-file"];
+    shell::output(Command::new("cryptsetup").args(import).args([&file, volume]))?;
+    Ok(())
+}
+
+/// The token with other bytes where the passphrase is sealed.
+fn forged(token: &str) -> Result<String> {
+    let wrong = || Error::Check(format!("the box's token is not as expected: {token}"));
+    let mut json: Value = serde_json::from_str(token).map_err(|_| wrong())?;
+    let sealed = json.get("sealed").and_then(Value::as_str).ok_or_else(wrong)?;
+    let kept = sealed.get(..sealed.len().saturating_sub(2 * PASSPHRASE_BYTES)).unwrap_or_default();
+    json["sealed"] = Value::from(kept.to_owned() + &"5a".repeat(PASSPHRASE_BYTES));
+    Ok(json.to_string())
+}
+
+/// The third part of attack 18: the TPM of a box that claims something of itself is gone.
+pub(super) fn gone_later(campaign: &mut Campaign<'_>, vm: &mut Vm, port: &mut Port) -> Result<()> {
+    let claims = |status: &Status| matches!(status.verdict, Verdict::Affirming | Verdict::Warning);
+    let before = port.wait_status("a box that claims something", VERDICT_WAIT, claims)?;
     vm.kill_tpm();
     let (silent, said) = challenged(campaign, port)?;
-    let status = port.wait_status("attest to notice", VERDICT_WAIT, |status| !affirms(status));
+    let status = port.wait_status("attest to notice", VERDICT_WAIT, |status| !claims(status));
     let (noticed, after) = match &status {
         Ok(status) => (
             status.verdict == Verdict::None && status.level == "L0",
@@ -154,7 +222,7 @@ pub(super) fn gone_later(campaign: &mut Campaign<'_>, mut vm: Vm, port: &mut Por
     };
     let before = format!("{} {}", before.level, before.verdict.word());
     campaign.saw(18, silent && noticed, format!("gone later: {before}, then {after}; {said}"));
-    vm.power_off()
+    Ok(())
 }
 
 /// The first part of attack 18: the TPM stops answering when PID 1 is about to use it.

@@ -7,7 +7,7 @@ use hookprobe_evidence::{appraise::Status, signed::RELEASE_KEY_PATH};
 use hookprobe_wire::attest::Verdict;
 
 use super::{
-    BOX, Campaign, FIRST, Known,
+    BOX, Campaign, FIRST, Known, LIVE,
     judge::{found, judge, nonce, parse, refused, words},
     mutate,
 };
@@ -45,6 +45,9 @@ pub(super) fn intact(campaign: &mut Campaign<'_>) -> Result<()> {
         return Err(Error::Check(format!("an intact box is not affirmed: {}", words(&appraisal))));
     };
     campaign.known = Some(Known { evidence, nonce: challenge, ak, memory });
+    if campaign.wanted.contains(&19) {
+        campaign.live = Some(vm.freeze(LIVE)?);
+    }
     old_quote(campaign, &vm.dir)?;
     changed_disk(campaign, &vm, &mut port)?;
     if campaign.wanted.contains(&11) {

@@ -15,8 +15,8 @@ use super::{
     session::VERDICT_WAIT,
 };
 use crate::{
-    error::Result,
-    vm::{Port, Vm, folder, proxy::Act, set_site},
+    error::{Result, at},
+    vm::{Options, Port, Serial, Vm, folder, proxy::Act, set_site},
 };
 
 /// TPM2_PCR_Extend of PCR 12 in the SHA-256 bank with 32 bytes of 0x5a, by the empty password.
@@ -99,8 +99,40 @@ fn hung_later(campaign: &mut Campaign<'_>, vm: &Vm, port: &mut Port) -> Result<(
     Ok(())
 }
 
+/// Attack 19 on the running box: memory, TPM and disk as they were in its first boot go on when it
+/// has been started again since.
+fn thawed(campaign: &mut Campaign<'_>) -> Result<()> {
+    let Some(from) = campaign.live.take() else { return Ok(()) };
+    // Plugged as the one that was frozen was; nobody looks at its TPM's commands.
+    let options = Options { serial: Serial::Socket, ..Options::lab("attack-live") };
+    let vm = Vm::thaw(campaign.tree, &from, &options)?;
+    let mut port = Port::plug(&vm)?;
+    let own = port.status()?;
+    let challenge = nonce()?;
+    let evidence = parse(&port.evidence(&challenge, true)?)?;
+    let mut reference = campaign.judge.reference(&challenge)?;
+    let forgetful = judge(&evidence, &reference);
+    reference.memory = Some(campaign.known()?.memory.clone());
+    let remembering = judge(&evidence, &reference);
+    let went_back = remembering.findings.iter().find(|finding| finding.code == "HP-QV-049");
+    let ok = refused(&remembering) && went_back.is_some();
+    let text = format!(
+        "running box restored: epoch {}, of itself {}; for who remembers: {}; for who does not: {}",
+        own.epoch,
+        own.verdict.word(),
+        went_back.map_or_else(|| words(&remembering), ToString::to_string),
+        words(&forgetful)
+    );
+    campaign.saw(19, ok, text);
+    let dir = vm.dir.clone();
+    drop(vm);
+    // It is as large as the box's memory.
+    std::fs::remove_dir_all(&dir).map_err(at(&dir))
+}
+
 /// Attacks 19 and 3 in one boot (both are named apart), then 12.
 pub(super) fn restored(campaign: &mut Campaign<'_>) -> Result<()> {
+    thawed(campaign)?;
     let dir = folder::folder(campaign.tree, super::BOX);
     folder::restore(&dir, FIRST, &[])?;
     let edited = [SITE, b"# edited\n"].concat();

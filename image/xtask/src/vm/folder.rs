@@ -20,6 +20,8 @@ use crate::{
 
 /// What a snapshot holds.
 const PARTS: [&str; 3] = ["disk.img", "vars.fd", "tpm"];
+/// First byte of what is encrypted on the state partition (`services/attest/src/unlock/header.rs`).
+const STATE_DATA_OFFSET: i64 = 16 << 20;
 /// Bytes looked at at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -113,6 +115,11 @@ pub fn snapshot(dir: &Path, name: &str) -> Result<()> {
     let to = dir.join("snapshots").join(name);
     let _ = fs::remove_dir_all(&to);
     fs::create_dir_all(&to).map_err(at(&to))?;
+    keep_parts(dir, &to)
+}
+
+/// Copies disk, TPM and firmware variables.
+pub(super) fn keep_parts(dir: &Path, to: &Path) -> Result<()> {
     PARTS.iter().try_for_each(|part| copy(&dir.join(part), &to.join(part)))
 }
 
@@ -176,6 +183,23 @@ pub fn put_state(dir: &Path, from: &Path) -> Result<()> {
 /// [`crate::error::Error::Io`].
 pub fn overwrite_state(dir: &Path, with: &[u8]) -> Result<()> {
     open_state(dir, true)?.write_all(with).map_err(at(dir.join("disk.img")))
+}
+
+/// Inverts so many bytes of what is encrypted on the state partition, behind the back of whoever has it
+/// open.
+///
+/// # Errors
+/// [`crate::error::Error::Io`].
+pub fn disturb_state(dir: &Path, bytes: usize) -> Result<()> {
+    let disk = dir.join("disk.img");
+    let mut file = open_state(dir, true)?;
+    let data = SeekFrom::Current(STATE_DATA_OFFSET);
+    let begin = file.seek(data).map_err(at(&disk))?;
+    let mut content = vec![0; bytes];
+    file.read_exact(&mut content).map_err(at(&disk))?;
+    content.iter_mut().for_each(|byte| *byte = !*byte);
+    file.seek(SeekFrom::Start(begin)).map_err(at(&disk))?;
+    file.write_all(&content).map_err(at(&disk))
 }
 
 /// Whether `needle` is anywhere on the state partition: what a thief's eye sees.

@@ -6,6 +6,7 @@
 mod accel;
 pub mod challenge;
 pub mod folder;
+mod live;
 pub mod log;
 pub mod proxy;
 pub mod qmp;
@@ -159,37 +160,7 @@ impl Vm {
     /// Any [`Error`].
     pub fn start(tree: &Tree, image: &Image, options: &Options) -> Result<Self> {
         let dir = prepare(tree, image, options)?;
-        let tpm = options
-            .tpm_banks
-            .as_ref()
-            .map(|_| tpm::Server::start(&dir, options.tap))
-            .transpose()?;
-        for name in ["log.txt", "serial.txt", "qmp.sock", "serial.sock", challenge::SOCKET] {
-            let _ = fs::remove_file(dir.join(name));
-        }
-        if options.empty_first {
-            let path = dir.join(EMPTY);
-            let made = File::create(&path).and_then(|file| file.set_len(EMPTY_BYTES));
-            made.map_err(at(&path))?;
-        }
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(tree, &dir, options)?);
-        if options.serial == Serial::Terminal {
-            command.stderr(Stdio::inherit());
-        } else {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(&dir, "qemu.log")?);
-        }
-        let qemu = command
-            .spawn()
-            .map_err(|source| Error::Spawn { program: "qemu-system-x86_64".into(), source })?;
-        let log = Log::new(dir.join("log.txt"));
-        let mut vm = Self { dir, log, qemu, tpm };
-        if let Err(error) = wait_for_socket(&vm.dir.join("qmp.sock")) {
-            let said = fs::read_to_string(vm.dir.join("qemu.log")).unwrap_or_default();
-            let _ = vm.qemu.kill();
-            return Err(Error::Compose(format!("{error}\n{}", shell::tail(&said, 10))));
-        }
-        Ok(vm)
+        launch(tree, dir, options, &[])
     }
 
     /// Waits until a log line satisfies `want`; lines seen earlier by an earlier wait are skipped.
@@ -316,6 +287,38 @@ impl Vm {
     pub fn join(mut self) {
         let _ = self.qemu.wait();
     }
+}
+
+/// Starts QEMU and the TPM on a folder as it is; `more` goes to QEMU.
+fn launch(tree: &Tree, dir: PathBuf, options: &Options, more: &[&str]) -> Result<Vm> {
+    let tpm =
+        options.tpm_banks.as_ref().map(|_| tpm::Server::start(&dir, options.tap)).transpose()?;
+    for name in ["log.txt", "serial.txt", "qmp.sock", "serial.sock", challenge::SOCKET] {
+        let _ = fs::remove_file(dir.join(name));
+    }
+    if options.empty_first {
+        let path = dir.join(EMPTY);
+        let made = File::create(&path).and_then(|file| file.set_len(EMPTY_BYTES));
+        made.map_err(at(&path))?;
+    }
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args(arguments(tree, &dir, options)?).args(more);
+    if options.serial == Serial::Terminal {
+        command.stderr(Stdio::inherit());
+    } else {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(&dir, "qemu.log")?);
+    }
+    let qemu = command
+        .spawn()
+        .map_err(|source| Error::Spawn { program: "qemu-system-x86_64".into(), source })?;
+    let log = Log::new(dir.join("log.txt"));
+    let mut vm = Vm { dir, log, qemu, tpm };
+    if let Err(error) = wait_for_socket(&vm.dir.join("qmp.sock")) {
+        let said = fs::read_to_string(vm.dir.join("qemu.log")).unwrap_or_default();
+        let _ = vm.qemu.kill();
+        return Err(Error::Compose(format!("{error}\n{}", shell::tail(&said, 10))));
+    }
+    Ok(vm)
 }
 
 fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> {

@@ -38,6 +38,12 @@ const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const COMMAND_BYTES_MAX: usize = 8192;
 /// Commands that are remembered, newest last; a boot sends some hundred.
 const REMEMBERED_MAX: usize = 4096;
+/// CMD_GET_STATEBLOB (tpm_ioctl.h of swtpm): the one control command with bytes behind its answer, as
+/// many as the last word of the answer says.
+const GET_STATE: [u8; 4] = [0, 0, 0, 0x0c];
+const STATE_HEAD_BYTES: usize = 16;
+/// Longest state of a TPM; libtpms' have some ten KiB.
+const STATE_BYTES_MAX: usize = 256 * 1024;
 /// TPM header: tag, size, code.
 const HEADER_BYTES: usize = 10;
 
@@ -207,7 +213,23 @@ fn control(shared: &Arc<Shared>, command: &[u8], fd: Option<OwnedFd>) -> io::Res
     let mut answer = vec![0; COMMAND_BYTES_MAX];
     let got = upstream.read(&mut answer)?;
     answer.truncate(got);
+    if command.starts_with(&GET_STATE) {
+        let whole = state_bytes(&answer).ok_or(io::ErrorKind::InvalidData)?;
+        let got = answer.len().min(whole);
+        answer.resize(whole, 0);
+        upstream.read_exact(answer.get_mut(got..).unwrap_or_default())?;
+    }
     Ok(answer)
+}
+
+/// Length of an answer to [`GET_STATE`] with the state behind it.
+fn state_bytes(answer: &[u8]) -> Option<usize> {
+    let Some(length) = answer.get(12..STATE_HEAD_BYTES) else {
+        // A refusal is its code alone.
+        return Some(answer.len());
+    };
+    let length = usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
+    (length <= STATE_BYTES_MAX).then_some(STATE_HEAD_BYTES + length)
 }
 
 /// Commands of the box, until QEMU ends.

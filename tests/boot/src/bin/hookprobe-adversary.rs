@@ -1,11 +1,13 @@
 //! A service that was taken over: it runs in its sandbox like any other and tries what a taken over
 //! service would try, then says what came of it, one line each, and dies. Started again in the same
-//! boot it says so and stays.
+//! boot it says so and stays. Called with [`BORROW`] it is another service, whose closure has a file
+//! that the first one can write; it dies when the box was challenged.
 //!
 //! Put into a packed-again, properly signed image by `cargo xtask attack`; never part of the real
 //! one. What may be answered by death is tried in a child.
 
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs::{self, OpenOptions},
     io::{self, Read as _, Write as _},
@@ -31,6 +33,38 @@ const ANSWER_WAIT: Duration = Duration::from_secs(20);
 const MAPPINGS_MAX: u32 = 300;
 /// Other services start after this one; they are there by then.
 const OTHERS_WAIT: Duration = Duration::from_secs(8);
+/// What an attempt says that could not be made; the kernel refuses with others.
+const UNTRIED: io::ErrorKind = io::ErrorKind::InvalidData;
+/// The argument of the service with a closure that others can write.
+const BORROW: &str = "borrow";
+/// Starts of what a racer exchanges, where no argument says how many.
+const STARTS: u32 = 500;
+/// How many times as many are made when the racer did not get a turn in between.
+const STARTS_FACTOR_MAX: u32 = 200;
+/// A program of 132 bytes (ELF64, x86-64) that ends at once; the byte behind it tells two apart.
+const TINY: [u8; 132] = {
+    let head = [
+        0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0x3e, 0, 1, 0, 0, 0,
+        0x78, 0, 0x40, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0x40, 0, 0x38, 0, 1, 0, 0, 0, 0, 0, 0, 0, // the program header
+        1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x40, 0,
+        0, 0, 0, 0, 0x84, 0, 0, 0, 0, 0, 0, 0, 0x84, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0,
+        0,
+    ];
+    // exit(0): mov eax, 60; xor edi, edi; syscall
+    let code = [0xb8, 0x3c, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05];
+    let mut all = [0x90; 132];
+    let mut at = 0;
+    while at < head.len() {
+        all[at] = head[at];
+        at += 1;
+    }
+    while at < head.len() + code.len() {
+        all[at] = code[at - head.len()];
+        at += 1;
+    }
+    all
+};
 
 mod call {
     #![allow(
@@ -112,6 +146,7 @@ fn watched(name: &str, first: &str, act: impl FnOnce() -> io::Result<i64>) {
             let _ = (&writer).write_all(first.as_bytes());
             let text = match act() {
                 Ok(_) => "succeeded".to_owned(),
+                Err(error) if error.kind() == UNTRIED => format!("untried {error}"),
                 Err(error) => format!("refused {error}"),
             };
             let _ = (&writer).write_all(text.as_bytes());
@@ -122,6 +157,7 @@ fn watched(name: &str, first: &str, act: impl FnOnce() -> io::Result<i64>) {
             let mut text = String::new();
             let _ = reader.read_to_string(&mut text);
             match text.split_once(' ') {
+                Some((word, why)) if word.ends_with("untried") => say(name, "untried", why),
                 Some((_, why)) => say(name, "refused", why),
                 None if text.is_empty() && first.is_empty() => {
                     say(name, "killed", "by the sandbox");
@@ -283,6 +319,126 @@ fn files() {
     });
 }
 
+/// Puts another file where one of the other service's closure was measured. No attempt of the list:
+/// it is allowed to, and what matters is what becomes of that service.
+fn change_borrowed() {
+    let written = fs::write(format!("{HOME}/borrowed"), b"other bytes than measured\n");
+    eprintln!("INFO borrowed written={}", written.is_ok());
+}
+
+/// Exchanges `path` by rename and by writing into it, until the file `stop` is there.
+fn exchange(path: &str, stop: &str) {
+    let next = format!("{path}.next");
+    for letter in (b'A'..=b'Z').cycle() {
+        if Path::new(stop).exists() {
+            return;
+        }
+        let other = [&TINY[..], &[letter]].concat();
+        let put = fs::write(&next, other)
+            .and_then(|()| fs::set_permissions(&next, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| fs::rename(&next, path));
+        let in_place = OpenOptions::new().write(true).open(path).and_then(|file| {
+            std::os::unix::fs::FileExt::write_all_at(&file, &[letter ^ 0x20], TINY.len() as u64)
+        });
+        // Whoever is about to execute it may be in the way: then again.
+        let _ = (put, in_place);
+    }
+}
+
+/// Starts a program in the state directory that a racer exchanges between the look and the start, by
+/// name and by the descriptor that was read: whatever it is by then, none may run.
+fn race(starts: u32) {
+    let (path, stop) = (format!("{HOME}/raced"), format!("{HOME}/raced.stop"));
+    let _ = fs::remove_file(&stop);
+    let _ = fs::write(&path, TINY);
+    match call::fork() {
+        Ok(true) => {
+            exchange(&path, &stop);
+            std::process::exit(0);
+        }
+        Ok(false) => exec("race", || Err(started(&path, starts))),
+        Err(error) => say("race", "untried", &error.to_string()),
+    }
+    let _ = fs::write(&stop, b"");
+}
+
+/// What came of all starts; never comes back from one that is not refused.
+fn started(path: &str, starts: u32) -> io::Error {
+    let Ok(name) = CString::new(path) else { return UNTRIED.into() };
+    let list = [0usize; 1];
+    let list = list.as_ptr() as usize;
+    let (mut made, mut exchanged, mut before) = (0u32, 0u32, Vec::new());
+    let mut why: BTreeMap<String, u32> = BTreeMap::new();
+    while made < starts || (exchanged < 2 && made < starts.saturating_mul(STARTS_FACTOR_MAX)) {
+        let start = || {
+            let mut file = fs::File::open(path)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            let fd = usize::try_from(std::os::fd::AsRawFd::as_raw_fd(&file)).unwrap_or_default();
+            let result = if made.is_multiple_of(2) {
+                call::raw(libc::SYS_execve, [name.as_ptr() as usize, list, list, 0, 0])
+            } else {
+                let empty = c"".as_ptr() as usize;
+                call::raw(libc::SYS_execveat, [fd, empty, list, list, 0x1000])
+            };
+            Ok::<_, io::Error>((bytes, result))
+        };
+        match start() {
+            Err(error) => return io::Error::new(UNTRIED, error.to_string()),
+            Ok((bytes, result)) => {
+                exchanged += u32::from(bytes != before);
+                before = bytes;
+                let text = result.map_or_else(|error| error.to_string(), |_| "ran".into());
+                *why.entry(text).or_default() += 1;
+            }
+        }
+        made += 1;
+    }
+    let kind = if exchanged < 2 { UNTRIED } else { io::ErrorKind::Other };
+    let text = format!("{made} starts, exchanged {exchanged} times or more, {why:?}");
+    io::Error::new(kind, text)
+}
+
+/// Where something could be written and executed: no mount is both, and none is an overlay. Making
+/// one is not for services.
+fn writable() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let bad: Vec<&str> = mounts
+        .lines()
+        .filter(|line| {
+            let mut words = line.split(' ').skip(2);
+            let (kind, flags) = (words.next(), words.next().unwrap_or_default());
+            let has = |flag| flags.split(',').any(|word| word == flag);
+            kind == Some("overlay") || (has("rw") && !has("noexec"))
+        })
+        .collect();
+    let result = if bad.is_empty() && !mounts.is_empty() { "refused" } else { "succeeded" };
+    let count = mounts.lines().count();
+    say("writable-exec", result, &format!("{count} mounts, written and executed from: {bad:?}"));
+    in_child("overlay", || {
+        let (kind, at) = (c"overlay", c"/usr");
+        let options = c"lowerdir=/usr,upperdir=/var/lib/hookprobe/adversary,workdir=/tmp";
+        let kind = kind.as_ptr() as usize;
+        call::raw(libc::SYS_mount, [kind, at.as_ptr() as usize, kind, 0, options.as_ptr() as usize])
+    });
+}
+
+/// The service with a file of its closure in the other one's directory: lives until the box answered
+/// a challenge, says when it starts.
+fn borrow() -> ! {
+    eprintln!("INFO borrower starts");
+    ready();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let reply = ask(hookprobe_wire::ATTEST_SOCKET, &attest::Request::Status);
+        if let Ok(attest::Reply::Status(status)) = reply
+            && status.challenges.0 > 0
+        {
+            std::process::abort();
+        }
+    }
+}
+
 /// What the list of services gives this one, and what PID 1 adds for it.
 const ENVIRONMENT: [&str; 3] = ["LD_LIBRARY_PATH", "LD_PRELOAD", "NOTIFY_SOCKET"];
 
@@ -332,6 +488,10 @@ fn keep_mapping() -> ! {
 }
 
 fn main() {
+    let argument = std::env::args().nth(1).unwrap_or_default();
+    if argument == BORROW {
+        borrow();
+    }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let marker = Path::new(HOME).join("boot");
     ready();
@@ -344,7 +504,10 @@ fn main() {
     services();
     kernel();
     files();
+    writable();
+    race(argument.parse().unwrap_or(STARTS));
     environment();
+    change_borrowed();
     let marked = fs::write(&marker, &boot);
     eprintln!("INFO attempts done=yes marked={}", marked.is_ok());
     // Only now does the box get something to restart.
