@@ -21,8 +21,9 @@ use crate::{
     vm::{Line, Options, Port, Vm},
 };
 
-/// Attempts with answers of other services; a translated guest on a busy machine is slow.
-const ATTEMPTS_WAIT: Duration = Duration::from_secs(120);
+/// Attempts with answers of other services and ten thousand starts; a translated guest on a busy
+/// machine is slow.
+const ATTEMPTS_WAIT: Duration = Duration::from_secs(300);
 /// What PID 1 says of a file that is not what it was at boot.
 const CHANGED: &str = "HP-MB-014 service:borrower file:";
 /// Why attest looked at the box.
