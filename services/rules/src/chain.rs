@@ -124,10 +124,10 @@ pub(crate) enum Op {
     Content(Box<Content>),
     Pcre(Box<Pcre>),
     IsDataAt { at: Value, is_negated: bool, is_relative: bool },
-    ByteTest { read: Reading, is_negated: bool, operator: Operator, value: Value },
-    ByteJump { read: Reading, multiplier: u64, is_aligned: bool, from: From, post: i64 },
-    ByteExtract { read: Reading, multiplier: u64, align: u64, variable: usize },
-    ByteMath { read: Reading, operator: Arithmetic, value: Value, variable: usize },
+    ByteTest { read: Box<Reading>, is_negated: bool, operator: Operator, value: Value },
+    ByteJump { read: Box<Reading>, multiplier: u64, is_aligned: bool, from: From, post: i64 },
+    ByteExtract { read: Box<Reading>, multiplier: u64, align: u64, variable: usize },
+    ByteMath { read: Box<Reading>, operator: Arithmetic, value: Value, variable: usize },
     Size(Compare),
     UriLength(Compare),
     Dataset(DatasetUse),
@@ -136,6 +136,9 @@ pub(crate) enum Op {
     Base64Decode { bytes: usize, offset: usize, is_relative: bool },
     Entropy(f64, EntropyCompare),
 }
+
+/// Most are contents, of which rules have several: what is rarer and larger is elsewhere.
+const _: () = assert!(size_of::<Op>() <= 48);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntropyCompare {

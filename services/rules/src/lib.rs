@@ -22,6 +22,7 @@ mod few;
 mod finder;
 mod grown;
 mod keywords;
+mod lists;
 mod literals;
 mod number;
 mod pcre;

@@ -28,6 +28,8 @@ use bytes::Bytes;
 use grams::Grams;
 use pairs::Pairs;
 
+use crate::lists::Lists;
+
 /// Where a window of a pattern lies in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -47,7 +49,7 @@ const FEW_MAX: usize = 48;
 #[derive(Debug)]
 pub(crate) struct Literals {
     /// In lower case, by number.
-    patterns: Vec<Box<[u8]>>,
+    patterns: Lists<u8>,
     long: Option<Grams<4>>,
     middle: Option<Grams<1>>,
     short: Option<Pairs<2>>,
@@ -57,18 +59,15 @@ pub(crate) struct Literals {
 
 impl Literals {
     /// Patterns are numbered in their order; empty ones are never found.
-    pub(crate) fn new(patterns: Vec<Vec<u8>>) -> Self {
-        let patterns: Vec<Box<[u8]>> = patterns
-            .into_iter()
-            .map(|pattern| pattern.to_ascii_lowercase().into_boxed_slice())
-            .collect();
+    pub(crate) fn new(mut patterns: Vec<Vec<u8>>) -> Self {
+        patterns.iter_mut().for_each(|pattern| pattern.make_ascii_lowercase());
         let count = |kind| patterns.iter().filter(|pattern| kind_of(pattern) == kind).count();
         let is_middle_short = count(Kind::Middle) <= MIDDLE_PAIRS_MAX;
         let others = count(Kind::Middle) + count(Kind::Short);
         // With long ones alone, windows that are further apart cost least.
         let is_long_short = others > 0 && others + count(Kind::Long) <= FEW_MAX;
         let of = |wanted| {
-            let numbered = (0_u32..).zip(patterns.iter().map(AsRef::as_ref));
+            let numbered = (0_u32..).zip(patterns.iter().map(Vec::as_slice));
             numbered.filter(move |(_, pattern)| match kind_of(pattern) {
                 Kind::Middle if is_middle_short => wanted == Kind::Short,
                 Kind::Long if is_long_short => wanted == Kind::Short,
@@ -78,7 +77,7 @@ impl Literals {
         let (long, middle) = (Grams::new(of(Kind::Long)), Grams::new(of(Kind::Middle)));
         let (short, bytes) = (Pairs::new(of(Kind::Short)), Bytes::new(of(Kind::Tiny)));
         let tiny = if bytes.is_none() { Pairs::new(of(Kind::Tiny)) } else { None };
-        Self { long, middle, short, tiny, bytes, patterns }
+        Self { long, middle, short, tiny, bytes, patterns: Lists::new(&patterns) }
     }
 
     /// Calls `found` with each pattern that occurs in `text`; with one that `is_known` already, or
@@ -108,7 +107,7 @@ impl Literals {
 
     /// Whether a pattern is there whose window at `place` begins at `at`.
     fn is_at(&self, place: Place, text: &[u8], at: usize) -> bool {
-        let Some(pattern) = self.patterns.get(place.pattern as usize) else { return false };
+        let Some(pattern) = self.patterns.get(place.pattern) else { return false };
         at.checked_sub(place.offset as usize)
             .and_then(|start| text.get(start..)?.get(..pattern.len()))
             .is_some_and(|here| here.eq_ignore_ascii_case(pattern))

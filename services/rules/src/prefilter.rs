@@ -11,6 +11,7 @@ use crate::{
     buffer::Buffer,
     candidates::Candidates,
     chain::{Content, Fast, Op, Value},
+    lists::Lists,
     literals::{Literals, Seen},
     rule::{AppName, Look, Rule, Test, Transports},
 };
@@ -41,7 +42,8 @@ pub(crate) struct Search {
 #[derive(Debug)]
 struct Part {
     literals: Literals,
-    rules: Vec<Box<[u32]>>,
+    /// Of each pattern.
+    rules: Lists<u32>,
     /// Number of its first pattern among those of all searches.
     first: u32,
 }
@@ -79,7 +81,7 @@ impl Part {
         let (patterns, rules): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
         let first = *count;
         *count = count.saturating_add(u32::try_from(patterns.len()).unwrap_or(u32::MAX));
-        let rules = rules.into_iter().map(Vec::into_boxed_slice).collect();
+        let rules = Lists::new(&rules);
         Some(Self { literals: Literals::new(patterns), rules, first })
     }
 
@@ -144,7 +146,7 @@ impl Seen for Found<'_> {
 
     fn found(&mut self, pattern: u32) {
         self.out.add_pattern(self.part.first.saturating_add(pattern));
-        for rule in self.part.rules.get(pattern as usize).into_iter().flatten() {
+        for rule in self.part.rules.get(pattern).unwrap_or_default() {
             self.out.add(*rule);
         }
     }
@@ -327,7 +329,7 @@ impl Prefilter {
                 }
             } else {
                 let index = rule.engines.iter().find_map(|engine| match engine.look {
-                    Look::Buffer(index) if engine.is_prefiltered => Some(index),
+                    Look::Buffer(index) if engine.is_prefiltered => Some(usize::from(index)),
                     _ => None,
                 });
                 let found = index.and_then(|index| {

@@ -414,11 +414,11 @@ pub(crate) struct Match {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// `Rule::buffers`.
-    Buffer(usize),
+    Buffer(u16),
     /// The payload chain in the stream.
     Stream,
     /// `Rule::tx_tests`.
-    Test(usize),
+    Test(u16),
 }
 
 /// One step of the inspection of a transaction, in order.
@@ -432,6 +432,9 @@ pub(crate) struct Engine {
     /// The prefilter waits for this one.
     pub(crate) is_prefiltered: bool,
 }
+
+/// Several for each rule about transactions.
+const _: () = assert!(size_of::<Engine>() <= 10);
 
 /// `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -138,7 +138,10 @@ impl Builder<'_, '_> {
         let value = self.value(name, value)?;
         self.finish_reading(name, &mut read)?;
         let is_relative = read.is_relative;
-        self.push_number(is_relative, Op::ByteTest { read, is_negated, operator, value });
+        self.push_number(
+            is_relative,
+            Op::ByteTest { read: read.into(), is_negated, operator, value },
+        );
         Ok(())
     }
 
@@ -169,7 +172,10 @@ impl Builder<'_, '_> {
         }
         self.finish_reading(name, &mut read)?;
         let is_relative = read.is_relative;
-        self.push_number(is_relative, Op::ByteJump { read, multiplier, is_aligned, from, post });
+        self.push_number(
+            is_relative,
+            Op::ByteJump { read: read.into(), multiplier, is_aligned, from, post },
+        );
         Ok(())
     }
 
@@ -195,7 +201,10 @@ impl Builder<'_, '_> {
         let variable = self.variable(name, variable)?;
         self.finish_reading(name, &mut read)?;
         let is_relative = read.is_relative;
-        self.push_number(is_relative, Op::ByteExtract { read, multiplier, align, variable });
+        self.push_number(
+            is_relative,
+            Op::ByteExtract { read: read.into(), multiplier, align, variable },
+        );
         Ok(())
     }
 
@@ -247,7 +256,10 @@ impl Builder<'_, '_> {
         let variable = self.variable(name, &variable)?;
         self.finish_reading(name, &mut read)?;
         let is_relative = read.is_relative;
-        self.push_number(is_relative, Op::ByteMath { read, operator, value, variable });
+        self.push_number(
+            is_relative,
+            Op::ByteMath { read: read.into(), operator, value, variable },
+        );
         Ok(())
     }
 

@@ -269,17 +269,17 @@ impl Builder<'_, '_> {
             });
         };
         let is_on = |direction: Direction| *direction.of(&directions);
-        for (index, found) in self.buffers.iter().enumerate() {
+        for ((index, at), found) in (0..=u16::MAX).enumerate().zip(&self.buffers) {
             let places = buffer::spec(found.buffer).map(|spec| spec.places).unwrap_or_default();
             for place in places.iter().filter(|place| {
                 is_on(place.direction) && found.only.is_none_or(|only| only == place.direction)
             }) {
-                add(Look::Buffer(index), place, fast == Some(index));
+                add(Look::Buffer(at), place, fast == Some(index));
             }
         }
-        for (index, (_, places)) in self.tx_tests.iter().enumerate() {
+        for (at, (_, places)) in (0..=u16::MAX).zip(&self.tx_tests) {
             for place in places.iter().filter(|place| is_on(place.direction)) {
-                add(Look::Test(index), place, false);
+                add(Look::Test(at), place, false);
             }
         }
         if engines.is_empty() {

@@ -295,14 +295,18 @@ fn run_engines(
         let is_past = if body.is_end { complete } else { own_progress } > engine.progress;
         let is_over = is_past || own_progress >= complete || body.is_end;
         let outcome = match engine.look {
-            Look::Buffer(index) => rule.buffers.get(index).map_or(Outcome::Cant, |found| {
-                let over = (is_over, is_past);
-                buffer_outcome(found, tx, engine.direction, over, scan, body)
-            }),
+            Look::Buffer(index) => {
+                rule.buffers.get(usize::from(index)).map_or(Outcome::Cant, |found| {
+                    let over = (is_over, is_past);
+                    buffer_outcome(found, tx, engine.direction, over, scan, body)
+                })
+            }
             Look::Stream => stream_outcome(rule, view, scan),
-            Look::Test(index) => rule.tx_tests.get(index).map_or(Outcome::Cant, |(test, _)| {
-                test_outcome(test, tx, engine.direction, is_over)
-            }),
+            Look::Test(index) => {
+                rule.tx_tests.get(usize::from(index)).map_or(Outcome::Cant, |(test, _)| {
+                    test_outcome(test, tx, engine.direction, is_over)
+                })
+            }
         };
         match outcome {
             Outcome::Match => {
