@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hookprobe_traffic::{
     Direction,
+    app::State,
     engine::{Inspector, View},
     flow::{Fate, Flow, Reason},
     packet::{Origin, Transport},
@@ -362,6 +363,9 @@ impl Detector {
             let rules = Arc::clone(&self.rules);
             self.finalize(view, state, &rules);
         }
+        if is_gone_after(view) {
+            state.txs.clear();
+        }
     }
 }
 
@@ -521,6 +525,14 @@ fn has_app(view: &View<'_, '_>) -> bool {
         Transport::Udp { .. } => true,
         _ => false,
     }
+}
+
+/// Whether the transactions of the packet's flow go with the packet: those of datagrams that are
+/// complete as they come. Many such flows wait for more, and most of them in vain.
+fn is_gone_after(view: &View<'_, '_>) -> bool {
+    let state = view.flow.as_deref().map(|flow| &flow.app.state);
+    matches!(view.packet.transport, Transport::Udp { .. })
+        && matches!(state, Some(State::Dns(_) | State::Dhcp(_) | State::Quic(_)))
 }
 
 /// The pair's entry for a direction.
