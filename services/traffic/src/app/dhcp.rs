@@ -152,7 +152,10 @@ impl Dhcp {
         if self.txs.len() >= meta.config.txs_max as usize {
             self.txs.pop_front();
         }
-        self.txs.push_back(Tx { id: self.next_id, at_ns: now_ns, direction, message, events });
+        super::add(
+            &mut self.txs,
+            Tx { id: self.next_id, at_ns: now_ns, direction, message, events },
+        );
         self.next_id += 1;
         fed.is_changed = true;
         Step::Go

@@ -111,7 +111,10 @@ impl Dns {
             self.txs.pop_front();
             self.dropped_txs += 1;
         }
-        self.txs.push_back(Tx { id: self.next_id, at_ns: now_ns, direction, message, events });
+        crate::app::add(
+            &mut self.txs,
+            Tx { id: self.next_id, at_ns: now_ns, direction, message, events },
+        );
         self.next_id += 1;
         fed.is_changed = true;
     }

@@ -152,7 +152,7 @@ impl Http {
         }
         let id = self.next_id;
         self.next_id += 1;
-        self.txs.push_back(Tx { id, at_ns: self.now_ns, ..Tx::default() });
+        crate::app::add(&mut self.txs, Tx { id, at_ns: self.now_ns, ..Tx::default() });
         id
     }
 

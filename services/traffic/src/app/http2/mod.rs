@@ -268,7 +268,7 @@ impl Http2 {
         let mut tx = Tx { id, at_ns: self.now_ns, stream, ..Tx::default() };
         tx.request.protocol = b"HTTP/2".to_vec();
         tx.response.protocol = b"HTTP/2".to_vec();
-        self.txs.push_back(tx);
+        super::add(&mut self.txs, tx);
         self.txs.back_mut()
     }
 

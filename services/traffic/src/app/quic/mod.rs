@@ -215,7 +215,7 @@ impl Quic {
         if self.txs.len() >= meta.config.txs_max as usize {
             self.txs.pop_front();
         }
-        self.txs.push_back(tx);
+        super::add(&mut self.txs, tx);
     }
 
     fn open(&mut self, direction: Direction, bytes: &[u8], header: &Header<'_>) -> Option<Vec<u8>> {

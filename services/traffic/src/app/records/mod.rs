@@ -173,14 +173,15 @@ impl Sink<'_> {
         }
         let id = *self.next_id;
         *self.next_id += 1;
-        self.txs.push_back(Tx {
+        let tx = Tx {
             id,
             at_ns: self.now_ns,
             direction,
             is_done: [false; 2],
             events: Events::default(),
             body,
-        });
+        };
+        super::add(self.txs, tx);
         let last = self.txs.len() - 1;
         &mut self.txs[last]
     }
