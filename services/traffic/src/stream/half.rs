@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::{
     Raw,
-    held::{Held, New},
+    held::{self, Held, New},
     memory::{self, Memory},
     pieces::Piece,
 };
@@ -292,7 +292,7 @@ impl Half {
             _ if needed <= capacity => 0,
             // A spare buffer may be larger than what is needed.
             0 => needed.max(memory::SPARE_BYTES_MAX),
-            _ => needed.max(capacity * 2) - capacity,
+            _ => held::room(needed, capacity) - capacity,
         };
         if memory.is_full || memory.used.saturating_add(growth) > settings.bytes_max {
             events.set(Event::StreamReassemblyInsertMemcap);

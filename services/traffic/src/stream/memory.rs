@@ -2,8 +2,8 @@
 
 use super::held::Held;
 
-/// Buffers that are kept for the next stream: enough that steady traffic allocates nothing.
-const SPARE_MAX: usize = 256;
+/// Buffers that are kept for the next stream: enough that steady traffic allocates next to nothing.
+const SPARE_MAX: usize = 64;
 /// A buffer that grew beyond this is given back: a stream that waits for one byte may not pin what a
 /// large transfer needed.
 pub(super) const SPARE_BYTES_MAX: usize = 2 << 10;
