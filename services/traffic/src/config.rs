@@ -138,6 +138,9 @@ pub struct Flow {
     pub other: Timeouts,
     /// VLAN identifiers are part of a flow's key.
     pub is_vlan_used: bool,
+    /// Connections in Zeek's sense are followed, too: who asks for none is not told of any, and no
+    /// flow lingers for them.
+    pub has_connections: bool,
     /// Number of the frame that finds no memory for a flow: a fault made on purpose.
     pub no_memory_at: Option<u64>,
 }
@@ -156,6 +159,7 @@ impl Default for Flow {
             icmp: timeouts(30, 300, 0),
             other: timeouts(30, 300, 0),
             is_vlan_used: true,
+            has_connections: true,
             no_memory_at: None,
         }
     }

@@ -49,7 +49,7 @@ pub(super) fn connection<'a>(
     source_mac: Option<Mac>,
     server_name: Option<&'a str>,
 ) -> Connection<'a> {
-    let [sent, received] = &flow.sides;
+    let [sent, received] = Direction::BOTH.map(|direction| flow.side(direction));
     Connection {
         source: flow.key.client,
         destination: flow.key.server,
@@ -60,8 +60,8 @@ pub(super) fn connection<'a>(
         last_ns: flow.last_ns,
         state: state(flow.zeek.state()),
         service: service(flow),
-        sent: side(sent),
-        received: side(received),
+        sent: side(&sent),
+        received: side(&received),
         sent_bytes_new: 0,
         received_bytes_new: 0,
         source_mac,

@@ -219,7 +219,7 @@ fn counters_fit(
     compare: Compare,
     get: impl Fn(&hookprobe_traffic::flow::Side) -> u64,
 ) -> bool {
-    let value = |direction: Direction| get(flow.side(direction));
+    let value = |direction: Direction| get(&flow.side(direction));
     let (server, client) = (value(Direction::ToServer), value(Direction::ToClient));
     match side {
         Side::To(direction) => compare.fits(value(direction)),

@@ -13,8 +13,8 @@ use hookprobe_traffic::{config, engine::Engine};
 use super::{Replay, ReplayError, pipeline::Pipeline};
 use crate::outputs::{eve, zeek};
 
-/// Buffer of EVE lines: 1 MiB is some thousand of them.
-const EVE_BUFFER_BYTES: usize = 1 << 20;
+/// Buffer of EVE lines: 64 KiB is some hundred of them.
+const EVE_BUFFER_BYTES: usize = 64 << 10;
 /// Rules that did not load and are named one by one.
 const PROBLEMS_MAX: usize = 10;
 /// Secret of the hash tables: fixed, so that a replay gives the same every time.
@@ -67,6 +67,7 @@ impl Options {
         let is_zeek_alone = self.zeek.is_some() && self.rules.is_empty();
         settings.stream.is_midstream |= is_zeek_alone;
         settings.decode.is_vxlan_strict &= !is_zeek_alone;
+        settings.flow.has_connections = self.zeek.is_some() || !self.is_rules_only;
         let engine = Engine::new(settings);
         let mut replay = Replay::with(engine, Pipeline::new(rules, writer, logs));
         if self.is_rules_only {

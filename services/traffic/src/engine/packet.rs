@@ -91,7 +91,7 @@ impl Engine {
         self.connection(slot, packet, direction, inspector);
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
-        let is_first = is_new || direction.of(&flow.sides).packets == 0;
+        let is_first = is_new || !flow.has_packets(direction);
         flow.count(packet, direction);
         let mut place = Place { direction, is_first, ..Place::NONE };
         match packet.transport {
@@ -120,6 +120,9 @@ impl Engine {
         own: &Key,
         inspector: &mut I,
     ) {
+        if !self.config.flow.has_connections {
+            return;
+        }
         let hash = self.table.hash(own);
         let (slot, direction) = self.table.find(own, hash).unwrap_or_else(|| {
             let slot = self.make(own, hash, packet.time_ns, inspector);
@@ -222,7 +225,8 @@ impl Engine {
         direction: Direction,
         inspector: &mut I,
     ) {
-        if packet.is_outside_wrong || !packet.protocol().is_some_and(has_connections) {
+        let is_wanted = self.config.flow.has_connections && !packet.is_outside_wrong;
+        if !is_wanted || !packet.protocol().is_some_and(has_connections) {
             return;
         }
         let Some(entry) = self.table.get_mut(slot) else { return };
@@ -273,7 +277,7 @@ impl Engine {
     fn udp(&mut self, slot: u32, packet: &Packet<'_>, place: &mut Place) {
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
-        place.is_established = flow.sides.iter().all(|side| side.packets > 0);
+        place.is_established = flow.is_both_ways();
         if place.is_established {
             flow.state = State::Established;
         }
@@ -305,7 +309,7 @@ impl Engine {
 
     fn other(&mut self, slot: u32, place: &mut Place) {
         let Some(entry) = self.table.get_mut(slot) else { return };
-        place.is_established = entry.flow.sides.iter().all(|side| side.packets > 0);
+        place.is_established = entry.flow.is_both_ways();
         if place.is_established {
             entry.flow.state = State::Established;
         }

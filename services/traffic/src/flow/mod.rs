@@ -6,6 +6,7 @@
 //!
 //! What must never happen here: more flows than the cap, a search that grows with their number.
 
+mod counts;
 mod key;
 mod table;
 
@@ -14,6 +15,7 @@ pub(crate) use table::{Table, is_timed_out};
 
 use std::net::IpAddr;
 
+use self::counts::Counts;
 use crate::{
     Direction,
     app::App,
@@ -90,7 +92,7 @@ pub struct Flow {
     /// VLANs of its first packet, whether or not they are part of the key.
     pub vlans: Vlans,
     /// To the server, to the client.
-    pub sides: [Side; 2],
+    counts: [Counts; 2],
     /// Time of the first packet.
     pub first_ns: u64,
     /// Time of the last packet.
@@ -123,7 +125,7 @@ impl Flow {
             id,
             key,
             vlans: Vlans::default(),
-            sides: [Side::default(); 2],
+            counts: [Counts::default(); 2],
             first_ns: now_ns,
             last_ns: now_ns,
             state: State::New,
@@ -141,25 +143,26 @@ impl Flow {
     /// Counts a packet.
     pub(crate) fn count(&mut self, packet: &Packet<'_>, direction: Direction) {
         self.last_ns = self.last_ns.max(packet.time_ns);
-        if self.sides.iter().all(|side| side.packets == 0) {
+        if !self.counts.iter().any(Counts::any) {
             self.vlans = packet.vlans;
         }
-        let side = direction.of_mut(&mut self.sides);
-        if let Some(ip) = &packet.ip {
-            side.ip_bytes += u64::from(ip.total_bytes);
-            side.ttl = ip.ttl;
-            side.ttl_min = if side.packets == 0 { ip.ttl } else { side.ttl_min.min(ip.ttl) };
-            side.ttl_max = side.ttl_max.max(ip.ttl);
-        }
-        side.packets += 1;
-        side.bytes += u64::from(packet.wire_bytes);
-        side.payload_bytes += packet.payload.len() as u64;
+        direction.of_mut(&mut self.counts).add(packet);
+    }
+
+    /// Packets went in `direction`.
+    pub(crate) const fn has_packets(&self, direction: Direction) -> bool {
+        direction.of(&self.counts).any()
+    }
+
+    /// Packets went both ways.
+    pub(crate) fn is_both_ways(&self) -> bool {
+        self.counts.iter().all(Counts::any)
     }
 
     /// Client and server were taken for each other.
     pub(crate) fn swap(&mut self) {
         self.key = self.key.reversed();
-        self.sides.reverse();
+        self.counts.reverse();
         self.is_changed.reverse();
         self.is_eof.reverse();
         self.zeek.flow_swapped();
@@ -182,12 +185,8 @@ impl Flow {
 
     /// One direction.
     #[must_use]
-    pub const fn side(&self, direction: Direction) -> &Side {
-        let [to_server, to_client] = &self.sides;
-        match direction {
-            Direction::ToServer => to_server,
-            Direction::ToClient => to_client,
-        }
+    pub const fn side(&self, direction: Direction) -> Side {
+        direction.of(&self.counts).side()
     }
 
     /// Packets were seen in both directions; TCP: the handshake is over (Suricata's `established`).
@@ -195,7 +194,7 @@ impl Flow {
     pub fn is_established(&self) -> bool {
         match &self.tcp {
             Some(session) => session.is_established(),
-            None => self.sides.iter().all(|side| side.packets > 0),
+            None => self.is_both_ways(),
         }
     }
 

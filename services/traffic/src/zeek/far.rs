@@ -6,10 +6,10 @@ const MAX: i64 = (1 << 47) - 1;
 
 /// A whole number of 48 bits; what does not fit becomes the nearest that does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Far([u16; 3]);
+pub(crate) struct Far([u16; 3]);
 
 impl Far {
-    pub(super) const fn new(value: i64) -> Self {
+    pub(crate) const fn new(value: i64) -> Self {
         let value = if value > MAX {
             MAX
         } else if value < -MAX {
@@ -20,18 +20,18 @@ impl Far {
         Self([value as u16, (value >> 16) as u16, (value >> 32) as u16])
     }
 
-    pub(super) const fn get(self) -> i64 {
+    pub(crate) const fn get(self) -> i64 {
         let Self([low, middle, high]) = self;
         // The upper part has the sign.
         (high as i16 as i64) << 32 | (middle as i64) << 16 | low as i64
     }
 
     /// For what is never negative.
-    pub(super) const fn count(self) -> u64 {
+    pub(crate) const fn count(self) -> u64 {
         self.get().unsigned_abs()
     }
 
-    pub(super) const fn add(&mut self, more: u64) {
+    pub(crate) const fn add(&mut self, more: u64) {
         *self = Self::new(self.get().saturating_add_unsigned(more));
     }
 }

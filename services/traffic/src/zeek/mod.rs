@@ -12,6 +12,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use far::Far;
 pub use history::History;
 
 use std::num::NonZeroU64;

@@ -223,7 +223,7 @@ pub fn put_app_proto(out: &mut Map<String, Value>, flow: &Flow) {
 /// The counters of a flow.
 #[must_use]
 pub fn flow_counters(flow: &Flow) -> Map<String, Value> {
-    let [there, back] = &flow.sides;
+    let [there, back] = Direction::BOTH.map(|direction| flow.side(direction));
     let mut out = Map::new();
     for (key, number) in [
         ("pkts_toserver", there.packets),
