@@ -31,16 +31,16 @@ const GROUPS: &[(&str, &str)] = &[
     ("sets", "dataset datarep"),
     (
         "packet",
-        "dsize flags tcp.flags seq ack window tcp.seq tcp.ack tcp.window ttl tos id ipopts fragbits fragoffset itype icode icmp_id icmp_seq icmpv6.mtu ip_proto tcp.mss tcp.wscale sameip vlan.id vlan.layers tcpv4-csum tcpv6-csum udpv4-csum udpv6-csum icmpv4-csum icmpv6-csum ipv4-csum decode-event stream-event",
+        "dsize flags tcp.flags seq ack window tcp.seq tcp.ack tcp.window ttl tos id ipopts fragbits fragoffset itype icode icmp_id icmp_seq icmpv6.mtu ip_proto tcp.mss tcp.wscale sameip vlan.id vlan.layers l3_proto tcpv4-csum tcpv6-csum udpv4-csum udpv6-csum icmpv4-csum icmpv6-csum ipv4-csum decode-event stream-event",
     ),
     (
         "flow",
-        "flow flowbits flowint flowvar xbits hostbits stream_size flow.age flow.pkts flow.bytes flow.pkts_toserver flow.pkts_toclient flow.bytes_toserver flow.bytes_toclient app-layer-protocol app-layer-event tag bypass",
+        "flow flowbits flowint flowvar xbits hostbits stream_size flow.age flow.elephant flow.pkts flow.bytes flow.pkts_toserver flow.pkts_toclient flow.bytes_toserver flow.bytes_toclient app-layer-protocol app-layer-event tag bypass",
     ),
     ("limits", "threshold detection_filter"),
     (
         "transactions",
-        "dns.opcode dns.rcode dns.rrtype tls.version ssl_version tls.cert_chain_len tls.store ssh.protoversion filesize",
+        "dns.opcode dns.rcode dns.rrtype tls.version ssl_version ssl_state tls.cert_chain_len tls.subject tls.issuerdn tls_cert_notbefore tls_cert_notafter tls_cert_expired tls_cert_valid tls.store tls_store ssh.protoversion filesize filename fileext filestore app-layer-state http2.frametype http2.errorcode http2.priority http2.window http2.settings",
     ),
 ];
 

@@ -32,6 +32,7 @@ pub mod ruleset;
 mod sets;
 mod state;
 pub mod syntax;
+mod tags;
 mod threshold;
 mod transform;
 pub mod yaml;

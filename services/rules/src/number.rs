@@ -63,7 +63,8 @@ impl Compare {
         };
         if let Some((low, high)) = rest.split_once("<>").or_else(|| rest.split_once('-')) {
             let (low, high) = (integer(low)?, integer(high)?);
-            if low >= high {
+            // Something has to be between.
+            if low.checked_add(1)? >= high {
                 return None;
             }
             return Some(if is_negated {

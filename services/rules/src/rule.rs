@@ -9,6 +9,7 @@ use crate::{
     buffer::Buffer,
     chain::Op,
     number::Compare,
+    tags::Tag,
     threshold::Limit,
     transform::Transform,
 };
@@ -264,10 +265,16 @@ pub(crate) enum Test {
         is_valid: bool,
     },
     VlanId {
-        layer: Option<usize>,
+        layer: VlanLayer,
         compare: Compare,
     },
     VlanLayers(Compare),
+    /// `l3_proto`: version 4 or 6.
+    IpVersion(u8),
+    /// Holds for every packet (`tcp:all`).
+    Always,
+    /// Holds for none (`flow.elephant` where rates are not tracked).
+    Never,
 }
 
 impl Test {
@@ -283,6 +290,9 @@ impl Test {
             | Self::IcmpSeq(_)
             | Self::Icmp6Mtu(_)
             | Self::SameIp
+            | Self::IpVersion(_)
+            | Self::Always
+            | Self::Never
             | Self::VlanId { .. }
             | Self::VlanLayers(_) => 1,
             Self::TcpFlags { .. }
@@ -312,6 +322,17 @@ impl Test {
     pub(crate) const fn is_of_state(&self) -> bool {
         matches!(self, Self::Bits { .. } | Self::FlowInt { .. } | Self::FlowVar { .. })
     }
+}
+
+/// Which tags of VLANs are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VlanLayer {
+    /// From the outermost.
+    Number(usize),
+    /// From the innermost: 0 is that.
+    FromInner(usize),
+    Any,
+    All,
 }
 
 /// A header with a checksum.
@@ -374,12 +395,53 @@ pub(crate) enum TxTest {
         is_negated: bool,
     },
     TlsChain(Compare),
-    TlsStore,
     SshVersion(Vec<u8>),
     Event {
         name: String,
     },
     FileSize(Compare),
+    /// There is a file (`filestore`).
+    HasFile,
+    /// What the server's certificate says (`tls.subject`, `tls.issuerdn`).
+    CertText {
+        is_issuer: bool,
+        text: Vec<u8>,
+        is_negated: bool,
+    },
+    CertTime(CertTime),
+    /// The last message that says how far the handshake is (`ssl_state`): any of these, or not one
+    /// of those, as bits of [`hookprobe_traffic::app::tls::Stage`].
+    TlsStage {
+        stages: u8,
+        negated: u8,
+    },
+    /// The transaction is as far as its place says (`http1:request_line`).
+    Reached,
+    /// `app-layer-state`.
+    Progress(Compare),
+    /// Frames of HTTP/2.
+    Frame(FrameTest),
+}
+
+/// A test of the frames of a transaction of HTTP/2: one of them has to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameTest {
+    Kind(u8),
+    Error(u32),
+    Priority(Compare),
+    Window(Compare),
+    /// Number of the setting.
+    Setting(u16, Compare),
+}
+
+/// A test of the validity of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertTime {
+    Expired,
+    Valid,
+    /// Seconds since 1970, both ends in.
+    NotBefore(i64, i64),
+    NotAfter(i64, i64),
 }
 
 /// What is done after a match.
@@ -393,6 +455,8 @@ pub(crate) enum Post {
     IntSubtract(u32, IntValue),
     /// The flow is looked at no more.
     Bypass,
+    /// What follows is told, too; with the alert, not with the match.
+    Tag(Tag),
 }
 
 /// A buffer with its chain.

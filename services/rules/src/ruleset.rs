@@ -167,7 +167,11 @@ fn writes_and_reads(rule: &Rule, is_owner: impl Fn(Owner) -> bool) -> u8 {
         .any(|test| matches!(test, Test::Bits { bits, .. } if is_owner(bits.owner)));
     let writes = rule.post.iter().any(|post| match post {
         Post::Set(bits) | Post::Unset(bits) | Post::Toggle(bits) => is_owner(bits.owner),
-        Post::IntSet(..) | Post::IntAdd(..) | Post::IntSubtract(..) | Post::Bypass => false,
+        Post::IntSet(..)
+        | Post::IntAdd(..)
+        | Post::IntSubtract(..)
+        | Post::Bypass
+        | Post::Tag(_) => false,
     });
     rank(reads, writes)
 }

@@ -31,7 +31,8 @@ pub(crate) fn data<'a>(
     let whole = |bytes: Option<Cow<'a, [u8]>>| bytes.map(|bytes| (bytes, 0));
     match tx {
         TxRef::Http(tx) => http_data(buffer, tx, direction, index, body),
-        TxRef::Dns(tx) => whole(dns_name(buffer, &tx.message, index).map(Cow::Borrowed)),
+        // The name of the root is none.
+        TxRef::Dns(tx) => whole(dns_name(buffer, &tx.message, index).and_then(some)),
         TxRef::Tls(tx) => whole(tls_data(buffer, tx, direction, index)),
         TxRef::Quic(tx) => whole(quic_data(buffer, tx, index)),
         TxRef::Ssh(tx) if index == 0 => whole(ssh_data(buffer, tx, direction)),
@@ -75,6 +76,11 @@ fn http_data<'a>(
                 return None;
             }
             return window(whole, direction, progress > http::progress::BODY, body);
+        }
+        Buffer::Http2HeaderName => {
+            let headers = tx.headers(direction);
+            let field = headers.fields.get(index).filter(|_| tx.stream != 0)?;
+            return Some((Cow::Borrowed(field.name.as_slice()), 0));
         }
         Buffer::FileName => {
             let files = if is_request { &tx.request.files } else { &tx.response.files };
@@ -223,6 +229,10 @@ fn tls_data(
         Buffer::TlsIssuer => leaf.and_then(|cert| some(cert.issuer.as_bytes())),
         Buffer::TlsSerial => leaf.and_then(|cert| some(cert.serial.as_bytes())),
         Buffer::TlsFingerprint => leaf.and_then(|cert| some(cert.fingerprint.as_bytes())),
+        // Where the server has not spoken Suricata shows an empty one.
+        Buffer::TlsRandom if !is_client && tx.server_hello.is_none() => {
+            Some(Cow::Borrowed(&[0; 32]))
+        }
         Buffer::TlsRandom => random().map(|random| Cow::Borrowed(random.as_slice())),
         Buffer::TlsRandomTime => random().and_then(|random| random.get(..4)).map(Cow::Borrowed),
         Buffer::TlsRandomBytes => random().and_then(|random| random.get(4..)).map(Cow::Borrowed),
@@ -247,7 +257,7 @@ fn quic_data(buffer: Buffer, tx: &quic::Tx, index: usize) -> Option<Cow<'_, [u8]
     match buffer {
         Buffer::QuicSni => tx.sni.as_deref().map(Cow::Borrowed),
         Buffer::QuicUa => tx.ua.as_deref().map(Cow::Borrowed),
-        Buffer::QuicVersion => Some(Cow::Owned(tx.version_name().into_bytes())),
+        Buffer::QuicVersion => Some(Cow::Owned(tx.version.to_be_bytes().to_vec())),
         Buffer::Ja3Hash | Buffer::Ja3sHash => {
             tx.ja3.as_ref().map(|ja3| Cow::Borrowed(ja3.1.as_bytes()))
         }
@@ -329,6 +339,14 @@ fn smtp_data<'a>(
         }
         Buffer::SmtpRcptTo => {
             return tx.rcpt_to.get(index).map(|name| (Cow::Borrowed(name.as_slice()), 0));
+        }
+        Buffer::EmailReceived => {
+            let mut fields = email?.headers.iter();
+            let (_, value) = fields
+                .by_ref()
+                .filter(|(name, _)| name.eq_ignore_ascii_case(b"received"))
+                .nth(index)?;
+            return Some((Cow::Borrowed(value.as_slice()), 0));
         }
         Buffer::EmailUrl => {
             return email?.urls.get(index).map(|url| (Cow::Borrowed(url.as_slice()), 0));

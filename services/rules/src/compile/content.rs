@@ -66,7 +66,8 @@ impl Builder<'_, '_> {
                 if let List::Buffer(index) = self.open()
                     && let Some(found) = self.buffers.get_mut(index)
                 {
-                    found.is_absent = true;
+                    // Of names of certificates Suricata never says that there are none.
+                    found.is_absent = found.buffer != Buffer::TlsSan;
                     found.ops.insert(0, Op::Absent { or_else });
                 } else {
                     return Err(fault(name, "needs a sticky buffer"));
@@ -130,7 +131,7 @@ impl Builder<'_, '_> {
         self.payload.iter().any(|op| matches!(op, Op::Content(_)))
     }
 
-    fn content(&mut self, name: &str, text: &str) -> Done {
+    pub(super) fn content(&mut self, name: &str, text: &str) -> Done {
         let (is_negated, inner) = syntax::quoted(text);
         let pattern = syntax::pattern(inner).ok_or_else(|| fault(name, "no pattern"))?;
         if pattern.len() > PATTERN_BYTES_MAX {

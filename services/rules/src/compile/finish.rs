@@ -4,7 +4,7 @@ use hookprobe_traffic::{Direction, app::Proto};
 
 use super::{Builder, RuleError, fault};
 use crate::{
-    buffer::{self, Place},
+    buffer::{self, Buffer, Place},
     chain::{Content, Op, Value},
     finder::Finder,
     rule::{Action, AppName, Engine, Kind, Look, Owner, Post, Rule, Test},
@@ -19,6 +19,9 @@ impl Builder<'_, '_> {
             let name = pending.spec.names.first().copied().unwrap_or_default();
             return Err(fault(name, "sticky buffer without a match"));
         }
+        for found in &mut self.buffers {
+            fold_case(found.buffer, &mut found.ops);
+        }
         for op in self.all_ops() {
             settle(op);
         }
@@ -27,7 +30,7 @@ impl Builder<'_, '_> {
         let directions = self.directions();
         self.stream_or_packet();
         let is_app = self.app.is_some() || !self.buffers.is_empty() || !self.tx_tests.is_empty();
-        let kind = self.kind(is_app, directions);
+        let kind = self.kind.unwrap_or_else(|| self.kind_of(is_app, directions));
         let engines = self.engines(directions)?;
         let only_stream =
             self.tests.iter().any(|test| matches!(test, Test::Flow(flow) if flow.only_stream));
@@ -176,7 +179,7 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn kind(&self, is_app: bool, directions: [bool; 2]) -> Kind {
+    fn kind_of(&self, is_app: bool, directions: [bool; 2]) -> Kind {
         let has_payload = !self.payload.is_empty() || !self.base64.is_empty();
         let has_tx = !self.buffers.is_empty() || !self.tx_tests.is_empty();
         let is_plain =
@@ -210,7 +213,8 @@ impl Builder<'_, '_> {
                 _ => Kind::PacketStream,
             };
         }
-        if !self.tests.is_empty() {
+        let is_way = |test: &Test| matches!(test, Test::Flow(flow) if !flow.only_fragment && !flow.no_fragment);
+        if !(self.tests.is_empty() || self.app.is_some() && self.tests.iter().all(is_way)) {
             return Kind::Packet;
         }
         if is_app { Kind::AppLayer } else { Kind::Packet }
@@ -248,7 +252,7 @@ impl Builder<'_, '_> {
                 .iter()
                 .all(|test| matches!(test, Test::Bits { bits, .. } if bits.owner != Owner::Flow))
             && self.post.iter().all(|post| match post {
-                Post::Set(_) => true,
+                Post::Set(_) | Post::Tag(_) => true,
                 Post::Unset(bits) | Post::Toggle(bits) => bits.owner != Owner::Flow,
                 Post::IntSet(..) | Post::IntAdd(..) | Post::IntSubtract(..) | Post::Bypass => false,
             })
@@ -331,6 +335,23 @@ impl Builder<'_, '_> {
             .filter_map(|(index, found)| best(&found.ops).map(|rank| (rank, index)))
             .max_by_key(|(rank, index)| (*rank, usize::MAX - index))?;
         (payload.is_none_or(|payload| rank >= payload)).then_some(index)
+    }
+}
+
+/// Buffers whose case is known, whatever case the rule is written in.
+fn fold_case(buffer: Buffer, ops: &mut [Op]) {
+    for op in ops {
+        let Op::Content(content) = op else { continue };
+        match buffer {
+            Buffer::TlsSerial if !content.is_caseless => content.pattern.make_ascii_uppercase(),
+            Buffer::TlsFingerprint
+            | Buffer::Ja3Hash
+            | Buffer::Ja3sHash
+            | Buffer::SshHassh
+            | Buffer::SshHasshServer
+            | Buffer::QuicCyuHash => content.pattern.make_ascii_lowercase(),
+            _ => {}
+        }
     }
 }
 

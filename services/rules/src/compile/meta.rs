@@ -4,6 +4,7 @@ use super::{Builder, Done, RuleError, fault};
 use crate::{
     rule::{IntCompare, IntTest, IntValue, Owner, Post, Target, Test},
     syntax,
+    tags::Tag,
     threshold::{Distinct, Kind, Limit, Track},
 };
 
@@ -42,7 +43,11 @@ impl Builder<'_, '_> {
             "noalert" => self.is_silent = true,
             "alert" => self.is_silent = false,
             "bypass" => self.post.push(Post::Bypass),
-            "tag" | "nfq_set_mark" => {}
+            "nfq_set_mark" => {}
+            "tag" => {
+                let tag = Tag::parse(text).ok_or_else(|| fault(name, "needs what, count, unit"))?;
+                self.post.push(Post::Tag(tag));
+            }
             "requires" => requires(text, self.context.config.is_ja4_off)?,
             "flowbits" => self.flowbits(name, text)?,
             "xbits" => self.xbits(name, text)?,

@@ -1,9 +1,10 @@
 //! From text to [`Rule`]: each option goes to the module that knows it.
 //!
 //! `content` (contents, their modifiers, expressions, sticky buffers), `bytes` (numbers in buffers),
-//! `packet` (headers, flows, transactions), `meta` (identity, limits, bits). `finish` decides what
+//! `packet` (headers, flows, transactions), `app` (certificates, states, hooks), `meta` (identity, limits, bits). `finish` decides what
 //! Suricata decides when it has the whole rule: kind, directions, order of engines.
 
+mod app;
 mod bytes;
 mod content;
 mod finish;
@@ -135,6 +136,8 @@ struct Builder<'b, 'c> {
     needs_packet: bool,
     needs_stream: bool,
     is_transactional: bool,
+    /// Decided by a hook.
+    kind: Option<crate::rule::Kind>,
     gid: u32,
     sid: u32,
     rev: u32,
@@ -159,7 +162,15 @@ pub(crate) fn compile(
     line: usize,
     context: &mut Context<'_>,
 ) -> Result<Rule, RuleError> {
-    let raw = syntax::parse(text)?;
+    let mut raw = syntax::parse(text)?;
+    let hook = match raw.protocol.split_once(':') {
+        Some((protocol, hook)) => {
+            let parts = (protocol.to_owned(), hook.to_owned());
+            raw.protocol.clone_from(&parts.0);
+            Some(parts)
+        }
+        None => None,
+    };
     let (action, scope) = header::action(&raw.action)?;
     let (header, app) = header::header(&raw, &context.config.variables, context.groups)?;
     let (needs_packet, needs_stream) = match raw.protocol.as_str() {
@@ -190,6 +201,7 @@ pub(crate) fn compile(
         needs_packet,
         needs_stream,
         is_transactional: raw.arrow == Arrow::Transaction,
+        kind: None,
         gid: 1,
         sid: 0,
         rev: 0,
@@ -201,6 +213,9 @@ pub(crate) fn compile(
         references: Vec::new(),
         target: None,
     };
+    if let Some((protocol, hook)) = &hook {
+        builder.hook(protocol, hook)?;
+    }
     for item in &raw.options {
         builder.option(&item.name, item.value.as_deref())?;
     }

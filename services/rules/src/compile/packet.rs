@@ -6,7 +6,7 @@ use super::{Builder, Done, RuleError, fault, header};
 use crate::{
     buffer::Place,
     number::Compare,
-    rule::{AppAt, AppName, FlagMode, FlowTest, Layer, Side, Test, TxTest},
+    rule::{AppAt, AppName, FlagMode, FlowTest, Layer, Side, Test, TxTest, VlanLayer},
 };
 
 const DNS_PLACES: &[Place] = &[
@@ -17,8 +17,6 @@ const DNS_PLACES: &[Place] = &[
 ];
 const TLS_PLACES: &[Place] =
     &[place(Proto::Tls, Direction::ToServer, 0), place(Proto::Tls, Direction::ToClient, 0)];
-const TLS_CERT_PLACES: &[Place] =
-    &[place(Proto::Tls, Direction::ToClient, 2), place(Proto::Tls, Direction::ToServer, 2)];
 const TLS_CHAIN_PLACES: &[Place] = &[place(Proto::Tls, Direction::ToClient, 2)];
 const SSH_PLACES: &[Place] =
     &[place(Proto::Ssh, Direction::ToServer, 2), place(Proto::Ssh, Direction::ToClient, 2)];
@@ -33,7 +31,7 @@ const QUIC_PLACES: &[Place] =
 const DHCP_PLACES: &[Place] =
     &[place(Proto::Dhcp, Direction::ToServer, 0), place(Proto::Dhcp, Direction::ToClient, 0)];
 
-const fn place(proto: Proto, direction: Direction, progress: u8) -> Place {
+pub(super) const fn place(proto: Proto, direction: Direction, progress: u8) -> Place {
     Place { proto, direction, progress }
 }
 
@@ -84,6 +82,11 @@ impl Builder<'_, '_> {
             "tcp.wscale" => Test::WindowScale(compare()?),
             "sameip" => Test::SameIp,
             "vlan.id" => vlan_id(name, text)?,
+            "l3_proto" => Test::IpVersion(match text {
+                "ipv4" | "ip4" => 4,
+                "ipv6" | "ip6" => 6,
+                _ => return Err(fault(name, format!("{text:?} is unknown"))),
+            }),
             "vlan.layers" => Test::VlanLayers(compare()?),
             "tcpv4-csum" => checksum(name, text, Layer::Tcp4)?,
             "tcpv6-csum" => checksum(name, text, Layer::Tcp6)?,
@@ -130,6 +133,10 @@ impl Builder<'_, '_> {
                 self.needs_packet = true;
                 Test::StreamSize { side, compare }
             }
+            "flow.elephant" => match text {
+                "toserver" | "toclient" | "either" | "both" => Test::Never,
+                _ => return Err(fault(name, "side is unknown")),
+            },
             "flow.age" => Test::FlowAge(compare(text)?),
             "flow.pkts" | "flow.bytes" => {
                 let (side, number) =
@@ -169,18 +176,17 @@ impl Builder<'_, '_> {
                 (TxTest::DnsRcode(named(text, &RCODES).map_or_else(compare, Ok)?), DNS_PLACES)
             }
             "dns.rrtype" => {
-                (TxTest::DnsRrtype(named(text, &RRTYPES).map_or_else(compare, Ok)?), DNS_PLACES)
+                (TxTest::DnsRrtype(named(text, RRTYPES).map_or_else(compare, Ok)?), DNS_PLACES)
             }
             "tls.version" | "ssl_version" => (tls_version(name, text)?, TLS_PLACES),
             "tls.cert_chain_len" => (TxTest::TlsChain(compare()?), TLS_CHAIN_PLACES),
-            "tls.store" => (TxTest::TlsStore, TLS_CERT_PLACES),
             "ssh.protoversion" => {
                 let text = text.trim_matches('"').as_bytes().to_vec();
                 (TxTest::SshVersion(text), SSH_PLACES)
             }
             "filesize" => (TxTest::FileSize(compare()?), FILE_PLACES),
             "app-layer-event" => return self.app_event(name, text).map(|()| true),
-            _ => return Ok(false),
+            _ => return self.app_option(name, text),
         };
         self.tx_tests.push((test, places));
         Ok(true)
@@ -328,8 +334,13 @@ fn vlan_id(name: &str, text: &str) -> Result<Test, RuleError> {
         None => (text, "any"),
     };
     let layer = match layer {
-        "any" => None,
-        number => Some(number.parse().map_err(|_| fault(name, "no layer"))?),
+        "any" => VlanLayer::Any,
+        "all" => VlanLayer::All,
+        number => match number.parse::<i8>().map_err(|_| fault(name, "no layer"))? {
+            layer @ 0..=2 => VlanLayer::Number(usize::from(layer.unsigned_abs())),
+            layer @ -3..=-1 => VlanLayer::FromInner(usize::from(layer.unsigned_abs()) - 1),
+            _ => return Err(fault(name, "layers are 0 to 2 and -1 to -3")),
+        },
     };
     let compare = Compare::parse(compare).ok_or_else(|| fault(name, "no comparison"))?;
     Ok(Test::VlanId { layer, compare })
@@ -417,7 +428,7 @@ fn tls_version(name: &str, text: &str) -> Result<TxTest, RuleError> {
     Ok(TxTest::TlsVersion { versions, is_negated })
 }
 
-const RCODES: [(&str, u64); 11] = [
+const RCODES: [(&str, u64); 19] = [
     ("noerror", 0),
     ("formerr", 1),
     ("servfail", 2),
@@ -429,8 +440,16 @@ const RCODES: [(&str, u64); 11] = [
     ("nxrrset", 8),
     ("notauth", 9),
     ("notzone", 10),
+    ("badvers", 16),
+    ("badkey", 17),
+    ("badtime", 18),
+    ("badmode", 19),
+    ("badname", 20),
+    ("badalg", 21),
+    ("badtrunc", 22),
+    ("badcookie", 23),
 ];
-const RRTYPES: [(&str, u64); 10] = [
+const RRTYPES: &[(&str, u64)] = &[
     ("a", 1),
     ("ns", 2),
     ("cname", 5),
@@ -441,6 +460,55 @@ const RRTYPES: [(&str, u64); 10] = [
     ("aaaa", 28),
     ("srv", 33),
     ("any", 255),
+    ("md", 3),
+    ("mf", 4),
+    ("mb", 7),
+    ("mg", 8),
+    ("mr", 9),
+    ("null", 10),
+    ("wks", 11),
+    ("hinfo", 13),
+    ("minfo", 14),
+    ("rp", 17),
+    ("afsdb", 18),
+    ("x25", 19),
+    ("isdn", 20),
+    ("rt", 21),
+    ("nsap", 22),
+    ("nsapptr", 23),
+    ("sig", 24),
+    ("key", 25),
+    ("px", 26),
+    ("gpos", 27),
+    ("loc", 29),
+    ("nxt", 30),
+    ("atma", 34),
+    ("naptr", 35),
+    ("kx", 36),
+    ("cert", 37),
+    ("a6", 38),
+    ("dname", 39),
+    ("opt", 41),
+    ("apl", 42),
+    ("ds", 43),
+    ("sshfp", 44),
+    ("ipseckey", 45),
+    ("rrsig", 46),
+    ("nsec", 47),
+    ("dnskey", 48),
+    ("dhcid", 49),
+    ("nsec3", 50),
+    ("nsec3param", 51),
+    ("tlsa", 52),
+    ("hip", 55),
+    ("cds", 59),
+    ("cdnskey", 60),
+    ("https", 65),
+    ("spf", 99),
+    ("tkey", 249),
+    ("tsig", 250),
+    ("maila", 254),
+    ("uri", 256),
 ];
 
 fn named(text: &str, names: &[(&str, u64)]) -> Option<Compare> {

@@ -6,7 +6,7 @@ use hookprobe_traffic::engine::View;
 
 use super::{Alert, Detector, DropReason, Hit};
 use crate::{
-    rule::{Action, Kind, Rule, Scope},
+    rule::{Action, Kind, Post, Rule, Scope},
     ruleset::Ruleset,
     state::FlowState,
     threshold::{Answer, Subject},
@@ -45,6 +45,13 @@ impl Detector {
         }
         let is_pass = action == Action::Pass;
         let is_quiet = matches!(answer, Answer::No | Answer::Silent);
+        if !is_quiet {
+            for post in &rule.post {
+                if let Post::Tag(tag) = post {
+                    self.tags.add((rule.gid, rule.sid), *tag, &super::seen(view));
+                }
+            }
+        }
         if is_quiet || (rule.is_silent && rule.action != Action::Pass) {
             self.statistics.suppressed += 1;
         } else if self.verdict.alerts.len() < rules.config.alerts_max {

@@ -28,6 +28,7 @@ use crate::{
     ruleset::Ruleset,
     sets::Sets,
     state::{Ends, FlowState, HostBits, set_local},
+    tags::{Seen, Tags},
     threshold::Counters,
 };
 
@@ -89,7 +90,7 @@ pub struct Verdict {
     pub is_passed: bool,
     /// Variables of the packet that were captured.
     pub packet_variables: Vec<(String, Vec<u8>)>,
-    /// An alert is the first of its flow.
+    /// It follows the alert of a rule that tags its session or one of its hosts.
     pub is_tagged: bool,
 }
 
@@ -120,6 +121,8 @@ pub struct Statistics {
     pub host_bits_dropped: u64,
     /// Members of sets that did not fit.
     pub members_dropped: u64,
+    /// Tags of sessions and hosts that did not fit.
+    pub tags_dropped: u64,
 }
 
 /// A match before `finalize`.
@@ -144,6 +147,7 @@ pub struct Detector {
     flows: Vec<FlowState>,
     hosts: HostBits,
     counters: Counters,
+    tags: Tags,
     hits: Vec<Hit>,
     candidates: Candidates,
     verdict: Verdict,
@@ -174,6 +178,7 @@ impl Detector {
             flows: Vec::new(),
             hosts: HostBits::default(),
             counters: Counters::default(),
+            tags: Tags::default(),
             hits: Vec::new(),
             candidates: Candidates::default(),
             verdict: Verdict::default(),
@@ -233,6 +238,7 @@ impl Detector {
             counters_evicted: self.counters.evicted,
             host_bits_dropped: self.hosts.dropped,
             members_dropped: self.sets.dropped,
+            tags_dropped: self.tags.dropped,
             ..self.statistics
         }
     }
@@ -366,6 +372,9 @@ impl Detector {
         if is_gone_after(view) {
             state.txs.clear();
         }
+        if view.packet.origin != Origin::FlowEnd {
+            self.verdict.is_tagged = self.tags.is_tagged(&seen(view));
+        }
     }
 }
 
@@ -375,6 +384,7 @@ impl Inspector for Detector {
     }
 
     fn flow_end(&mut self, flow: &mut Flow, _reason: Reason) {
+        self.tags.forget(flow.id);
         if let Some(state) = self.flows.get_mut(flow.slot as usize) {
             *state = FlowState::default();
         }
@@ -437,6 +447,7 @@ impl Work<'_> {
                     }
                 }
                 Post::Bypass => self.state.is_bypassed = true,
+                Post::Tag(_) => {}
                 Post::IntSet(name, value) => self.number(*name, *value, |_, value| Some(value)),
                 Post::IntAdd(name, value) => {
                     self.number(*name, *value, |own, value| own.unwrap_or(0).checked_add(value));
@@ -512,6 +523,18 @@ impl Work<'_> {
             is_end: view.is_stream_end || view.packet.origin == Origin::FlowEnd,
             is_inline: self.is_inline || self.rules.config.is_body_inline,
         }
+    }
+}
+
+/// What tags count of a packet.
+fn seen(view: &View<'_, '_>) -> Seen {
+    let ip = view.packet.ip.as_ref();
+    Seen {
+        now_ns: view.packet.time_ns,
+        flow: view.flow.as_deref().map(|flow| flow.id),
+        source: ip.map(|ip| ip.source),
+        destination: ip.map(|ip| ip.destination),
+        bytes: view.packet.data.len() as u64,
     }
 }
 

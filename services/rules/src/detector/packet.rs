@@ -3,13 +3,14 @@
 use hookprobe_traffic::{
     engine::View,
     packet::{Origin, Transport},
+    stream::TcpState,
 };
 
 use super::{Hit, Work, has_app};
 use crate::{
     buffer::packet_data,
     prefilter::{Class, Unfound},
-    rule::{AppName, Kind, Rule, Transports},
+    rule::{AppName, Kind, Rule, Test, Transports},
 };
 
 impl Work<'_> {
@@ -94,7 +95,7 @@ impl Work<'_> {
     }
 
     fn packet_rule(&mut self, rule: &Rule, view: &View<'_, '_>) {
-        if view.packet.origin == Origin::FlowEnd && rule.kind == Kind::Packet {
+        if view.packet.origin == Origin::FlowEnd && self.is_blind_at_end(rule, view) {
             return;
         }
         if rule.app.is_some_and(|app| !is_app(app, view))
@@ -121,6 +122,31 @@ impl Work<'_> {
         let (captures, contexts) = (scan.captures, scan.contexts);
         self.keep(captures);
         self.hit(rule, view, None, is_stream, contexts);
+    }
+
+    /// The packets that end a flow are none: rules for packets don't see them, and to those for a
+    /// protocol alone they are of no established flow. Where both ends have closed the flow they
+    /// come for what was not yet inspected only.
+    fn is_blind_at_end(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
+        match rule.kind {
+            Kind::Packet => true,
+            Kind::AppLayer => {
+                let is_established = |test: &Test| matches!(test, Test::Flow(flow) if flow.is_established == Some(true));
+                rule.tests.iter().any(is_established) || self.is_all_inspected(view)
+            }
+            _ => false,
+        }
+    }
+
+    fn is_all_inspected(&self, view: &View<'_, '_>) -> bool {
+        let Some(flow) = view.flow.as_deref() else { return true };
+        let is_closed = flow.tcp.as_ref().is_some_and(|session| session.state == TcpState::Closed);
+        let side = view.direction.index();
+        is_closed
+            && flow.app.txs().filter(|tx| tx.has_direction(view.direction)).all(|tx| {
+                let known = self.state.txs.iter().find(|known| known.id == tx.id());
+                known.is_some_and(|known| known.is_done.get(side) == Some(&true))
+            })
     }
 
     pub(super) fn tests_hold(&self, rule: &Rule, view: &View<'_, '_>) -> bool {

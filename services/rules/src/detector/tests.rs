@@ -10,7 +10,7 @@ use hookprobe_traffic::{
 use super::Work;
 use crate::{
     number::Compare,
-    rule::{AppAt, FlagMode, FlowTest, Layer, Side, Test},
+    rule::{AppAt, FlagMode, FlowTest, Layer, Side, Test, VlanLayer},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -91,12 +91,21 @@ fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
             packet.protocol().is_some_and(|proto| compare.fits(u64::from(proto)))
         }
         Test::SameIp => ip.is_some_and(|ip| ip.source == ip.destination),
-        Test::VlanId { layer, compare } => match layer {
-            Some(layer) => {
-                packet.vlans.iter().nth(*layer).is_some_and(|id| compare.fits(u64::from(id)))
+        Test::VlanId { layer, compare } => {
+            let fits = |id| compare.fits(u64::from(id));
+            let count = packet.vlans.iter().count();
+            match layer {
+                VlanLayer::Number(layer) => packet.vlans.iter().nth(*layer).is_some_and(fits),
+                VlanLayer::FromInner(layer) => {
+                    let layer = count.checked_sub(layer + 1);
+                    layer.and_then(|layer| packet.vlans.iter().nth(layer)).is_some_and(fits)
+                }
+                VlanLayer::Any => packet.vlans.iter().any(fits),
+                VlanLayer::All => count > 0 && packet.vlans.iter().all(fits),
             }
-            None => packet.vlans.iter().any(|id| compare.fits(u64::from(id))),
-        },
+        }
+        Test::IpVersion(version) => ip.is_some_and(|ip| ip.version() == *version),
+        Test::Always => true,
         Test::VlanLayers(compare) => compare.fits(u64::from(packet.vlans.count)),
         Test::Checksum { layer, is_valid } => checksum_fits(view, *layer, *is_valid),
         test => transport_holds(test, packet.transport),

@@ -3,7 +3,11 @@
 use std::borrow::Cow;
 
 use hookprobe_traffic::{
-    app::{App, Proto, TxRef},
+    app::{
+        App, Proto, TxRef,
+        http2::{Note, Value},
+        tls::Certificate,
+    },
     engine::View,
     packet::{Origin, Transport},
 };
@@ -14,7 +18,7 @@ use crate::{
     chain::Scan,
     few::Few,
     grown::{Grown, may_grow},
-    rule::{Look, Match, Rule, TxTest},
+    rule::{CertTime, FrameTest, Look, Match, Rule, TxTest},
     state::{FlowState, TxState},
 };
 
@@ -265,6 +269,7 @@ fn run_engines(
     body: crate::buffer::Body,
 ) -> bool {
     let progress = tx.progress(view.direction);
+    let now_s = i64::try_from(view.packet.time_ns / 1_000_000_000).unwrap_or(i64::MAX);
     let is_response = view.direction == hookprobe_traffic::Direction::ToClient;
     let mut matches = 0;
     for (at, engine) in rule.engines.iter().enumerate() {
@@ -304,7 +309,7 @@ fn run_engines(
             Look::Stream => stream_outcome(rule, view, scan),
             Look::Test(index) => {
                 rule.tx_tests.get(usize::from(index)).map_or(Outcome::Cant, |(test, _)| {
-                    test_outcome(test, tx, engine.direction, is_over)
+                    test_outcome(test, tx, engine.direction, is_over, now_s)
                 })
             }
         };
@@ -385,6 +390,7 @@ fn test_outcome(
     tx: TxRef<'_>,
     direction: hookprobe_traffic::Direction,
     is_over: bool,
+    now_s: i64,
 ) -> Outcome {
     let fits = match (test, tx) {
         (TxTest::DnsOpcode(compare), TxRef::Dns(tx)) => {
@@ -396,15 +402,11 @@ fn test_outcome(
                 || tx.message.answers.iter().any(|record| compare.fits(u64::from(record.rtype)))
         }
         (TxTest::TlsVersion { versions, is_negated }, TxRef::Tls(tx)) => {
-            // Each end has the version that it spoke: none before its first word.
-            let has_spoken = match direction {
-                hookprobe_traffic::Direction::ToServer => true,
-                hookprobe_traffic::Direction::ToClient => {
-                    let is_alert = matches!(tx.last_alert, Some((from, ..)) if from == direction);
-                    tx.server_hello.is_some() || is_alert || tx.version == 0x0002
-                }
-            };
-            has_spoken && tx.version != 0 && versions.contains(&tx.version) != *is_negated
+            tx.spoken(direction).is_some_and(|spoken| {
+                // Drafts of 1.3 are 1.3.
+                let known = if spoken >> 8 == 0x7f { 0x0304 } else { spoken };
+                (versions.contains(&known) || versions.contains(&spoken)) != *is_negated
+            })
         }
         (TxTest::TlsChain(compare), TxRef::Tls(tx)) => {
             let chain = match direction {
@@ -413,7 +415,25 @@ fn test_outcome(
             };
             compare.fits(chain.len() as u64)
         }
-        (TxTest::TlsStore, TxRef::Tls(_)) => true,
+        (TxTest::CertText { is_issuer, text, is_negated }, TxRef::Tls(tx)) => {
+            tx.certificate().is_some_and(|own| {
+                let own = if *is_issuer { &own.issuer } else { &own.subject };
+                let is_in = memchr::memmem::find(own.as_bytes(), text).is_some();
+                !own.is_empty() && is_in != *is_negated
+            })
+        }
+        (TxTest::CertTime(test), TxRef::Tls(tx)) => {
+            tx.certificate().is_some_and(|own| cert_time_fits(*test, own, now_s))
+        }
+        (TxTest::TlsStage { stages, negated }, TxRef::Tls(tx)) => {
+            (tx.stage.map_or(0, |stage| stage.bit()) & stages) ^ negated != 0
+        }
+        (TxTest::Reached, _) => true,
+        (TxTest::Frame(test), TxRef::Http(tx)) => tx.notes.as_ref().is_some_and(|notes| {
+            let mut own = notes.list.iter().filter(|note| note.direction == direction);
+            own.any(|note| frame_fits(*test, note))
+        }),
+        (TxTest::Progress(compare), tx) => compare.fits(u64::from(tx.progress(direction))),
         (TxTest::SshVersion(version), TxRef::Ssh(tx)) => {
             let proto = &tx.side(direction).proto;
             proto == version || (version == b"2_compat" && (proto == b"2.0" || proto == b"1.99"))
@@ -426,15 +446,52 @@ fn test_outcome(
             };
             files.iter().any(|file| compare.fits(file.size))
         }
+        (TxTest::HasFile, TxRef::Http(tx)) => match direction {
+            hookprobe_traffic::Direction::ToServer => !tx.request.files.is_empty(),
+            hookprobe_traffic::Direction::ToClient => !tx.response.files.is_empty(),
+        },
+        (TxTest::HasFile, TxRef::Smtp(tx)) => {
+            tx.email.as_ref().is_some_and(|email| !email.attachments.is_empty())
+        }
+        (TxTest::HasFile, TxRef::Record(tx)) => tx.transfer().is_some(),
         _ => false,
     };
     match (fits, is_over) {
         (true, _) => Outcome::Match,
         // Anomalies may come at any time.
-        (false, true) if !matches!(test, TxTest::Event { .. } | TxTest::TlsVersion { .. }) => {
+        (false, true)
+            if !matches!(
+                test,
+                TxTest::Event { .. } | TxTest::TlsVersion { .. } | TxTest::TlsStage { .. }
+            ) =>
+        {
             Outcome::Cant
         }
         (false, _) => Outcome::No,
+    }
+}
+
+fn frame_fits(test: FrameTest, note: &Note) -> bool {
+    match (test, &note.value) {
+        (FrameTest::Kind(kind), _) => note.kind == kind,
+        (FrameTest::Error(wanted), Value::Error(code)) => wanted == *code,
+        (FrameTest::Priority(compare), Value::Priority(weight)) => compare.fits(u64::from(*weight)),
+        (FrameTest::Window(compare), Value::Window(growth)) => compare.fits(u64::from(*growth)),
+        (FrameTest::Setting(number, compare), Value::Settings(list)) => {
+            list.iter().any(|(own, value)| *own == number && compare.fits(u64::from(*value)))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the validity of a certificate is as a rule wants it; one that says nothing never is.
+fn cert_time_fits(test: CertTime, own: &Certificate, now_s: i64) -> bool {
+    let (Some(from), Some(to)) = (own.not_before_s, own.not_after_s) else { return false };
+    match test {
+        CertTime::Expired => to < now_s,
+        CertTime::Valid => (from..=to).contains(&now_s),
+        CertTime::NotBefore(low, high) => (low..=high).contains(&from),
+        CertTime::NotAfter(low, high) => (low..=high).contains(&to),
     }
 }
 
@@ -446,7 +503,10 @@ fn fingerprint(
     let mut mark = 1_u64;
     for tx in flow.app.txs() {
         let more = match tx {
-            TxRef::Http(tx) => tx.body(direction).total + tx.headers(direction).fields.len() as u64,
+            TxRef::Http(tx) => {
+                let notes = tx.notes.as_ref().map_or(0, |notes| notes.list.len() as u64);
+                tx.body(direction).total + tx.headers(direction).fields.len() as u64 + (notes << 48)
+            }
             TxRef::Smtp(tx) => tx.email.as_ref().map_or(0, |email| {
                 let bodies = email.attachments.iter();
                 let bodies = bodies
@@ -454,7 +514,10 @@ fn fingerprint(
                 bodies.sum::<u64>() + email.headers.len() as u64
             }),
             TxRef::Ssh(tx) => u64::from(tx.side(direction).kex.is_some()),
-            TxRef::Tls(tx) => u64::from(tx.version) + tx.server_chain.len() as u64,
+            TxRef::Tls(tx) => {
+                let stage = tx.stage.map_or(0, |stage| u64::from(stage.bit()));
+                u64::from(tx.version) + tx.server_chain.len() as u64 + (stage << 32)
+            }
             TxRef::Record(tx) => tx.transfer().map_or(0, |transfer| transfer.body.total),
             TxRef::Dns(_) | TxRef::Quic(_) | TxRef::Dhcp(_) => 0,
         };

@@ -46,6 +46,20 @@ pub fn place<'v, 'a>(view: &'v View<'_, 'a>, alert: &Alert) -> Place<'v, 'a> {
     }
 }
 
+/// Where a packet is told of that no rule matched: one that follows an alert.
+#[must_use]
+pub fn place_of<'v, 'a>(view: &'v View<'_, 'a>) -> Place<'v, 'a> {
+    Place {
+        packet: view.packet,
+        flow: view.flow.as_deref(),
+        direction: view.direction,
+        tx_id: None,
+        is_tx_guessed: false,
+        is_stream: false,
+        outer: view.outer,
+    }
+}
+
 /// Suricata's word for why a packet is dropped.
 #[must_use]
 pub fn drop_reason(reason: DropReason) -> &'static str {

@@ -56,6 +56,12 @@ impl<W: Write> Told for Outputs<W> {
         }
     }
 
+    fn tagged(&mut self, place: &Place<'_, '_>) {
+        if let Some(eve) = &mut self.eve {
+            eve.tagged(place);
+        }
+    }
+
     fn finding(&mut self, finding: &Finding) {
         let (now_ns, severity): (u64, Severity) =
             (finding.decided_ns, events::severity(finding.weight));

@@ -27,6 +27,7 @@ const LOSSES: &[&str] = &[
     "alert_queue_overflow",
     "host_bits_dropped",
     "members_dropped",
+    "tags_dropped",
     "findings_dropped",
     "rules_failed",
 ];

@@ -54,6 +54,8 @@ struct Judge {
     are_drops_once: bool,
     has_verdicts: bool,
     xff: Option<Xff>,
+    /// Packets that rules tag are told.
+    are_tagged_told: bool,
     /// Flows that were dropped or passed, by the number that EVE shows.
     actions: Vec<(u64, Map<String, Value>)>,
 }
@@ -210,6 +212,10 @@ fn judge(case: &Case) -> Judge {
             .and_then(Node::switch)
             .unwrap_or(false),
         xff: xff(&case.config),
+        are_tagged_told: output
+            .and_then(|outputs| outputs.path("eve-log.types.alert.tagged-packets"))
+            .and_then(Node::switch)
+            .unwrap_or(false),
         actions: Vec::new(),
     }
 }
@@ -282,6 +288,9 @@ impl Judge {
             if let Some(flow) = view.flow.as_deref() {
                 self.writer.mark_alerted(flow);
             }
+        }
+        if verdict.is_tagged && self.are_tagged_told {
+            self.events.push(eve::tagged(&told::place_of(view)));
         }
         let Some(reason) = verdict.drop.filter(|_| self.is_ips) else { return };
         if view.packet.origin == Origin::FlowEnd {

@@ -41,6 +41,8 @@ const TICK_NS: u64 = 1_000_000_000;
 pub trait Told {
     /// A rule matched.
     fn rule(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>);
+    /// A packet follows the alert of a rule that wants that told.
+    fn tagged(&mut self, _place: &Place<'_, '_>) {}
     /// A detector is convinced.
     fn finding(&mut self, finding: &Finding);
     /// What is told from now on, until the next packet, is the end of a wait and no packet's doing.
@@ -94,6 +96,9 @@ impl Watch {
                 continue;
             };
             told.rule(&told::signature(rule, alert, false), &told::place(view, alert));
+        }
+        if detector.verdict().is_tagged {
+            told.tagged(&told::place_of(view));
         }
     }
 
@@ -196,6 +201,7 @@ impl Watch {
             ("limits_evicted", seen.counters_evicted),
             ("host_bits_dropped", seen.host_bits_dropped),
             ("members_dropped", seen.members_dropped),
+            ("tags_dropped", seen.tags_dropped),
             ("rules_loaded", count(rules.rules().rules().len())),
             ("rules_failed", count(rules.rules().problems.len())),
         ]

@@ -1,7 +1,7 @@
 //! Bytes to the parser of the moment, and changes of protocol.
 
 use super::detect::{self, Detect, Verdict};
-use super::{App, Fed, Meta, Proto, State, Transport, dns, records, socks};
+use super::{App, Config, Fed, Meta, Proto, State, Transport, dns, http2, records, socks};
 use crate::Direction;
 
 /// What a parser says after some bytes.
@@ -40,7 +40,8 @@ impl App {
             self.change(change, &mut fed);
         }
         if self.has_tls_begun(direction, data) {
-            self.change(Change { expected: Some(Proto::Tls), is_certain: false }, &mut fed);
+            let change = Change { expected: Some(Proto::Tls), is_certain: false };
+            self.change(change, &mut fed);
         }
         if self.is_over && !meta.eof {
             fed.is_done = !self.may_change();
@@ -89,7 +90,11 @@ impl App {
         self.state = match change.expected {
             Some(Proto::Http2) if change.is_certain => {
                 fed.is_detected = true;
-                State::Http2(Box::default())
+                let begun = match &mut self.state {
+                    State::Http(http) => http.upgraded.take(),
+                    _ => None,
+                };
+                State::Http2(begun.unwrap_or_default())
             }
             Some(proto) if change.is_certain => {
                 fed.is_detected = true;
@@ -98,6 +103,14 @@ impl App {
             }
             Some(_) | None => State::default(),
         };
+    }
+
+    /// HTTP/2 begins with the request that asked for it, which is gone when the next bytes come.
+    fn upgrade(&mut self, now_ns: u64, proto: Proto, config: &Config) {
+        let State::Http(http) = &mut self.state else { return };
+        let asked = http.txs.iter().rev().find(|tx| tx.is_tunnel && proto == Proto::Http2);
+        http.upgraded =
+            asked.map(|tx| Box::new(http2::Http2::upgrade(now_ns, &tx.request, config)));
     }
 
     /// The second direction is looked at too, for the events that tell a mismatch.
@@ -274,6 +287,7 @@ impl App {
                 self.pending = Some(Change { expected, is_certain: false });
             }
             Step::Become(proto) => {
+                self.upgrade(now_ns, proto, meta.config);
                 self.pending = Some(Change { expected: Some(proto), is_certain: true });
             }
         }

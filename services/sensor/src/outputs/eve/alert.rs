@@ -178,6 +178,16 @@ pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature
     Value::Object(out)
 }
 
+/// The event for a packet that follows the alert of a rule with `tag`.
+#[must_use]
+pub fn tagged(place: &Place<'_, '_>) -> Value {
+    let tuple = base::Tuple::of_packet(place.packet);
+    let mut out = base::header("packet", place.packet, place.flow, tuple);
+    base::put_ether(&mut out, place.packet, tuple.as_ref());
+    put_packet(&mut out, place);
+    Value::Object(out)
+}
+
 /// What `drop` says of the headers of a packet.
 fn headers(packet: &Packet<'_>) -> Map<String, Value> {
     let mut out = Map::new();

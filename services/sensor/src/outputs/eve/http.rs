@@ -1,6 +1,12 @@
 //! HTTP transactions and the files in them.
 
-use hookprobe_traffic::app::http::{File, FileState, Tx};
+use hookprobe_traffic::{
+    Direction,
+    app::{
+        http::{File, FileState, Tx},
+        http2::{Notes, Value as Settings},
+    },
+};
 use serde_json::{Map, Value, json};
 
 use super::text::{hex, text};
@@ -8,6 +14,9 @@ use super::text::{hex, text};
 /// The `http` object, the extended one.
 #[must_use]
 pub(super) fn http(tx: &Tx) -> Value {
+    if let Some(notes) = tx.notes.as_deref().filter(|notes| notes.is_control) {
+        return control(notes);
+    }
     let mut out = Map::new();
     let mut put = |name: &str, bytes: Option<&[u8]>| {
         if let Some(bytes) = bytes {
@@ -40,6 +49,62 @@ pub(super) fn http(tx: &Tx) -> Value {
     }
     out.insert("length".into(), json!(response.body.wire));
     Value::Object(out)
+}
+
+/// A frame of HTTP/2 about the connection.
+fn control(notes: &Notes) -> Value {
+    let mut http2 = Map::new();
+    http2.insert("stream_id".into(), json!(0));
+    for note in &notes.list {
+        let side = match note.direction {
+            Direction::ToServer => "request",
+            Direction::ToClient => "response",
+        };
+        let (name, value) = match &note.value {
+            Settings::Settings(list) => {
+                let entry = |(number, value): &(u16, u32)| json!({ "settings_id": setting(*number), "settings_value": value });
+                ("settings", list.iter().map(entry).collect())
+            }
+            Settings::Error(code) => ("error_code", json!(error(*code))),
+            Settings::Priority(weight) => ("priority", json!(weight)),
+            Settings::Window(_) | Settings::None => continue,
+        };
+        http2.insert(side.into(), json!({ name: value }));
+    }
+    json!({ "version": "2", "http2": http2 })
+}
+
+fn setting(number: u16) -> String {
+    match number {
+        1 => "SETTINGSHEADERTABLESIZE".into(),
+        2 => "SETTINGSENABLEPUSH".into(),
+        3 => "SETTINGSMAXCONCURRENTSTREAMS".into(),
+        4 => "SETTINGSINITIALWINDOWSIZE".into(),
+        5 => "SETTINGSMAXFRAMESIZE".into(),
+        6 => "SETTINGSMAXHEADERLISTSIZE".into(),
+        other => format!("unknown({other})"),
+    }
+}
+
+fn error(code: u32) -> String {
+    const NAMES: [&str; 14] = [
+        "NO_ERROR",
+        "PROTOCOL_ERROR",
+        "INTERNAL_ERROR",
+        "FLOW_CONTROL_ERROR",
+        "SETTINGS_TIMEOUT",
+        "STREAM_CLOSED",
+        "FRAME_SIZE_ERROR",
+        "REFUSED_STREAM",
+        "CANCEL",
+        "COMPRESSION_ERROR",
+        "CONNECT_ERROR",
+        "ENHANCE_YOUR_CALM",
+        "INADEQUATE_SECURITY",
+        "HTTP_1_1_REQUIRED",
+    ];
+    let name = usize::try_from(code).ok().and_then(|code| NAMES.get(code));
+    name.map_or_else(|| code.to_string(), |name| (*name).to_owned())
 }
 
 /// `bytes 0-99/1000`: what is there of start, end and size.
@@ -92,6 +157,27 @@ pub fn fileinfo(file: &File, tx_id: u64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_about_the_connection() {
+        use hookprobe_traffic::app::http2::Note;
+        let note = |value| Note { direction: Direction::ToClient, kind: 4, value };
+        let notes = |value| Notes { is_control: true, list: vec![note(value)] };
+        let tx = Tx {
+            notes: Some(Box::new(notes(Settings::Settings(vec![(3, 100)])))),
+            ..Tx::default()
+        };
+        let entry = json!({
+            "settings_id": "SETTINGSMAXCONCURRENTSTREAMS", "settings_value": 100,
+        });
+        assert_eq!(
+            http(&tx),
+            json!({ "version": "2",
+                "http2": { "stream_id": 0, "response": { "settings": [entry] } } })
+        );
+        let end = control(&notes(Settings::Error(11)));
+        assert_eq!(end["http2"]["response"]["error_code"], "ENHANCE_YOUR_CALM");
+    }
 
     #[test]
     fn ranges() {

@@ -17,7 +17,7 @@ mod writer;
 mod xff;
 
 pub use self::{
-    alert::{Parts, Place, Signature, alert, dropped, finding},
+    alert::{Parts, Place, Signature, alert, dropped, finding, tagged},
     app::objects,
     community::community_id,
     http::fileinfo,

@@ -163,6 +163,14 @@ impl<W: Write> Writer<W> {
         Some(value)
     }
 
+    /// A packet that follows the alert of a rule with `tag`.
+    pub fn tagged(&mut self, place: &Place<'_, '_>) {
+        if self.types.has("alert") {
+            let value = alert::tagged(place);
+            self.line(&value);
+        }
+    }
+
     /// Where the lines go.
     #[must_use]
     pub fn output(&self) -> &W {

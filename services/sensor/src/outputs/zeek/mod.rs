@@ -288,6 +288,7 @@ impl Logs {
                     }
                     log.dns.get_or_insert_default().message(ident, proto, tx, &mut self.files);
                 }
+                TxRef::Http(tx) if tx.is_control() => {}
                 TxRef::Http(tx) => {
                     for name in http::oddities(tx).filter(|_| !log.is_http_over) {
                         let weird = Weird { name, source: Some("HTTP") };

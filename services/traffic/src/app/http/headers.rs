@@ -32,6 +32,8 @@ pub struct Headers {
     /// In order of first occurrence.
     pub fields: Vec<Field>,
     repetitions: u16,
+    /// Names are those of HTTP/2, whose case counts.
+    pub(crate) is_exact: bool,
     normalized: OnceCell<Box<[u8]>>,
     names: OnceCell<Box<[u8]>>,
 }
@@ -66,7 +68,14 @@ impl Headers {
     /// The field called `name` (any case).
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+        let is_name = |field: &&Field| {
+            if self.is_exact {
+                field.name == name.as_bytes()
+            } else {
+                field.name.eq_ignore_ascii_case(name.as_bytes())
+            }
+        };
+        self.fields.iter().find(is_name)
     }
 
     /// `http.header`: `Name: value\r\n` of each field, without Cookie and Set-Cookie. Made once.

@@ -65,10 +65,18 @@ pub struct Tx {
     pub is_tunnel: bool,
     /// HTTP/2: number of the stream; 0 in HTTP/1.
     pub stream: u32,
+    /// HTTP/2: what its frames say.
+    pub notes: Option<Box<super::http2::Notes>>,
     pub(crate) inflates: [Option<Box<Inflate>>; 2],
 }
 
 impl Tx {
+    /// A frame of HTTP/2 about the connection: no request and no response.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.notes.as_ref().is_some_and(|notes| notes.is_control)
+    }
+
     /// See `progress`.
     #[must_use]
     pub const fn progress(&self, direction: Direction) -> u8 {

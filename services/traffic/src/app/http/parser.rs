@@ -22,6 +22,8 @@ pub struct Http {
     pub(super) request: Reader,
     pub(super) response: Reader,
     pub(super) keeps: [Option<Keep>; 2],
+    /// What HTTP/2 begins with after an upgrade.
+    pub(crate) upgraded: Option<Box<crate::app::http2::Http2>>,
 }
 
 /// Where a reader is in its message.
@@ -257,6 +259,7 @@ impl Http {
         size_of::<Self>()
             + readers.iter().map(|reader| reader.held.capacity()).sum::<usize>()
             + self.txs.iter().map(Tx::held_bytes).sum::<usize>()
+            + self.upgraded.as_ref().map_or(0, |upgraded| upgraded.held_bytes())
     }
 
     /// After the inspectors: their bytes may go.
@@ -298,6 +301,7 @@ impl Tx {
         let files = request.files.iter().chain(&response.files);
         let inflates = self.inflates.iter().flatten().map(|inflate| inflate.layers());
         size_of::<Self>()
+            + self.notes.as_ref().map_or(0, |notes| notes.held_bytes())
             + request.line.capacity()
             + request.uri_raw.capacity()
             + request.uri.capacity()

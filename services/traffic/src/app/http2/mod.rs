@@ -2,12 +2,16 @@
 //!
 //! Fields, bodies and files are where HTTP/1 has them, so that rules for `http` see both.
 //! `request.line` and `response.line` are made of the pseudo-header fields; the message of a status is
-//! empty.
+//! empty. As in Suricata a frame about the connection is a transaction of its own, and the request
+//! that asked for the upgrade is the first stream.
 
 mod hpack;
+mod notes;
+
+pub use notes::{Note, Notes, Value};
 
 use super::bytes::Cursor;
-use super::http::{FileState, Keep, Tx, Version, keeps, progress};
+use super::http::{FileState, Keep, Request, Tx, Version, keeps, progress};
 use super::{Config, Fed, Meta, Step};
 use crate::Direction;
 use hpack::{Broken, Decoder, Field};
@@ -85,6 +89,10 @@ impl Http2 {
         self.now_ns = now_ns;
         self.keeps = Some(keeps(meta.config));
         fed.is_changed |= !data.is_empty() || meta.eof;
+        for tx in self.txs.iter_mut().filter(|tx| tx.is_control()) {
+            // The other direction has had its turn.
+            tx.finish(direction, FileState::Closed);
+        }
         let Some(slot) = self.sides.get_mut(direction.index()) else { return Step::Go };
         let mut side = std::mem::take(slot);
         side.is_over |= meta.gap > 0;
@@ -192,6 +200,7 @@ impl Http2 {
     /// A frame is complete.
     fn end(&mut self, direction: Direction, side: &mut Side, frame: Frame, config: &Config) {
         let held = std::mem::take(&mut side.held);
+        self.note(direction, frame, &held, config);
         match frame.kind {
             DATA if frame.flags & END_STREAM != 0 => {
                 self.finish(direction, frame.stream, FileState::Closed);
@@ -220,6 +229,59 @@ impl Http2 {
         }
     }
 
+    /// Keeps what a frame says: with its stream, or as a transaction of its own.
+    fn note(&mut self, direction: Direction, frame: Frame, held: &[u8], config: &Config) {
+        if frame.stream == 0 {
+            // An acknowledgement is about nothing.
+            if !held.is_empty() {
+                self.control(direction, frame.kind, held, config);
+            }
+            return;
+        }
+        if let Some(tx) = self.txs.iter_mut().rfind(|tx| tx.stream == frame.stream) {
+            let notes = tx.notes.get_or_insert_default();
+            notes.add(direction, frame.kind, frame.flags, held);
+        }
+    }
+
+    fn control(&mut self, direction: Direction, kind: u8, held: &[u8], config: &Config) {
+        let Some(tx) = self.begin(0, config) else { return };
+        let mut notes = Notes { is_control: true, list: Vec::new() };
+        notes.add(direction, kind, 0, held);
+        tx.notes = Some(Box::new(notes));
+        (tx.request.version, tx.response.version) = (Version::V2, Version::V2);
+        tx.request.line = b"  HTTP/2\r\n".to_vec();
+        tx.response.line = b"HTTP/2 \r\n".to_vec();
+        tx.finish(direction, FileState::Closed);
+    }
+
+    /// What an upgrade brings: the request is that of the first stream, and its settings are the
+    /// client's.
+    pub(crate) fn upgrade(now_ns: u64, request: &Request, config: &Config) -> Self {
+        const SETTINGS: u8 = 4;
+        const STREAM: u32 = 1;
+        let mut new = Self { now_ns, keeps: Some(keeps(config)), ..Self::default() };
+        let mut fields: Vec<Field> = vec![
+            (b":method".to_vec(), request.method.clone()),
+            (b":path".to_vec(), request.uri_raw.clone()),
+        ];
+        let mut settings = None;
+        for field in &request.headers.fields {
+            let name = field.name.to_ascii_lowercase();
+            match name.as_slice() {
+                b"host" => fields.push((b":authority".to_vec(), field.value.clone())),
+                b"http2-settings" => settings = Some(field.value.as_slice()),
+                _ => fields.push((field.name.clone(), field.value.clone())),
+            }
+        }
+        new.headers(Direction::ToServer, STREAM, &fields, config);
+        new.finish(Direction::ToServer, STREAM, FileState::Closed);
+        if let Some(settings) = settings.and_then(unbase64) {
+            new.control(Direction::ToServer, SETTINGS, &settings, config);
+        }
+        new
+    }
+
     fn block(&mut self, direction: Direction, side: &mut Side, frame: Frame, config: &Config) {
         if side.block_flags & END_HEADERS == 0 {
             return;
@@ -231,7 +293,13 @@ impl Http2 {
         }
         let stream = frame.stream;
         match fields {
-            Ok(fields) => self.headers(direction, stream, &fields, config),
+            Ok(fields) => {
+                let is_new = !self.txs.iter().any(|tx| tx.stream == stream);
+                self.headers(direction, stream, &fields, config);
+                if is_new {
+                    self.note(direction, frame, &[], config);
+                }
+            }
             Err(broken) => {
                 side.is_over = true;
                 if let Some(tx) = self.tx(stream, config) {
@@ -259,6 +327,10 @@ impl Http2 {
         if let Some(index) = index {
             return self.txs.get_mut(index);
         }
+        self.begin(stream, config)
+    }
+
+    fn begin(&mut self, stream: u32, config: &Config) -> Option<&mut Tx> {
         if self.txs.len() >= config.txs_max.max(1) as usize {
             self.txs.pop_front();
             self.dropped_txs += 1;
@@ -268,6 +340,8 @@ impl Http2 {
         let mut tx = Tx { id, at_ns: self.now_ns, stream, ..Tx::default() };
         tx.request.protocol = b"HTTP/2".to_vec();
         tx.response.protocol = b"HTTP/2".to_vec();
+        tx.request.headers.is_exact = true;
+        tx.response.headers.is_exact = true;
         super::add(&mut self.txs, tx);
         self.txs.back_mut()
     }
@@ -361,6 +435,31 @@ fn block(held: &[u8], frame: Frame) -> Option<&[u8]> {
     cursor.take(length)
 }
 
+/// Base64 for addresses, with or without its end (RFC 9113, section 3.2.1 of its forerunner).
+fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
+    /// Settings that are kept have 192 bytes.
+    const TEXT_BYTES_MAX: usize = 1024;
+    let mut out = Vec::new();
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in text.iter().take(TEXT_BYTES_MAX).take_while(|byte| **byte != b'=') {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' | b'+' => 62,
+            b'_' | b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
 fn pseudo(tx: &mut Tx, name: &[u8], value: &[u8]) {
     match name {
         b":method" => tx.request.method = value.to_vec(),
@@ -392,6 +491,44 @@ mod tests {
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).unwrap();
         [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+    }
+
+    #[test]
+    fn an_upgrade_is_the_first_stream_and_control_frames_are_transactions() {
+        let config = Config::default();
+        let mut request = super::Request {
+            method: b"GET".to_vec(),
+            uri_raw: b"/a".to_vec(),
+            ..super::Request::default()
+        };
+        let mut events = crate::app::Events::default();
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b"Host", b"b.example"),
+            (b"User-Agent", b"x"),
+            (b"HTTP2-Settings", b"AAMAAABkAARAAAAAAAIAAAAA"),
+        ];
+        for (name, value) in fields {
+            request.headers.push(name, value, ToServer, false, &mut events);
+        }
+        let mut http = Http2::upgrade(1, &request, &config);
+        let tx = &http.txs[0];
+        assert_eq!((tx.stream, &tx.request.uri[..]), (1, &b"/a"[..]));
+        assert_eq!(tx.request.host.as_deref(), Some(&b"b.example"[..]));
+        assert_eq!(tx.request.headers.get("user-agent"), None, "names of HTTP/2 are lower case");
+        assert_eq!(tx.request.progress, progress::COMPLETE);
+        let notes = |tx: &super::Tx| tx.notes.as_ref().unwrap().list[0].value.clone();
+        let settings = vec![(3, 100), (4, 1 << 30), (2, 0)];
+        assert_eq!(notes(&http.txs[1]), super::Value::Settings(settings));
+        // An acknowledgement is none, a window is one; it is over when the other side speaks.
+        let bytes = [frame(4, 1, 0, b""), frame(8, 0, 0, &[0, 0, 0, 9])].concat();
+        http.feed(2, ToClient, &bytes, &meta(&config), &mut Fed::default());
+        assert_eq!(http.txs.len(), 3);
+        assert_eq!(notes(&http.txs[2]), super::Value::Window(9));
+        assert_eq!(http.txs[1].response.progress, progress::COMPLETE);
+        assert_eq!(http.txs[2].request.progress, progress::NOT_STARTED);
+        http.feed(3, ToServer, PREFACE, &meta(&config), &mut Fed::default());
+        http.prune();
+        assert_eq!(http.txs.len(), 1, "the stream waits for its answer");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::progress::{
     SERVER_HELLO_DONE,
 };
 use super::record::{MESSAGE_BYTES_MAX, Side};
-use super::{Certificate, ClientHello, ServerHello, Tx};
+use super::{Certificate, ClientHello, ServerHello, Stage, Tx};
 use crate::Direction;
 use crate::app::Meta;
 use crate::app::bytes::Cursor;
@@ -109,6 +109,14 @@ const fn letter(kind: u8) -> char {
 }
 
 fn message(direction: Direction, kind: u8, body: &[u8], meta: &Meta<'_>, tx: &mut Tx) {
+    match kind {
+        1 => tx.stage = Some(Stage::ClientHello),
+        2 => tx.stage = Some(Stage::ServerHello),
+        12 => tx.stage = Some(Stage::ServerKeys),
+        13 if direction == Direction::ToClient => tx.stage = None,
+        16 => tx.stage = Some(Stage::ClientKeys),
+        _ => {}
+    }
     match (kind, direction) {
         (2, Direction::ToClient) => {
             let hello = ServerHello::parse(body);
@@ -259,13 +267,16 @@ pub(super) fn version_2(direction: Direction, bytes: &[u8], meta: &Meta<'_>, tx:
                 return;
             };
             tx.mark(direction, 'C');
+            tx.stage = Some(Stage::ClientHello);
             client_hello(hello, meta, tx);
         }
         (Direction::ToClient, Some(4)) => {
             tx.version = 0x0002;
+            tx.stage = Some(Stage::ServerHello);
             tx.mark(direction, 'S');
             tx.raise(direction, SERVER_CERT_DONE);
         }
+        (_, Some(0)) => tx.events.add("error_message_encountered"),
         _ => tx.events.add("invalid_sslv2_header"),
     }
 }

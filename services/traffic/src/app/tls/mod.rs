@@ -41,6 +41,42 @@ pub mod progress {
     pub const SERVER_FINISHED: u8 = 5;
 }
 
+/// Messages that say how far the handshake is (`ssl_state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// `ClientHello`.
+    ClientHello,
+    /// `ServerHello`.
+    ServerHello,
+    /// `ClientKeyExchange`.
+    ClientKeys,
+    /// `ServerKeyExchange`.
+    ServerKeys,
+    /// Something of SSL 2 that is none of these.
+    Unknown,
+}
+
+impl Stage {
+    /// By its name in rules.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "client_hello" => Self::ClientHello,
+            "server_hello" => Self::ServerHello,
+            "client_keyx" => Self::ClientKeys,
+            "server_keyx" => Self::ServerKeys,
+            "unknown" => Self::Unknown,
+            _ => return None,
+        })
+    }
+
+    /// One bit for each.
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
 /// State of a flow.
 #[derive(Debug, Default)]
 pub struct Tls {
@@ -97,7 +133,14 @@ pub struct Tx {
     pub events: Events,
     /// Certificates and bytes beyond the limits.
     pub cut_bytes: u64,
+    /// The last message of either side that says how far the handshake is.
+    pub stage: Option<Stage>,
     pub(crate) has_key_exchange: bool,
+}
+
+/// A version that exists: GREASE does not (RFC 8701). Drafts of 1.3 do.
+const fn is_version(version: u16) -> bool {
+    matches!(version, 0x0300..=0x0304 | 0x7f00..=0x7fff | 0xfb00..=0xfbff)
 }
 
 impl Tx {
@@ -109,6 +152,27 @@ impl Tx {
             Direction::ToServer => client,
             Direction::ToClient => server,
         }
+    }
+
+    /// The version that an end has spoken: the client's is the first of those that it supports, or
+    /// that of its hello; the server's is what was agreed upon. `None` before its first word.
+    #[must_use]
+    pub fn spoken(&self, direction: Direction) -> Option<u16> {
+        let version = match direction {
+            Direction::ToServer => match self.client_hello.as_deref() {
+                Some(hello) => {
+                    let mut offered = hello.versions.iter().copied();
+                    offered.find(|version| is_version(*version)).unwrap_or(hello.version)
+                }
+                None => self.version,
+            },
+            Direction::ToClient => {
+                let is_alert = matches!(self.last_alert, Some((from, ..)) if from == direction);
+                let has_spoken = self.server_hello.is_some() || is_alert || self.version == 0x0002;
+                if has_spoken { self.version } else { 0 }
+            }
+        };
+        (version != 0).then_some(version)
     }
 
     /// `tls.sni`.

@@ -69,6 +69,10 @@ impl Tls {
         }
         let before = (self.tx.progress, self.tx.events.len());
         let Some(side) = self.sides.get_mut(direction.index()) else { return Step::Go };
+        if side.left == 0 && side.head.is_empty() && !data.is_empty() {
+            // What was said before is history when a record begins.
+            self.tx.stage = None;
+        }
         let step = if meta.gap > 0 { side.lose(meta.gap, &mut self.tx) } else { Step::Go };
         let step = match step {
             Step::Go => side.bytes(direction, data, meta, &mut self.tx),
@@ -265,7 +269,6 @@ impl Side {
             }
             tx.last_alert = Some((direction, *level, *description));
             tx.mark(direction, 'L');
-            tx.events.add("error_message_encountered");
         }
     }
 

@@ -187,3 +187,30 @@ fn a_certificate_by_hand() {
         assert!(Certificate::parse(&der[..cut]).is_malformed);
     }
 }
+
+#[test]
+fn each_end_has_the_version_that_it_spoke() {
+    // GREASE first, then 1.3; the server takes 1.2.
+    let offer: &[u8] = b"\0\x2b\0\x07\x06\x1a\x1a\x03\x04\x03\x03";
+    let hello = record(22, &client_hello(b"", offer));
+    let (tls, _) = run(&[(ToServer, hello.clone())]);
+    assert_eq!((tls.tx.spoken(ToServer), tls.tx.spoken(ToClient)), (Some(0x0304), None));
+    let answer = record(22, &server_hello(&[2; 32], b"", b""));
+    let (tls, _) = run(&[(ToServer, hello), (ToClient, answer)]);
+    assert_eq!((tls.tx.spoken(ToServer), tls.tx.spoken(ToClient)), (Some(0x0304), Some(0x0303)));
+}
+
+#[test]
+fn a_stage_lasts_until_the_next_record_of_another_call() {
+    use super::Stage;
+    let hello = record(22, &client_hello(b"", SNI));
+    let answer = record(22, &server_hello(&[2; 32], b"", b""));
+    let keys = record(22, &message(16, b"key"));
+    let stage = |pieces: &[(Direction, Vec<u8>)]| run(pieces).0.tx.stage;
+    assert_eq!(stage(&[(ToServer, hello.clone())]), Some(Stage::ClientHello));
+    assert_eq!(stage(&[(ToServer, hello.clone()), (ToClient, answer)]), Some(Stage::ServerHello));
+    assert_eq!(stage(&[(ToServer, hello.clone()), (ToServer, keys)]), Some(Stage::ClientKeys));
+    assert_eq!(stage(&[(ToServer, hello), (ToServer, record(20, &[1]))]), None);
+    assert_eq!(Stage::from_name("client_keyx").map(Stage::bit), Some(4));
+    assert_eq!(Stage::from_name("x"), None);
+}
