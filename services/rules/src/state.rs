@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use hookprobe_traffic::app::Proto;
+
 use crate::{
     few::{Few, Marks},
     grown::Grown,
@@ -32,6 +34,8 @@ pub(crate) struct FlowState {
     pub(crate) is_proto_done: [bool; 2],
     /// Transactions that are being inspected.
     pub(crate) txs: Few<TxState>,
+    /// Whose transactions those are: the numbers of another protocol begin anew.
+    pub(crate) proto: Option<Proto>,
     /// Which version of the rules the transactions were inspected with.
     pub(crate) version: u32,
     pub(crate) is_dropped: bool,

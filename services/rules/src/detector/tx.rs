@@ -60,6 +60,10 @@ impl Work<'_> {
 
     /// Drops the state of transactions that are gone, so that there is room for those that are kept.
     fn forget(&mut self, app: &App) {
+        if self.state.proto != app.proto() {
+            self.state.proto = app.proto();
+            self.state.txs.clear();
+        }
         let first = app.tx(0).map_or(0, TxRef::id);
         self.state.txs.retain(|tx| tx.id >= first);
         // One that stays open keeps those behind it in place, whether they are there or not.
