@@ -22,8 +22,8 @@ use crate::{
 const ATTACKERS: u8 = 32;
 /// Last octet of the first attacker's address.
 const FIRST: u8 = 100;
-/// Between two of his packets: what a block waits for to show. 3 ms: less than what is measured.
-const PACE: Duration = Duration::from_millis(3);
+/// Between two of his packets: what a block waits for to show. 5 ms: less than what is measured.
+const PACE: Duration = Duration::from_millis(5);
 /// How long one is waited for; a translated guest is slow.
 const WAIT: Duration = Duration::from_secs(30);
 /// How long the guest takes to tell what happened, at most.

@@ -163,10 +163,8 @@ mod tests {
         use hookprobe_traffic::app::http2::Note;
         let note = |value| Note { direction: Direction::ToClient, kind: 4, value };
         let notes = |value| Notes { is_control: true, list: vec![note(value)] };
-        let tx = Tx {
-            notes: Some(Box::new(notes(Settings::Settings(vec![(3, 100)])))),
-            ..Tx::default()
-        };
+        let mut tx = Tx::default();
+        tx.notes = Some(Box::new(notes(Settings::Settings(vec![(3, 100)]))));
         let entry = json!({
             "settings_id": "SETTINGSMAXCONCURRENTSTREAMS", "settings_value": 100,
         });
