@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::{
     compose, doctor,
     error::Result,
-    programs, shell,
+    shell,
     tree::{Image, Tree},
     vm,
 };
@@ -54,7 +54,7 @@ pub fn test(tree: &Tree, install: bool, with_lint: bool, package: Option<&str>) 
 
 fn tests(tree: &Tree) -> Command {
     let mut tests = cargo(tree);
-    tests.args(["test", "--locked"]).env("HOOKPROBE_EBPF", programs::object_path(tree));
+    tests.args(["test", "--locked"]);
     tests
 }
 
