@@ -1,6 +1,6 @@
 //! Lists that most owners leave empty or with one entry: no more room than that takes.
 //!
-//! The detector has several such lists for each flow. One that becomes empty gives its room back.
+//! The detector has several such lists for each flow, a ruleset for each rule. One that becomes empty gives its room back.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,6 +12,13 @@ pub(crate) struct Few<T>(Option<Box<Vec<T>>>);
 impl<T> Default for Few<T> {
     fn default() -> Self {
         Self(None)
+    }
+}
+
+impl<T> From<Vec<T>> for Few<T> {
+    fn from(mut list: Vec<T>) -> Self {
+        list.shrink_to_fit();
+        Self((!list.is_empty()).then(|| Box::new(list)))
     }
 }
 

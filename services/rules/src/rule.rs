@@ -8,6 +8,7 @@ use crate::{
     address::{Addresses, Ports},
     buffer::Buffer,
     chain::Op,
+    few::Few,
     number::Compare,
     tags::Tag,
     threshold::Limit,
@@ -550,14 +551,14 @@ pub struct Rule {
     /// In the order of [`Test::weight`].
     pub(crate) tests: Vec<Test>,
     pub(crate) payload: Vec<Op>,
-    pub(crate) packet_buffers: Vec<Match>,
+    pub(crate) packet_buffers: Few<Match>,
     pub(crate) buffers: Vec<Match>,
-    pub(crate) tx_tests: Vec<(TxTest, &'static [crate::buffer::Place])>,
+    pub(crate) tx_tests: Few<(TxTest, &'static [crate::buffer::Place])>,
     pub(crate) engines: Vec<Engine>,
-    pub(crate) base64: Vec<Op>,
-    pub(crate) post: Vec<Post>,
-    pub(crate) limit: Option<Limit>,
-    pub(crate) filter: Option<Limit>,
+    pub(crate) base64: Few<Op>,
+    pub(crate) post: Few<Post>,
+    pub(crate) limit: Option<Box<Limit>>,
+    pub(crate) filter: Option<Box<Limit>>,
     pub(crate) needs_packet: bool,
     pub(crate) needs_stream: bool,
     pub(crate) only_stream: bool,
@@ -570,24 +571,20 @@ impl Rule {
         self.metadata.shrink_to_fit();
         self.references.shrink_to_fit();
         self.tests.shrink_to_fit();
-        self.tx_tests.shrink_to_fit();
         self.engines.shrink_to_fit();
-        self.post.shrink_to_fit();
-        for ops in [&mut self.payload, &mut self.base64] {
-            shrink_ops(ops);
-        }
-        for list in [&mut self.packet_buffers, &mut self.buffers] {
-            list.shrink_to_fit();
-            for found in list {
-                found.transforms.shrink_to_fit();
-                shrink_ops(&mut found.ops);
-            }
+        self.payload.shrink_to_fit();
+        self.buffers.shrink_to_fit();
+        shrink_ops(&mut self.payload);
+        shrink_ops(&mut self.base64);
+        for found in self.packet_buffers.iter_mut().chain(&mut self.buffers) {
+            found.transforms.shrink_to_fit();
+            found.ops.shrink_to_fit();
+            shrink_ops(&mut found.ops);
         }
     }
 }
 
-fn shrink_ops(ops: &mut Vec<Op>) {
-    ops.shrink_to_fit();
+fn shrink_ops(ops: &mut [Op]) {
     for op in ops {
         if let Op::Content(content) = op {
             content.pattern.shrink_to_fit();

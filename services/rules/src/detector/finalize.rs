@@ -94,7 +94,7 @@ impl Detector {
         }
         let mut action = rule.action;
         let mut is_changed = false;
-        let own = rule.limit.iter().chain(&rule.filter);
+        let own = rule.limit.as_deref().into_iter().chain(rule.filter.as_deref());
         for limit in own.chain(rules.config.limits_of(rule.gid, rule.sid)) {
             match self.counters.ask(id, limit, &subject) {
                 Answer::Alert => {}

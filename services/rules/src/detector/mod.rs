@@ -434,7 +434,7 @@ impl Work<'_> {
     /// Bits and numbers that a match writes.
     fn post(&mut self, rule: &Rule, view: &View<'_, '_>, tx_id: Option<u64>) {
         let ends = Self::ends(view);
-        for post in &rule.post {
+        for post in rule.post.iter() {
             match post {
                 Post::Set(bits) | Post::Unset(bits) | Post::Toggle(bits) => {
                     for bit in &bits.bits {

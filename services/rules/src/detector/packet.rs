@@ -105,7 +105,7 @@ impl Work<'_> {
             return;
         }
         let mut scan = Self::scan(self.sets, rule);
-        for found in &rule.packet_buffers {
+        for found in rule.packet_buffers.iter() {
             let Some(data) = packet_data(found.buffer, view.packet) else { return };
             let data = found.transforms.iter().fold(data, |data, transform| transform.apply(data));
             if !scan.matches(&found.ops, &data, 0, true) {

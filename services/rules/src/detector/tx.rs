@@ -189,7 +189,7 @@ impl Work<'_> {
         let mut flags = stored.unwrap_or(0);
         let mut scan = Self::scan(self.sets, rule);
         if stored.is_none() {
-            for found in &rule.packet_buffers {
+            for found in rule.packet_buffers.iter() {
                 let Some(data) = crate::buffer::packet_data(found.buffer, view.packet) else {
                     return;
                 };
