@@ -46,7 +46,7 @@ impl Detector {
         let is_pass = action == Action::Pass;
         let is_quiet = matches!(answer, Answer::No | Answer::Silent);
         if !is_quiet {
-            for post in &rule.post {
+            for post in rule.post.iter() {
                 if let Post::Tag(tag) = post {
                     self.tags.add((rule.gid, rule.sid), *tag, &super::seen(view));
                 }
