@@ -219,7 +219,7 @@ fn a_stolen_volume() {
     goes_on_over_a_changed_disk(&vm, &third);
     drop(vm);
 
-    // In a box without a TPM, whose question nobody can leave out.
+    // In a box without a TPM: it asks as well, opens with the key, and claims nothing.
     folder::restore(&dir, "own", &[]).unwrap();
     opened_without_a_tpm(&tree, &image, &key);
 }
