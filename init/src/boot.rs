@@ -165,6 +165,8 @@ pub struct Boot {
     pub meter: Meter,
     /// What is configured.
     pub site: Site,
+    /// Rules and lists in force.
+    pub files: Vec<site::File>,
     /// Name of the box.
     pub name: String,
     /// Interfaces found at boot.
@@ -191,6 +193,7 @@ impl Boot {
             services: ServiceList { service: Vec::new() },
             measurements: Vec::new(),
             site: Site::default(),
+            files: Vec::new(),
             name: "hp-0000".into(),
             links: Vec::new(),
             state: State::default(),
@@ -501,7 +504,12 @@ fn envelope() -> Result<ReferenceManifest, String> {
 }
 
 fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
-    let (bytes, (files, problems)) = match state::read_site(detection::copy) {
+    let prepared = detection::prepare();
+    let copy = |root: &Path| match &prepared {
+        Ok(()) => detection::copy(root),
+        Err(problem) => (Vec::new(), vec![problem.clone()]),
+    };
+    let (bytes, (files, problems)) = match state::read_site(copy) {
         Ok(read) => read,
         Err(error) => (Err(error), Default::default()),
     };
@@ -524,6 +532,7 @@ fn state_phase(boot: &mut Boot) -> Result<(), Diagnostic> {
     }
     // Measured before a byte of it is looked at.
     boot.meter.bytes(PcrIndex::SITE, measure::SITE_EVENT, &site::measured(&bytes, &files));
+    boot.files = files;
     match Site::parse(&bytes) {
         Ok(site) => boot.site = site,
         Err(error) => boot.report_text(&error.to_string(), Severity::Warn),

@@ -1,4 +1,5 @@
-//! PID 1's own socket: who asks is told how the box is. Read only; nothing can be changed here.
+//! PID 1's own socket: who asks is told how the box is. A console may ask that rules and lists are read
+//! again ([`crate::reload`]); nothing else can be changed here.
 //!
 //! Clients are hostile until their frames decode: each has a bounded buffer in both directions and
 //! an idle time, and a client that does not read its answers is closed, never waited for.
@@ -10,7 +11,7 @@ use std::{
 
 use hookprobe_wire::{
     Decoder,
-    control::{Reply, Request, Status},
+    control::{Reply, Request},
     frame,
 };
 
@@ -19,6 +20,24 @@ use crate::{
     log::Ring,
 };
 
+/// Who a client is, by the kernel's word of when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user.
+    pub uid: u32,
+    /// Its process; 0: not known.
+    pub pid: i32,
+}
+
+/// What only the machine can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// How the box is.
+    Status,
+    /// Rules and lists are to be read again.
+    Reload(Peer),
+}
+
 /// One client.
 #[derive(Debug)]
 pub struct Client {
@@ -26,6 +45,7 @@ pub struct Client {
     pub stream: UnixStream,
     /// Number, never used twice.
     pub id: u32,
+    peer: Peer,
     decoder: Decoder,
     out: Vec<u8>,
     active_ms: u64,
@@ -53,11 +73,13 @@ impl Clients {
                 self.refused += 1;
                 continue;
             }
+            let peer = peer(&stream);
             self.next = self.next.wrapping_add(1);
             taken.push(self.next);
             self.all.push(Client {
                 stream,
                 id: self.next,
+                peer,
                 decoder: Decoder::new(),
                 out: Vec::new(),
                 active_ms: now_ms,
@@ -79,20 +101,20 @@ impl Clients {
         self.refused
     }
 
-    /// Serves a client that is readable or writable; `status` is only asked for when needed.
+    /// Serves a client that is readable or writable; `answer` is only called when needed.
     /// Returns whether it stays, and whether it waits for room to write.
     pub fn serve(
         &mut self,
         id: u32,
         now_ms: u64,
         ring: &Ring,
-        status: &mut dyn FnMut() -> Status,
+        answer: &mut dyn FnMut(Ask) -> Reply,
     ) -> (bool, bool) {
         let Some(client) = self.all.iter_mut().find(|client| client.id == id) else {
             return (false, false);
         };
         client.active_ms = now_ms;
-        let open = client.read(ring, status) && client.write();
+        let open = client.read(ring, answer) && client.write();
         let waits = !client.out.is_empty();
         if !open || (client.closing && !waits) {
             self.all.retain(|client| client.id != id);
@@ -108,7 +130,7 @@ impl Clients {
 }
 
 impl Client {
-    fn read(&mut self, ring: &Ring, status: &mut dyn FnMut() -> Status) -> bool {
+    fn read(&mut self, ring: &Ring, answer: &mut dyn FnMut(Ask) -> Reply) -> bool {
         let mut bytes = [0; READ_BYTES_MAX];
         let room = self.decoder.room().min(bytes.len());
         match self.stream.read(bytes.get_mut(..room).unwrap_or_default()) {
@@ -121,7 +143,8 @@ impl Client {
         while !self.closing {
             let reply = match self.decoder.next() {
                 Ok(None) => break,
-                Ok(Some(Request::Status)) => Reply::Status(status()),
+                Ok(Some(Request::Status)) => answer(Ask::Status),
+                Ok(Some(Request::Reload)) => answer(Ask::Reload(self.peer)),
                 Ok(Some(Request::Log { from })) => Reply::Log(ring.since(from)),
                 Err(error) => {
                     self.closing = true;
@@ -152,10 +175,30 @@ impl Client {
     }
 }
 
+fn peer(stream: &UnixStream) -> Peer {
+    match rustix::net::sockopt::socket_peercred(stream) {
+        Ok(peer) => Peer { uid: peer.uid.as_raw(), pid: peer.pid.as_raw_nonzero().get() },
+        // Nobody that anything is allowed to.
+        Err(_) => Peer { uid: u32::MAX, pid: 0 },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookprobe_wire::{Severity, control::Measured};
+    use hookprobe_wire::{
+        Severity,
+        control::{Measured, Status},
+    };
+
+    fn answer(ask: Ask) -> Reply {
+        match ask {
+            Ask::Status => Reply::Status(status()),
+            Ask::Reload(Peer { uid, pid }) => {
+                Reply::Reload { number: 0, reason: format!("{uid} {pid}") }
+            }
+        }
+    }
 
     fn status() -> Status {
         Status {
@@ -179,6 +222,7 @@ mod tests {
             rss_kib: 0,
             memory_kib: (0, 0),
             state: None,
+            reload: None,
         }
     }
 
@@ -205,7 +249,7 @@ mod tests {
             let mut stream = UnixStream::connect(&self.path).unwrap();
             stream.write_all(bytes).unwrap();
             let id = self.clients.accept(&self.listener, 0)[0];
-            let (stays, _) = self.clients.serve(id, 0, &self.ring, &mut status);
+            let (stays, _) = self.clients.serve(id, 0, &self.ring, &mut answer);
             stream.set_nonblocking(true).unwrap();
             let mut decoder = Decoder::new();
             let mut got = vec![0; 1 << 16];
@@ -227,6 +271,13 @@ mod tests {
         assert!(stays);
         assert!(matches!(&replies[0], Reply::Status(status) if status.name == "hp-test"));
         assert!(matches!(&replies[1], Reply::Log(lines) if lines[0].text == "hello"));
+    }
+
+    #[test]
+    fn who_asks_for_a_reload_is_the_kernels_word() {
+        let (replies, _) = Server::new().exchange(&frame::to_vec(&Request::Reload).unwrap());
+        let own = format!("{} {}", rustix::process::geteuid().as_raw(), std::process::id());
+        assert_eq!(replies, [Reply::Reload { number: 0, reason: own }]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub mod netlink;
 pub mod network;
 pub mod power;
 pub mod recovery;
+pub mod reload;
+pub mod sensor_client;
 pub mod sinks;
 pub mod stage1;
 pub mod state;

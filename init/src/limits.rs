@@ -13,6 +13,18 @@ pub const SYSFS_DEPTH_MAX: usize = 24;
 /// Most devices whose modalias is read in one walk.
 pub const DEVICES_MAX: usize = 16 * 1024;
 
+/// Bytes of one file of rules or names. 40 MiB: four million names, or all rules that anybody
+/// publishes.
+pub const DETECTION_FILE_BYTES_MAX: u64 = 40 << 20;
+/// Bytes of all of them. They lie in memory: a box with 512 MB must still run.
+pub const DETECTION_BYTES_MAX: u64 = 72 << 20;
+/// Bytes of them that are copied before the loop looks at everything else. 1 MiB: some fifty
+/// milliseconds of a slow card.
+pub const DETECTION_STEP_BYTES: u64 = 1 << 20;
+/// How long sensor and inspector may take to put them in force: forty thousand rules and four million
+/// names are compiled in less than ten seconds on a board.
+pub const RELOAD_ANSWER_MS_MAX: u64 = 60_000;
+
 /// Lines kept in the log.
 pub const LOG_LINES_MAX: usize = 1024;
 /// Bytes of text kept in the log.

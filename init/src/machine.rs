@@ -4,6 +4,7 @@
 //! [`Core`] what to do about services and does it. It never waits for one of them, and it is the
 //! only place that starts or signals a process.
 
+mod reload;
 mod services;
 mod watch;
 
@@ -18,8 +19,8 @@ use std::{
 };
 
 use hookprobe_wire::{
-    CLIENTS_GID, Diagnostic, Event as Block, INIT_SOCKET, Severity, block::Hash, event,
-    event::BOOT_DIAGNOSTICS_MAX, ledger::PAYLOAD_BYTES_MAX,
+    CLIENTS_GID, Diagnostic, Event as Block, INIT_SOCKET, Severity, block::Hash, control::Reply,
+    event, event::BOOT_DIAGNOSTICS_MAX, ledger::PAYLOAD_BYTES_MAX,
 };
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -34,7 +35,7 @@ use rustix::{
 use crate::{
     boot::{Boot, harden},
     clock,
-    control::Clients,
+    control::{Ask, Clients},
     diagnostics::diagnostic,
     emergency::Emergency,
     hardening::When,
@@ -48,6 +49,7 @@ use crate::{
         notify, spawn,
     },
 };
+use reload::Reloading;
 use services::Running;
 
 /// Bytes of diagnostics in the ledger's boot event: what is left of a payload beside the rest.
@@ -75,6 +77,7 @@ enum Token {
     Output(u32),
     Setup(u32),
     Button(u32),
+    Sensor,
 }
 
 impl Token {
@@ -88,6 +91,7 @@ impl Token {
             Self::Output(index) => (5, index),
             Self::Setup(index) => (6, index),
             Self::Button(index) => (7, index),
+            Self::Sensor => (8, 0),
         };
         epoll::EventData::new_u64(kind << 32 | u64::from(index))
     }
@@ -104,6 +108,7 @@ impl Token {
             5 => Self::Output(index),
             6 => Self::Setup(index),
             7 => Self::Button(index),
+            8 => Self::Sensor,
             _ => return None,
         })
     }
@@ -119,6 +124,7 @@ pub struct Machine {
     notify: Option<OwnedFd>,
     listener: Option<UnixListener>,
     clients: Clients,
+    reload: Reloading,
     ledger: Ledger,
     /// The ledger's socket as it is watched now.
     ledger_watched: bool,
@@ -225,6 +231,7 @@ impl Machine {
             notify: notify.ok(),
             listener: listener.ok().map(UnixListener::from),
             clients: Clients::default(),
+            reload: Reloading::default(),
             ledger: Ledger::new(Outbox::new(prefix)),
             ledger_watched: false,
             buttons: power::buttons(),
@@ -310,6 +317,7 @@ impl Machine {
                 self.reap();
                 self.check(now);
             }
+            self.turn_reload(now);
             self.turn_ledger(now);
             self.boot.log.flush();
         }
@@ -323,6 +331,7 @@ impl Machine {
             .min()
             .unwrap_or(self.next_check);
         let ms = next.saturating_sub(now).min(CHECK_MS);
+        let ms = if self.reload.is_reading() { 0 } else { ms };
         Timespec {
             tv_sec: i64::try_from(ms / 1000).unwrap_or(0),
             tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
@@ -334,7 +343,8 @@ impl Machine {
             Token::Signal => self.read_signals(),
             Token::Notify => self.read_notify(),
             Token::Listener => self.accept(),
-            Token::Ledger => {}
+            // Looked at in every turn.
+            Token::Ledger | Token::Sensor => {}
             Token::Client(id) => self.serve(id),
             Token::Output(at) => {
                 self.read_output(at as usize);
@@ -396,9 +406,13 @@ impl Machine {
 
     fn serve(&mut self, id: u32) {
         let now = clock::boot_ms();
-        let (boot, core) = (&self.boot, &self.core);
+        let consoles = self.consoles();
+        let (boot, core, reload) = (&self.boot, &self.core, &mut self.reload);
         let pids: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
-        let mut answer = || status::collect(boot, core, &pids, now);
+        let mut answer = |ask| match ask {
+            Ask::Status => Reply::Status(status::collect(boot, core, &pids, &reload.core, now)),
+            Ask::Reload(peer) => reload.ask(peer, &consoles, now),
+        };
         let (stays, waits) = self.clients.serve(id, now, &boot.log.ring, &mut answer);
         // A closed client left the set with its descriptor.
         if let (true, Some(client)) = (stays, self.clients.get(id)) {
@@ -480,6 +494,7 @@ mod tests {
             Token::Output(3),
             Token::Setup(0),
             Token::Button(7),
+            Token::Sensor,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

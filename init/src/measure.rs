@@ -21,6 +21,7 @@ use hookprobe_evidence::{
     log::{self, Context, Event},
     manifest::ReferenceManifest,
     pcr::PcrIndex,
+    site,
 };
 use hookprobe_wire::control::{Measured, PcrValue};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -354,6 +355,23 @@ impl Meter {
         self.appraise();
     }
 
+    /// Measures rules and lists that were read again; the event.
+    ///
+    /// # Errors
+    /// Why it is not sure that a verifier will see it: they must not be put in force then.
+    pub fn reload(&mut self, number: u32, files: &[site::File]) -> Result<String, String> {
+        if self.identity.is_some() && self.tpm.is_none() {
+            return Err("the TPM failed earlier in this boot".into());
+        }
+        let name = site::reload(number, files);
+        let known = self.problems.len();
+        self.bytes(PcrIndex::SITE, &name, name.as_bytes());
+        match self.problems.get(known) {
+            Some(problem) => Err(problem.clone()),
+            None => Ok(name),
+        }
+    }
+
     /// Extends first, logs second: a log without its extend would claim what the TPM can't prove.
     fn record(&mut self, pcr: PcrIndex, name: &str, digests: Vec<Digest>) {
         let digests: Vec<Digest> =
@@ -654,6 +672,18 @@ mod tests {
         let error = meter.services(&setup.list).remove(0).unwrap_err();
         assert!(error.to_string().starts_with("HP-MB-008 service:sensor"));
         assert!(meter.appraise().is_some());
+    }
+
+    #[test]
+    fn a_reload_is_measured_or_is_none() {
+        let (setup, files) = (setup(), [site::File::new("a.rules", b"1")]);
+        let mut meter = meter(&setup);
+        assert_eq!(meter.reload(1, &files).unwrap(), site::reload(1, &files));
+        assert_eq!(site::reload_number(meter.events.last().unwrap()), Some(1));
+        let path = setup.directory.path().join("log");
+        let reload = |mut meter: Meter| meter.reload(1, &files).unwrap_err();
+        assert!(reload(Meter::with_dead_tpm(path)).starts_with("HP-TP-"));
+        assert!(reload(Meter::new("0", "/proc/none/log".into())).starts_with("HP-MB-012"));
     }
 
     #[test]

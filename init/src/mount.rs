@@ -5,13 +5,19 @@
 use std::{
     ffi::CString,
     fs,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    },
     path::Path,
 };
 
 use rustix::{
     io::Errno,
-    mount::{MountFlags, mount, unmount},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen, mount, unmount,
+    },
 };
 use thiserror::Error;
 
@@ -108,6 +114,31 @@ pub fn from(
         kind: kind.into(),
         source_path: source.into(),
         target: target.into(),
+        errno,
+    })
+}
+
+/// Mounts `source` read only, as data, and nowhere: it is seen through the descriptor alone, by who has
+/// that, and is unmounted with it.
+///
+/// # Errors
+/// [`MountError`].
+pub fn detached(source: &str, kind: &str) -> Result<OwnedFd, MountError> {
+    let open = || {
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "source", source)?;
+        fsconfig_set_flag(&context, "ro")?;
+        fsconfig_create(&context)?;
+        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+    };
+    open().map_err(|errno| MountError::Refused {
+        kind: kind.into(),
+        source_path: source.into(),
+        target: "nowhere".into(),
         errno,
     })
 }

@@ -6,7 +6,10 @@
 use std::{
     fs,
     io::Read as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -24,7 +27,6 @@ pub const ESP_LABEL: &str = "hookprobe-esp";
 pub const STATE_LABEL: &str = "hookprobe-state";
 /// Where the state is.
 pub const STATE: &str = "/var";
-const ESP: &str = "/run/esp";
 const SITE_NAME: &str = "hookprobe.toml";
 /// Most block devices that are looked at.
 const BLOCKS_MAX: usize = 256;
@@ -69,6 +71,18 @@ pub enum SiteReadError {
     Read(std::io::Error),
 }
 
+impl SiteReadError {
+    /// What is wrong, without what follows from it at the start.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self {
+            Self::NoPartition => format!("no partition is named {ESP_LABEL}"),
+            Self::Mount(error) => error.to_string(),
+            Self::Read(error) => error.to_string(),
+        }
+    }
+}
+
 /// Bytes of the site configuration; empty when there is no such file. One byte more than allowed
 /// is read at most, so that the parser sees that it is too long. `beside` is called with the
 /// partition's root while it is mounted; what it gives is there even if the configuration can't be
@@ -79,7 +93,8 @@ pub enum SiteReadError {
 pub fn read_site<T>(
     beside: impl FnOnce(&Path) -> T,
 ) -> Result<(Result<Vec<u8>, SiteReadError>, T), SiteReadError> {
-    on_boot_partition(|root| site_in(root, beside))
+    let partition = BootPartition::open()?;
+    Ok(site_in(&partition.root(), beside))
 }
 
 fn site_in<T>(root: &Path, beside: impl FnOnce(&Path) -> T) -> (Result<Vec<u8>, SiteReadError>, T) {
@@ -92,20 +107,32 @@ fn site_in<T>(root: &Path, beside: impl FnOnce(&Path) -> T) -> (Result<Vec<u8>, 
 /// # Errors
 /// [`SiteReadError`].
 pub fn read_boot_file(name: &str, most: usize) -> Result<Vec<u8>, SiteReadError> {
-    on_boot_partition(|root| read_bounded(&root.join(name), most))?.map_err(SiteReadError::Read)
+    let partition = BootPartition::open()?;
+    read_bounded(&partition.root().join(name), most).map_err(SiteReadError::Read)
 }
 
-/// Mounts the boot partition, read only, for as long as `work` takes.
-fn on_boot_partition<T>(work: impl FnOnce(&Path) -> T) -> Result<T, SiteReadError> {
-    let devices = partitions(Path::new(BLOCK_CLASS), ESP_LABEL);
-    let device = devices.first().ok_or(SiteReadError::NoPartition)?;
-    mount::directory(ESP, 0o700, 0, 0).map_err(SiteReadError::Read)?;
-    mount::from(&device.display().to_string(), "vfat", ESP, DATA | MountFlags::RDONLY, "")
-        .map_err(SiteReadError::Mount)?;
-    let value = work(Path::new(ESP));
-    // A busy mount point can't be: nothing else runs yet. If it stays, it is read only.
-    let _ = mount::remove(ESP);
-    Ok(value)
+/// The boot partition, read only and mounted nowhere: no service's view of the file systems has it, and
+/// what is read is read anew each time, because nothing keeps it mounted.
+#[derive(Debug)]
+pub struct BootPartition(OwnedFd);
+
+impl BootPartition {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`SiteReadError`].
+    pub fn open() -> Result<Self, SiteReadError> {
+        let devices = partitions(Path::new(BLOCK_CLASS), ESP_LABEL);
+        let device = devices.first().ok_or(SiteReadError::NoPartition)?;
+        let opened = mount::detached(&device.display().to_string(), "vfat");
+        Ok(Self(opened.map_err(SiteReadError::Mount)?))
+    }
+
+    /// Its root, as a path of this process.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
 }
 
 /// A file's bytes, at most one more than `most`; empty when it is not there; never through a link.

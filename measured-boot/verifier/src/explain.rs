@@ -8,7 +8,7 @@ use hookprobe_evidence::{
     digest::Digest,
     manifest::ReferenceManifest,
     pcr::PcrIndex,
-    signed,
+    signed, site,
     tcg::ReplayedLog,
 };
 use serde_json::json;
@@ -93,7 +93,9 @@ pub fn register(pcr: u8) -> &'static str {
         6 => "maker's own",
         7 => "Secure Boot state and keys",
         11 => "boot blob: kernel, command line, initramfs; then the end of the phase unlock",
-        12 => "overrides of the command line; then the site configuration",
+        12 => {
+            "overrides of the command line; then the site configuration; then rules and lists read again"
+        }
         13 => "services: files and specification of each",
         15 => "state volume",
         _ => "not used by this product",
@@ -192,6 +194,7 @@ fn what(name: &str, pcr: u8) -> &'static str {
         "service" if name.ends_with(" spec") => "service specification",
         "service" => "service file",
         "phase" => "end of a boot phase",
+        "site" if name.starts_with(site::RELOAD_EVENT) => "rules and lists read again",
         "site" => "site configuration",
         "volume" => "state volume",
         _ => register(pcr),

@@ -322,6 +322,7 @@ fn play_init(path: &Path) -> Arc<AtomicU32> {
             rss_kib: 0,
             memory_kib: (0, 0),
             state: None,
+            reload: None,
         };
         let reply = control::Reply::Status(status);
         peer.0.write_all(&frame::to_vec(&reply).unwrap()).ok()

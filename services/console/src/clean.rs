@@ -69,6 +69,9 @@ pub fn control_status(status: &mut control::Status) {
     if let Some(state) = &mut status.state {
         each(TEXT_CHARS_MAX, &mut [state]);
     }
+    if let Some(reload) = &mut status.reload {
+        each(TEXT_CHARS_MAX, &mut [&mut reload.text]);
+    }
     status.addresses.truncate(ITEMS_MAX);
     for address in &mut status.addresses {
         each(NAME_CHARS_MAX, &mut [address]);

@@ -32,6 +32,8 @@ pub enum Action {
     Freeze,
     /// Ask for a drill.
     Drill,
+    /// Have rules and lists read again.
+    Reload,
     /// Colours on or off.
     Colour,
     /// Show or hide help.
@@ -92,6 +94,7 @@ pub const COMMANDS: &[Command] = &[
     command(&[Key::Char('s')], "", "sort by the next column", "sort", Action::Sort),
     command(&[Key::Char(' ')], "", "freeze or unfreeze", "freeze", Action::Freeze),
     command(&[Key::Char('d')], "", "drill: prove the alert path", "drill", Action::Drill),
+    command(&[Key::Char('r')], "", "on 7, 8: rules read again", "reload", Action::Reload),
     command(&[Key::Char('c')], "", "colours on or off", "", Action::Colour),
     command(&[Key::Ctrl('l')], "", "paint everything again", "", Action::Redraw),
     command(&[Key::Char('1')], "", "Overview", "", Action::Screen(1)),

@@ -7,7 +7,7 @@ mod identity;
 
 use hookprobe_wire::{
     Hash,
-    control::{PcrValue, Service},
+    control::{PcrValue, ReloadState, Service},
     event::{Alert, Event, Severity},
     response::Active,
     sensor::Flow,
@@ -194,6 +194,17 @@ fn diagnostics(model: &Model, text: &mut Text) {
 
 fn settings(model: &Model, text: &mut Text) {
     text.paragraph("Coming: changes from here. Today: edit hookprobe.toml on the boot partition.");
+    text.paragraph("Rules and lists beside it: r reads them again. The file itself: a restart.");
+    if let Some(last) = model.data().status.as_ref().and_then(|status| status.reload.as_ref()) {
+        text.head("RULES AND LISTS READ AGAIN");
+        let mark = match last.state {
+            ReloadState::Reading | ReloadState::Measured => (Mark::Plain, "BUSY"),
+            ReloadState::Done => (Mark::Good, "[ OK ]"),
+            ReloadState::Failed => (Mark::Bad, "FAIL"),
+        };
+        text.checked(&format!("Reload {}", last.number), mark, &last.text);
+        text.field("Left", &format!("{} until the next restart", last.left));
+    }
     text.head("ACCEPTED SITE CONFIGURATION");
     match &model.data().site {
         None => text.paragraph("not read yet"),

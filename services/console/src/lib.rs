@@ -28,6 +28,7 @@ pub mod model;
 pub mod painter;
 pub mod proof;
 pub mod recovery;
+pub mod reload;
 pub mod signals;
 pub mod sources;
 pub mod table;

@@ -136,6 +136,7 @@ impl Console {
         for effect in effects {
             match effect {
                 Effect::Drill => self.sources.drill(now.mono_ms),
+                Effect::Reload => self.sources.reload(now.mono_ms),
                 Effect::Evidence => self.ask_evidence(now.mono_ms),
                 Effect::Recovery => self.sources.recovery(now.mono_ms),
                 Effect::RecoveryNoted => self.sources.recovery_noted(now.mono_ms),

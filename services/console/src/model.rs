@@ -22,6 +22,7 @@ use crate::{
     look::Look,
     proof::{Nonce, Proof},
     recovery::Recovery,
+    reload::Reload,
     ui::{Screen, Ui},
 };
 
@@ -135,6 +136,8 @@ pub enum Event {
 pub enum Effect {
     /// Ask the sensor for a drill.
     Drill,
+    /// Ask PID 1 to read rules and lists again.
+    Reload,
     /// Ask the attester for short evidence over the nonce that was typed, or one that is drawn; tell it by
     /// [`Event::Nonce`].
     Evidence,
@@ -287,6 +290,8 @@ impl Data {
                     }
                 }
             }
+            // The model's, see [`Model::update`].
+            control::Reply::Reload { .. } => {}
             control::Reply::Error { code, reason } => {
                 self.fail(now, Source::Init, &format!("{code} {reason}"));
             }
@@ -398,6 +403,8 @@ pub struct Model {
     pub proof: Proof,
     /// See [`Recovery`].
     pub recovery: Recovery,
+    /// See [`Reload`].
+    pub reload: Reload,
 }
 
 impl Model {
@@ -415,6 +422,7 @@ impl Model {
             drill: Drill::Idle,
             proof: Proof::Idle,
             recovery: Recovery::Idle,
+            reload: Reload::Idle,
         }
     }
 
@@ -486,7 +494,11 @@ impl Model {
             }
             Event::Init(reply) => {
                 live.hear(Source::Init, now);
+                if let control::Reply::Reload { number, reason } = &reply {
+                    self.reload.answered(now.mono_ms, *number, reason);
+                }
                 live.init(now, reply);
+                self.reload.heard(live.status.as_ref().and_then(|status| status.reload.as_ref()));
             }
             Event::Sensor(reply) => {
                 live.hear(Source::Sensor, now);
@@ -540,7 +552,7 @@ impl Model {
                 let reason = clean::text(&reason, clean::TEXT_CHARS_MAX);
                 self.drill = Drill::Done { started, reason };
             }
-            // The console does not ask for it.
+            // The console asks PID 1 for it.
             sensor::Reply::Reload { .. } => {}
             sensor::Reply::Error { code, reason } => {
                 self.live.fail(now, Source::Sensor, &format!("{code} {reason}"));
@@ -575,6 +587,7 @@ impl Model {
     fn tick(&mut self) {
         self.proof.tick(self.now.mono_ms);
         self.recovery.tick(self.now.mono_ms);
+        self.reload.tick(self.now.mono_ms);
         if let Drill::Sent { at_ms } = self.drill
             && self.now.mono_ms.saturating_sub(at_ms) > DRILL_WAIT_MS
         {

@@ -108,6 +108,14 @@ impl Sources {
         }
     }
 
+    /// Asks PID 1 to read rules and lists again.
+    pub fn reload(&mut self, now_ms: u64) {
+        if let Some(connection) = self.connection(Source::Init) {
+            // As above.
+            let _ = connection.ask(now_ms, &control::Request::Reload);
+        }
+    }
+
     /// Asks attest for short evidence over a nonce.
     pub fn evidence(&mut self, now_ms: u64, nonce: &[u8]) {
         let nonce = nonce.to_vec().into();

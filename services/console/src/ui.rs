@@ -11,6 +11,7 @@ use crate::{
     model::{Contact, Drill, Effect, Model, Source},
     proof::{NONCE_DIGITS_MAX, Nonce, Proof},
     recovery::Recovery,
+    reload::Reload,
     table,
     views::evidence,
 };
@@ -241,6 +242,13 @@ pub fn press(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
         answer_drill(model, key, out);
         return;
     }
+    if model.reload == Reload::Asking && key != Key::Ctrl('l') {
+        let connected = *model.live().contact(Source::Init) == Contact::Up;
+        if model.reload.press(model.now.mono_ms, connected, key) {
+            out.push(Effect::Reload);
+        }
+        return;
+    }
     if model.recovery.is_open() && key != Key::Ctrl('l') {
         if model.recovery.press(model.now.mono_ms, key) {
             out.push(Effect::RecoveryNoted);
@@ -249,6 +257,9 @@ pub fn press(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
     }
     if matches!(model.drill, Drill::Done { .. }) {
         model.drill = Drill::Idle;
+    }
+    if matches!(model.reload, Reload::Done { .. }) {
+        model.reload = Reload::Idle;
     }
     if matches!(model.recovery, Recovery::Done { .. }) {
         model.recovery = Recovery::Idle;
@@ -297,6 +308,12 @@ fn perform(model: &mut Model, action: Action, out: &mut Vec<Effect>) {
         Action::Sort => sort(model),
         Action::Freeze => model.toggle_frozen(),
         Action::Drill => model.drill = Drill::Asking,
+        Action::Reload => {
+            let here = matches!(model.ui.screen, Screen::Services | Screen::Settings);
+            if here && matches!(model.reload, Reload::Idle) {
+                model.reload = Reload::Asking;
+            }
+        }
         Action::Measured => {
             let ui = &mut model.ui;
             ui.screen =

@@ -17,6 +17,7 @@ use crate::{
     look::{Joint, Line, Mark, Pen},
     model::{Contact, Drill, Model, Source},
     recovery::Recovery,
+    reload::Reload,
     table,
     ui::{self, Screen},
 };
@@ -193,6 +194,25 @@ pub fn hints(model: &Model, area: Rect, buf: &mut Buffer) {
     pen.line(0, 0, width, &line);
 }
 
+/// The question before a reload, how it goes and what came of it.
+fn reload(model: &Model) -> Option<Line> {
+    match &model.reload {
+        Reload::Idle => None,
+        Reload::Asking => Some(
+            Line::plain("read rules and lists on the boot partition again?  ")
+                .add(Mark::Key, "y")
+                .add(Mark::Plain, " yes  any other key no"),
+        ),
+        Reload::Sent { .. } => Some(Line::plain("reload: sent, waiting for PID 1")),
+        Reload::Begun { text, .. } => Some(Line::plain(format!("reload: {text}"))),
+        Reload::Done { good, text } => {
+            let (mark, word) = if *good { (Mark::Good, "[ OK ]") } else { (Mark::Bad, "FAIL") };
+            let line = Line::plain("reload: ").add(mark, word);
+            Some(line.add(Mark::Plain, format!(" {text}")))
+        }
+    }
+}
+
 /// What came of the drill or of the recovery key.
 fn news(model: &Model) -> Option<Line> {
     let drill = match &model.drill {
@@ -215,7 +235,7 @@ fn news(model: &Model) -> Option<Line> {
             Some(line.add(Mark::Plain, format!(" {text}")))
         }
     };
-    drill.or(recovery)
+    drill.or_else(|| reload(model)).or(recovery)
 }
 
 /// Whether a key is worth a hint where the reader is.
@@ -237,6 +257,7 @@ fn useful(model: &Model, action: Action) -> bool {
         Action::Pane(_) | Action::Drill | Action::Measured => {
             model.ui.screen == Screen::Overview && !list.detail
         }
+        Action::Reload => matches!(model.ui.screen, Screen::Services | Screen::Settings),
         Action::Recovery => model.data().attest.recovery_waiting(),
         _ => true,
     }

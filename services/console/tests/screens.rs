@@ -148,6 +148,8 @@ fn other_screens() {
     check("settings", State::Ok, &[Key::Char('8')]);
     check("help", State::Ok, &[Key::Char('?')]);
     check("drill", State::Ok, &[Key::Char('d')]);
+    check("reload", State::Ok, &[Key::Char('8'), Key::Char('r')]);
+    check("reload_not_here", State::Ok, &[Key::Char('2'), Key::Char('r')]);
     let m = M;
     check("identity", State::Failed, &[enter]);
     check("identity_no_tpm", State::Warn, &[m]);

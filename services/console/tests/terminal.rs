@@ -72,6 +72,10 @@ fn services(dir: &Path) {
         control::Request::Status => {
             vec![frame::to_vec(&control::Reply::Status(sample::status())).unwrap()]
         }
+        control::Request::Reload => {
+            let reason = "HP-CF-022 reload: 32 were asked for".into();
+            vec![frame::to_vec(&control::Reply::Reload { number: 0, reason }).unwrap()]
+        }
         control::Request::Log { from } => {
             let lines = sample::log().into_iter().filter(|line| line.number >= from);
             vec![frame::to_vec(&control::Reply::Log(lines.collect())).unwrap()]
@@ -85,7 +89,7 @@ fn services(dir: &Path) {
                 reason: "118 packets played; see 2 Alerts".into(),
             },
             sensor::Request::Reload => {
-                sensor::Reply::Reload { started: true, reason: "being read".into() }
+                sensor::Reply::Reload { started: false, reason: "no".into(), loaded: None }
             }
         };
         vec![frame::to_vec(&reply).unwrap()]
@@ -248,6 +252,8 @@ fn all_screens_by_keys() {
         ("7", "console-serial"),
         ("\x1b[B\r", "as the reference manifest in the image says"),
         ("8", "administrators = [\"10.20.0.31\"]"),
+        ("r", "y yes  any other key no"),
+        ("y", "reload: FAIL HP-CF-022 reload: 32 were asked for"),
         ("?", "show or hide this help"),
         ("?4", "88121 blocks, epoch 4"),
         ("\x1b/lift\r", "1 of 9 with \"lift\""),

@@ -579,7 +579,10 @@ fn whole_packets_are_inspected() {
             );
         fs::write(lab.path("detection/a.rules"), second).unwrap();
         let reply = ask(&socket_path, &sensor::Request::Reload);
-        assert!(matches!(reply, sensor::Reply::Reload { started: true, .. }), "{reply:?}");
+        let sensor::Reply::Reload { started: true, loaded: Some(loaded), .. } = reply else {
+            panic!("{reply:?}");
+        };
+        assert_eq!((loaded.rules, loaded.rejected, loaded.names), (3, 1, 1), "{loaded:?}");
         running.inspector.line("INFO rules loaded=3 failed=1");
         until(&socket_path, "rules_reloads", 2);
         fs::write(&go, "").unwrap();
@@ -590,7 +593,8 @@ fn whole_packets_are_inspected() {
     // A list of addresses that is a dry run, because the site only observes; then none.
     let listed = lab.counter(Counter::DryList);
     fs::write(lab.path("detection/hookprobe.block"), format!("{PEER}/32 # all of it\n")).unwrap();
-    ask(&socket_path, &sensor::Request::Reload);
+    let reply = ask(&socket_path, &sensor::Request::Reload);
+    assert!(format!("{reply:?}").contains("addresses: 1,"), "{reply:?}");
     running.line("INFO block list addresses=1 garbage=0 enforced=false");
     lab.send_udp(5);
     // The end of the connection may be among them.

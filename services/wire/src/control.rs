@@ -1,4 +1,4 @@
-//! What is said on PID 1's socket: what the box is doing, read only.
+//! What is said on PID 1's socket: what the box is doing; and one wish, that rules and lists are read again.
 
 use minicbor::{Decode, Encode};
 
@@ -34,6 +34,10 @@ pub enum Request {
         #[n(0)]
         from: u64,
     },
+    /// Read rules and lists on the boot partition again, measure them and put them in force; answered
+    /// by [`Reply::Reload`]. Only the box's own consoles may ask.
+    #[n(2)]
+    Reload,
 }
 
 /// From PID 1.
@@ -56,6 +60,16 @@ pub enum Reply {
         #[n(0)]
         code: String,
         /// Why and what to do.
+        #[n(1)]
+        reason: String,
+    },
+    /// Whether reading began; [`Status::reload`] says how it goes.
+    #[n(3)]
+    Reload {
+        /// Which one of this boot, from 1; 0: refused.
+        #[n(0)]
+        number: u32,
+        /// With code and remedy when it was refused.
         #[n(1)]
         reason: String,
     },
@@ -103,6 +117,44 @@ pub struct Status {
     /// What holds the state: `encrypted`, `plain`, `memory`, `locked`, and why.
     #[n(12)]
     pub state: Option<String>,
+    /// The last time that rules and lists were read while services run; none since the start.
+    #[n(13)]
+    pub reload: Option<Reload>,
+}
+
+/// How far a reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ReloadState {
+    /// The boot partition is being read.
+    #[n(0)]
+    Reading,
+    /// Measured; sensor and inspector take it in.
+    #[n(1)]
+    Measured,
+    /// In force.
+    #[n(2)]
+    Done,
+    /// Not in force.
+    #[n(3)]
+    Failed,
+}
+
+/// Rules and lists read again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Reload {
+    /// Which one of this boot, from 1.
+    #[n(0)]
+    pub number: u32,
+    /// How far it is.
+    #[n(1)]
+    pub state: ReloadState,
+    /// How many more this boot may have.
+    #[n(2)]
+    pub left: u32,
+    /// What came of it in one sentence, with code and remedy when it failed.
+    #[n(3)]
+    pub text: String,
 }
 
 /// One boot phase.

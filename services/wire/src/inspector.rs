@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     bounded,
     event::{Alert, Diagnostic, STATUS_DIAGNOSTICS_MAX},
-    sensor::{COUNTERS_MAX, Counter},
+    sensor::{COUNTERS_MAX, Counter, Loaded},
     site::INTERFACES_MAX,
 };
 
@@ -24,7 +24,11 @@ pub enum Order {
     },
     /// Read rules and lists of names again and put them in force without losing a packet.
     #[n(1)]
-    Reload,
+    Reload {
+        /// By which [`State::read`] tells that it is done.
+        #[n(0)]
+        number: Option<u64>,
+    },
 }
 
 /// From the inspector.
@@ -60,4 +64,18 @@ pub struct State {
     /// Findings that were not told because too many were.
     #[n(3)]
     pub held_back: u64,
+    /// What is in force since rules and lists were last read; none before they were.
+    #[n(4)]
+    pub read: Option<Read>,
+}
+
+/// Rules and lists that were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Read {
+    /// Of the last order that came before the reading began; 0 for the reading at the start.
+    #[n(0)]
+    pub number: u64,
+    /// What is in force; without addresses, which are the sensor's.
+    #[n(1)]
+    pub loaded: Loaded,
 }

@@ -47,8 +47,11 @@ pub const ATTEST_SOCKET: &str = "/run/hookprobe/attest.sock";
 pub const INIT_SOCKET: &str = "/run/hookprobe/init.sock";
 /// The site configuration that PID 1 accepted (always valid; defaults where the file was not).
 pub const SITE_FILE: &str = "/run/hookprobe/site.toml";
-/// Folder of rules and lists of names that PID 1 copied from the boot partition and measured.
-pub const DETECTION_DIR: &str = "/run/hookprobe/detection";
+/// File system in memory for rules and lists, PID 1's alone to write.
+pub const DETECTION_MOUNT: &str = "/run/hookprobe/detection";
+/// Folder of rules and lists in force, which PID 1 copied from the boot partition and measured. It is
+/// exchanged as a whole.
+pub const DETECTION_DIR: &str = "/run/hookprobe/detection/now";
 
 /// Group whose members may connect to the sockets above.
 pub const CLIENTS_GID: u32 = 800;

@@ -24,7 +24,8 @@ pub enum Request {
     /// Play the built-in harmless attack through the loaded XDP program.
     #[n(1)]
     Drill,
-    /// Read rules and lists of names again and put them in force without losing a packet.
+    /// Read rules and lists again and put them in force without losing a packet. Only PID 1 may ask,
+    /// which measured them first.
     #[n(2)]
     Reload,
 }
@@ -45,15 +46,18 @@ pub enum Reply {
         #[n(1)]
         reason: String,
     },
-    /// Rules and lists are being read; the log and the counters say when they are in force.
+    /// Rules and lists are in force, or why they are not. Comes when they were read.
     #[n(3)]
     Reload {
-        /// Whether anything can be reloaded.
+        /// Whether they were read.
         #[n(0)]
         started: bool,
-        /// Why not, or what to look for.
+        /// Why not.
         #[n(1)]
         reason: String,
+        /// What is in force now.
+        #[n(2)]
+        loaded: Option<Loaded>,
     },
     /// The request can't be served; the connection closes.
     #[n(2)]
@@ -65,6 +69,29 @@ pub enum Reply {
         #[n(1)]
         reason: String,
     },
+}
+
+/// What a reload put in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Loaded {
+    /// Rules.
+    #[n(0)]
+    pub rules: u64,
+    /// Rules that are not understood; the log names the first.
+    #[n(1)]
+    pub rejected: u64,
+    /// Names in the list of names.
+    #[n(2)]
+    pub names: u64,
+    /// Addresses in the kernel's list.
+    #[n(3)]
+    pub addresses: u64,
+    /// How long reading and compiling took, in milliseconds.
+    #[n(4)]
+    pub ms: u64,
+    /// A list that can't be used, so that the one before stays: with code and remedy. Empty: none.
+    #[n(5)]
+    pub trouble: String,
 }
 
 /// How the sensor is.

@@ -16,7 +16,8 @@ use hookprobe_wire::{
 use minicbor::{Decode, Encode};
 use support::{
     alert, attest_events, attest_log, attest_status, boot, control_status, hash, head, id,
-    inspector_state, log, mitigation, other_events, record, response_status, sensor_status,
+    inspector_read, inspector_state, loaded, log, mitigation, other_events, record,
+    reloading, response_status, sensor_status,
 };
 
 const FIXTURE: &str = include_str!("fixtures/messages-v1.txt");
@@ -51,13 +52,19 @@ fn every_message_has_its_old_bytes() {
     lines(
         &mut out,
         "control-request",
-        &[control::Request::Status, control::Request::Log { from: 300 }],
+        &[control::Request::Status, control::Request::Log { from: 300 }, control::Request::Reload],
     );
     let (code, reason) = error();
     lines(
         &mut out,
         "control-reply",
-        &[control_status([1; 5]), log(1), control::Reply::Error { code, reason }],
+        &[
+            control_status([1; 5]),
+            log(1),
+            control::Reply::Error { code, reason: reason.clone() },
+            control::Reply::Reload { number: 1, reason },
+            reloading(),
+        ],
     );
     let mut events = vec![boot(1), alert(1), mitigation(1)];
     events.extend(other_events());
@@ -99,19 +106,28 @@ fn every_message_has_its_old_bytes() {
             sensor_status([1; 4]),
             sensor::Reply::Drill { started: true, reason: reason.clone() },
             sensor::Reply::Error { code, reason: reason.clone() },
-            sensor::Reply::Reload { started: true, reason },
+            sensor::Reply::Reload { started: true, reason: reason.clone(), loaded: None },
+            sensor::Reply::Reload { started: true, reason, loaded: Some(loaded()) },
         ],
     );
     lines(
         &mut out,
         "inspector-order",
-        &[inspector::Order::Watch { interfaces: vec![2, 300] }, inspector::Order::Reload],
+        &[
+            inspector::Order::Watch { interfaces: vec![2, 300] },
+            inspector::Order::Reload { number: None },
+            inspector::Order::Reload { number: Some(7) },
+        ],
     );
     let Event::Alert(found) = alert(1) else { panic!("not an alert") };
     lines(
         &mut out,
         "inspector-report",
-        &[inspector::Report::Found { alert: found, interface: 2 }, inspector_state([1; 2])],
+        &[
+            inspector::Report::Found { alert: found, interface: 2 },
+            inspector_state([1; 2]),
+            inspector_read(),
+        ],
     );
     lines(&mut out, "response-request", &[response::Request::Status]);
     let (code, reason) = error();

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use guest::{boot, expect, image};
 use hookprobe_evidence::{
-    appraise::{Reference, appraise},
+    appraise::{Appraisal, Memory, Reference, Site, appraise},
     bundle::Evidence,
     digest::HashAlg,
     manifest::ReferenceManifest,
     pcr::PcrIndex,
+    site,
 };
 use hookprobe_wire::qr;
 use hookprobe_xtask::{
     compose::{self, Signer, Vouch},
     vm::{
-        self, Options, Screen, Serial, Vm,
+        self, Options, Port, Screen, Serial, Vm, folder,
         wire::{self, Cable, Station},
     },
 };
@@ -62,12 +63,81 @@ fn found(evidence: &Evidence, nonce: &[u8]) -> Vec<String> {
     appraise(evidence, &reference, 0).findings.iter().map(|found| found.code.clone()).collect()
 }
 
+/// Put beside the laboratory's rules while the box runs: one rule, and one that nobody understands.
+const ADDED: (&str, &[u8]) = (
+    "added.rules",
+    b"alert udp any any -> $HOME_NET 4444 (msg:\"LAB added\"; content:\"added\"; sid:9000099; rev:1; priority:2;)\n\
+      alert udp any any -> any any (no_such_keyword; sid:9000098;)\n",
+);
+
+/// Full evidence, and what a verifier finds that knows the site configuration of the start.
+fn appraised(vm: &Vm, memory: Option<Memory>) -> Appraisal {
+    let mut port = Port::plug(vm).unwrap();
+    let evidence = Evidence::parse(&port.evidence(b"a reload", true).unwrap()).unwrap();
+    let files = [site::File::new(vm::LAB_RULES.0, vm::LAB_RULES.1)];
+    let reference = Reference {
+        release_keys: vec![Signer::find().unwrap().release_key().unwrap()],
+        first_contact: true,
+        site: Some(Site::Bytes(site::measured(vm::LAB_SITE, &files))),
+        memory: memory.clone(),
+        ..Reference::default()
+    };
+    let known = appraise(&evidence, &reference, 0);
+    // Who does not know it, as the box itself, comes to the same.
+    let unknown = appraise(&evidence, &Reference { site: None, ..reference }, 0);
+    assert_eq!(unknown.status, known.status, "{:?}", unknown.findings);
+    known
+}
+
+/// A rule is added to the boot partition of the running box, by the machine's disk image, and asked for
+/// from the console: it is measured, told to verifiers, and matches the next packet.
+fn rules_read_again(vm: &mut Vm, screen: &mut Screen, cable: &Cable, station: Station) {
+    let before = appraised(vm, None);
+    assert_eq!(before.divergence, None, "{:?}", before.findings);
+    let pcr12 = |seen: &Appraisal| {
+        let register = seen.registers.iter().find(|register| register.pcr == PcrIndex::SITE);
+        register.unwrap().value.hex()
+    };
+    let lab_rules = vm::LAB_RULES.1;
+    let rules = lab_rules.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"alert"));
+    let rules = rules.count() + 1;
+
+    folder::set_beside(&vm.dir, ADDED.0, ADDED.1).unwrap();
+    screen.press("7r").unwrap();
+    screen.wait(&["y yes"]).unwrap();
+    screen.press("y").unwrap();
+    screen.wait(&["reload: [ OK ]", &format!("{rules} rules loaded, 1 rejected")]).unwrap();
+    let measured = expect(vm, "reload", "number=1 measured");
+    assert!(measured.text.contains("site:reload 1 files 2 sha256:"), "{}", measured.text);
+    let done = expect(vm, "reload", "result=done");
+    assert_eq!(done.number("rules"), Some(rules as u64), "{}", done.text);
+
+    cable.send(&wire::datagram(station, 4444, b"added")).unwrap();
+    let alert = expect(vm, "alert", "detector=rule");
+    assert!(alert.text.contains(&station.address.to_string()), "{}", alert.text);
+
+    let after = appraised(vm, before.memory.clone());
+    assert_eq!(after.status, before.status, "{:?}", after.findings);
+    assert_eq!(measured.field("pcr12"), Some(&*pcr12(&after)));
+    assert_ne!(pcr12(&after), pcr12(&before));
+    let told = after.findings.iter().find(|found| found.code == "HP-MB-072").unwrap().to_string();
+    assert!(told.contains("site:reload 1 files 2"), "{told}");
+
+    // Nothing was restarted for it.
+    let lines = vm.log.all();
+    assert!(!lines.iter().any(|line| line.text.contains("change=exited")), "{}", vm.tail());
+}
+
 #[test]
 fn measured_as_predicted_and_driven_over_the_serial_line() {
     let Some((tree, image, _one)) = image() else {
         return;
     };
     let options = Options { serial: Serial::Socket, ..Options::lab("boot") };
+    let dir = vm::prepare(&tree, &image, &options).unwrap();
+    let station = Station::new(67);
+    let cable = Cable::plug(&dir, &[station]).unwrap();
+    let options = Options { keep: true, ..options };
     let (mut vm, ready) = boot(&tree, &image, &options);
     assert_eq!(ready.field("level"), Some("T"));
     let services = ready.field("services").unwrap().to_owned();
@@ -104,6 +174,8 @@ fn measured_as_predicted_and_driven_over_the_serial_line() {
     assert_eq!(result.field("result"), Some("blocked"), "{}", result.text);
     screen.press("2").unwrap();
     screen.wait(&["198.51.100.1", "blocked", "drill"]).unwrap();
+
+    rules_read_again(&mut vm, &mut screen, &cable, station);
 
     // The short evidence answers the verifier's own challenge, and no other.
     let evidence = copied_evidence(&mut screen, "0123456789abcdef");

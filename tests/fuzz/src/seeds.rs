@@ -165,6 +165,12 @@ pub(crate) fn control_replies() -> Vec<Vec<u8>> {
         rss_kib: 10,
         memory_kib: (11, 12),
         state: Some("encrypted".into()),
+        reload: Some(control::Reload {
+            number: 1,
+            state: control::ReloadState::Done,
+            left: 31,
+            text: "3 rules".into(),
+        }),
     };
     framed(&[
         control::Reply::Status(status),
@@ -285,7 +291,10 @@ pub(crate) fn sensor_replies() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn inspector_orders() -> Vec<Vec<u8>> {
-    framed(&[inspector::Order::Watch { interfaces: vec![2, 70_000] }, inspector::Order::Reload])
+    framed(&[
+        inspector::Order::Watch { interfaces: vec![2, 70_000] },
+        inspector::Order::Reload { number: Some(1) },
+    ])
 }
 
 pub(crate) fn inspector_reports() -> Vec<Vec<u8>> {
@@ -298,6 +307,7 @@ pub(crate) fn inspector_reports() -> Vec<Vec<u8>> {
         diagnostics: vec![diagnostic()],
         lost: 2,
         held_back: 3,
+        read: Some(inspector::Read { number: 1, loaded: sensor::Loaded::default() }),
     });
     framed(&found.chain([state]).collect::<Vec<_>>())
 }

@@ -145,4 +145,8 @@ pub(super) enum Problem {
         "HP-MB-071 firmware settings: PCR {pcr} ({measured}) is not what it was when this box was enrolled, its boot order or hardware changed; nothing if you know why"
     )]
     SettingsChanged { pcr: PcrIndex, measured: String },
+    #[error(
+        "HP-MB-072 {event}: rules and lists were read again {count} times since the start, the last is named; nothing if you know who did"
+    )]
+    Reloaded { event: String, count: usize },
 }

@@ -13,9 +13,10 @@ use crate::{
     loader,
     log::{self, Event},
     manifest::{ExpectedEvent, ReferenceManifest},
-    pcr::PcrIndex,
+    pcr::{PcrIndex, extend},
     policy::PHASE_EVENT,
     quote::VerifiedQuote,
+    site,
     tcg::{self, ReplayedLog},
 };
 
@@ -297,32 +298,33 @@ impl Run<'_> {
         self.fail(executables, Claim::WRONG, problem);
     }
 
-    /// PCR 12: the site configuration and nothing else.
+    /// PCR 12: the site configuration, then reloads of the files beside it, and nothing else.
     fn site(&mut self, log: Option<&ReplayedLog>) {
         let quoted = self.quoted(PcrIndex::SITE);
+        let mut events: Vec<&Event> = Vec::new();
         if self.explained.contains(&PcrIndex::SITE)
             && let Some(log) = log
         {
-            let names: Vec<String> =
-                log.of(PcrIndex::SITE).map(|event| event.event.name.clone()).collect();
-            let sites = names.iter().filter(|name| *name == SITE_EVENT).count();
-            if let Some(other) = names.iter().find(|name| *name != SITE_EVENT) {
-                let problem = Problem::Override { event: other.clone() };
+            events = log.of(PcrIndex::SITE).map(|event| &event.event).collect();
+            if let Some(problem) = foreign_site(&events) {
                 return self.fail(configuration, Claim::WRONG, &problem);
             }
-            match sites {
-                1 => {}
-                0 => return self.fail(configuration, Claim::WRONG, &Problem::NoSite),
-                _ => {
-                    let problem = Problem::Override { event: format!("{SITE_EVENT} again") };
-                    return self.fail(configuration, Claim::WRONG, &problem);
-                }
-            }
         }
+        let reloads = events.get(1..).unwrap_or_default();
         match &self.reference.site {
             Some(site) => {
-                let known: Vec<(Digest, &Digest)> =
-                    quoted.iter().filter_map(|value| Some((site.pcr(value)?, value))).collect();
+                // What a reload extended is in its name; the configuration is still that of the start.
+                let reloaded = |start: Digest| {
+                    let name = |event: &&Event| start.alg().digest(&[event.name.as_bytes()]);
+                    reloads
+                        .iter()
+                        .map(name)
+                        .fold(start.clone(), |pcr, digest| extend(&pcr, &digest))
+                };
+                let known: Vec<(Digest, &Digest)> = quoted
+                    .iter()
+                    .filter_map(|value| Some((reloaded(site.pcr(value)?), value)))
+                    .collect();
                 let same = known.iter().all(|(expected, value)| expected == *value);
                 if known.is_empty() || !same {
                     self.fail(configuration, Claim::WRONG, &Problem::Site);
@@ -333,8 +335,13 @@ impl Run<'_> {
             None => {
                 // One event under that name, but the name is the log's word.
                 self.note(&Problem::SiteUnknown);
-                self.unchanged(PcrIndex::SITE, configuration, Claim::CONFIGURATION_PLAUSIBLE);
+                let before = before_reloads(&events);
+                let good = Claim::CONFIGURATION_PLAUSIBLE;
+                self.unchanged(PcrIndex::SITE, configuration, good, &before);
             }
+        }
+        if let Some(last) = reloads.last() {
+            self.note(&Problem::Reloaded { event: last.name.clone(), count: reloads.len() });
         }
     }
 
@@ -361,19 +368,26 @@ impl Run<'_> {
         if self.quoted(PcrIndex::STATE).iter().all(zero) {
             return self.fail(storage, Claim::UNSAFE, &Problem::NoVolume);
         }
-        self.unchanged(PcrIndex::STATE, storage, Claim::GOOD);
+        self.unchanged(PcrIndex::STATE, storage, Claim::GOOD, &[]);
     }
 
     /// A register that only a log explains: it is in this evidence, or was in earlier evidence and
-    /// led to the same value.
-    fn unchanged(&mut self, pcr: PcrIndex, which: fn(&mut Claims) -> &mut Claim, good: Claim) {
+    /// led to the same value, or to one of `passed`, which its log has on the way.
+    fn unchanged(
+        &mut self,
+        pcr: PcrIndex,
+        which: fn(&mut Claims) -> &mut Claim,
+        good: Claim,
+        passed: &[Digest],
+    ) {
         let earlier = self.reference.memory.as_ref().map(|memory| &memory.explained);
         let quoted = self.quoted(pcr);
         let before: Vec<Option<bool>> = quoted
             .iter()
             .map(|value| {
                 let known = earlier?.get(&super::Memory::register(pcr, value))?;
-                Some(value.is_hex(known))
+                let on_the_way = |one: &Digest| one.alg() == value.alg() && one.is_hex(known);
+                Some(value.is_hex(known) || passed.iter().any(on_the_way))
             })
             .collect();
         if before.contains(&Some(false)) {
@@ -384,6 +398,37 @@ impl Run<'_> {
             self.fail(which, Claim::UNSAFE, &Problem::Unexplained { pcr });
         }
     }
+}
+
+/// What of PCR 12's events is not the one site configuration with reloads behind it.
+fn foreign_site(events: &[&Event]) -> Option<Problem> {
+    let Some((first, reloads)) = events.split_first() else { return Some(Problem::NoSite) };
+    let foreign = |event: &str| Some(Problem::Override { event: event.to_owned() });
+    if first.name != SITE_EVENT {
+        return foreign(&first.name);
+    }
+    let mut last = 0;
+    for event in reloads {
+        match site::reload_number(event) {
+            Some(number) if number > last => last = number,
+            _ if event.name == SITE_EVENT => return foreign(&format!("{SITE_EVENT} again")),
+            _ => return foreign(&event.name),
+        }
+    }
+    None
+}
+
+/// What PCR 12 held before each reload, in every bank of the log.
+fn before_reloads(events: &[&Event]) -> Vec<Digest> {
+    let mut out = Vec::new();
+    for bank in HashAlg::ALL {
+        let mut pcr = Digest::zero(bank);
+        for digest in events.iter().filter_map(|event| event.digest(bank)) {
+            pcr = extend(&pcr, digest);
+            out.push(pcr.clone());
+        }
+    }
+    out
 }
 
 /// The first event of PCR 4 that no boot of the manifest's blob has.

@@ -10,6 +10,8 @@ use crate::{
     signed, site,
 };
 
+mod reload;
+
 /// Appraises what `change` makes of an intact box, against the intact box's reference.
 fn changed(change: impl FnOnce(&mut Sample)) -> Appraisal {
     let mut sample = Sample::new();

@@ -197,6 +197,7 @@ pub fn status() -> control::Status {
         rss_kib: 55_700,
         memory_kib: (1_998_000, 1_724_000),
         state: Some("encrypted".into()),
+        reload: None,
     }
 }
 

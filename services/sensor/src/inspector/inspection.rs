@@ -16,7 +16,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc as orders,
     },
     thread::{self, JoinHandle},
@@ -28,8 +28,6 @@ use hookprobe_behaviour::{
     network::{Networks, Prefix},
     observation::{Login, Observation},
 };
-use hookprobe_reputation::Reputation;
-use hookprobe_rules::{Ruleset, Sets};
 use hookprobe_traffic::{
     config::Config,
     engine::{Engine, Inspector, View},
@@ -37,7 +35,7 @@ use hookprobe_traffic::{
     packet::{Frame, Link},
     zeek::Connection,
 };
-use hookprobe_wire::event::Alert;
+use hookprobe_wire::{event::Alert, inspector::Read};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -45,7 +43,7 @@ use tracing::{info, warn};
 use super::{
     packets::{Ring, Seen},
     rotating::Rotating,
-    supplies::Supplies,
+    supplies::{Supplies, Supply},
 };
 use crate::{
     clock::{boot_ns, real_ns, to_real_ns},
@@ -95,8 +93,9 @@ pub struct Found {
 /// What the loop wants.
 enum Order {
     Watch(Vec<u32>),
-    Rules(Arc<Ruleset>, Sets),
-    Names(Arc<Reputation>),
+    Supply(Supply),
+    /// What was put in force before it.
+    Read(Read),
     Login(Login),
 }
 
@@ -115,9 +114,12 @@ pub struct Inspection {
     thread: Option<JoinHandle<()>>,
     supplies: Supplies,
     counters: Arc<Mutex<Vec<(String, u64)>>>,
+    read: Arc<Mutex<Option<Read>>>,
     watched: Vec<u32>,
     orders_lost: u64,
     reading: Arc<Mutex<Reading>>,
+    /// Number of the last order to read; 0: none but the start's.
+    wanted: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
 }
 
@@ -128,27 +130,35 @@ impl Inspection {
         let (sender, receiver) = orders::sync_channel(ORDERS_MAX);
         let counters = Arc::new(Mutex::new(Vec::new()));
         let ends = Arc::new(AtomicBool::new(false));
-        let work =
-            Work::new(ring, receiver, &supplies, found, Arc::clone(&counters), Arc::clone(&ends));
+        let read = Arc::new(Mutex::new(None));
+        let shared = Shared {
+            counters: Arc::clone(&counters),
+            read: Arc::clone(&read),
+            ends: Arc::clone(&ends),
+        };
+        let work = Work::new(ring, receiver, &supplies, found, shared);
         let thread = thread::Builder::new().name("inspect".into()).spawn(move || work.run());
         let mut own = Self {
             orders: Some(sender),
             thread: thread.ok(),
             supplies,
             counters,
+            read,
             watched: Vec::new(),
             orders_lost: 0,
             reading: Arc::new(Mutex::new(Reading::No)),
+            wanted: Arc::new(AtomicU64::new(0)),
             ends,
         };
-        own.reload();
+        own.reload(0);
         own
     }
 
     /// Reads rules and names again and puts them in force; packets and flows go on meanwhile. What is
     /// being read already is read once more after that: two sets in the making are more memory than
-    /// there is.
-    pub fn reload(&mut self) {
+    /// there is. [`Self::read`] has `number` when it is done.
+    pub fn reload(&mut self, number: u64) {
+        self.wanted.store(number, Ordering::SeqCst);
         let (Some(sender), supplies) = (self.orders.clone(), self.supplies.clone()) else {
             return;
         };
@@ -160,15 +170,14 @@ impl Inspection {
             }
             *reading = Reading::Yes;
         }
-        let reading = Arc::clone(&self.reading);
+        let (reading, wanted) = (Arc::clone(&self.reading), Arc::clone(&self.wanted));
         let started = thread::Builder::new().name("supplies".into()).spawn(move || {
             loop {
-                let (rules, sets) = supplies.rules();
+                // Before the first file is opened: an order that comes later reads them again.
+                let number = wanted.load(Ordering::SeqCst);
                 // Ends with the thread that would take it.
-                let _ = sender.send(Order::Rules(rules, sets));
-                if let Some(names) = supplies.names() {
-                    let _ = sender.send(Order::Names(names));
-                }
+                let loaded = supplies.load(|supply| drop(sender.send(Order::Supply(supply))));
+                let _ = sender.send(Order::Read(Read { number, loaded }));
                 let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
                 if *reading == Reading::Yes {
                     *reading = Reading::No;
@@ -181,6 +190,12 @@ impl Inspection {
             *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Reading::No;
             warn!("HP-SN-078 rules: {error}; not read, restart the inspector");
         }
+    }
+
+    /// What is in force since rules and lists were last read.
+    #[must_use]
+    pub fn read(&self) -> Option<Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Inspects packets of these interfaces.
@@ -321,6 +336,13 @@ impl Inspector for Eyes {
     }
 }
 
+/// What the loop sees of the thread.
+struct Shared {
+    counters: Arc<Mutex<Vec<(String, u64)>>>,
+    read: Arc<Mutex<Option<Read>>>,
+    ends: Arc<AtomicBool>,
+}
+
 /// The thread's state.
 struct Work {
     ring: Ring,
@@ -328,13 +350,12 @@ struct Work {
     engine: Engine,
     eyes: Eyes,
     supplies: Supplies,
-    counters: Arc<Mutex<Vec<(String, u64)>>>,
+    shared: Shared,
     published_ns: TimeNs,
     kept_ns: TimeNs,
     /// Of the last frame, since the start of the kernel.
     last_ns: TimeNs,
     reloads: u64,
-    ends: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -343,8 +364,7 @@ impl Work {
         orders: orders::Receiver<Order>,
         supplies: &Supplies,
         found: mpsc::Sender<Found>,
-        counters: Arc<Mutex<Vec<(String, u64)>>>,
-        ends: Arc<AtomicBool>,
+        shared: Shared,
     ) -> Self {
         let now_ns = boot_ns();
         let alerts = Types::only(&["alert".to_owned()]).unwrap_or_default();
@@ -364,18 +384,17 @@ impl Work {
             engine: Engine::new(engine_settings()),
             eyes: Eyes { watch, out },
             supplies: supplies.clone(),
-            counters,
+            shared,
             published_ns: 0,
             kept_ns: now_ns,
             last_ns: 0,
             reloads: 0,
-            ends,
         }
     }
 
     fn run(mut self) {
         info!("inspecting packets");
-        while self.obey() && !self.ends.load(Ordering::Relaxed) {
+        while self.obey() && !self.shared.ends.load(Ordering::Relaxed) {
             self.wait();
             for _ in 0..BLOCKS_MAX {
                 if !self.block() {
@@ -427,7 +446,7 @@ impl Work {
         self.engine.tick(time_ns, &mut self.eyes);
         self.eyes.watch.tick(time_ns, &mut self.eyes.out);
         let counters = self.numbers();
-        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
         if now_ns.saturating_sub(self.kept_ns) >= KEEP_NS {
             self.kept_ns = now_ns;
             let (supplies, model) = (self.supplies.clone(), self.eyes.watch.model().clone());
@@ -468,11 +487,16 @@ impl Work {
                         warn!("{}", crate::causes(&error));
                     }
                 }
-                Ok(Order::Rules(rules, sets)) => {
+                Ok(Order::Supply(Supply::Rules(rules, sets))) => {
                     self.reloads += 1;
                     self.eyes.watch.reload(rules, sets);
                 }
-                Ok(Order::Names(names)) => drop(self.eyes.watch.set_names(names)),
+                Ok(Order::Supply(Supply::Names(names))) => {
+                    drop(self.eyes.watch.set_names(names));
+                }
+                Ok(Order::Read(read)) => {
+                    *self.shared.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
+                }
                 Ok(Order::Login(login)) => {
                     let time_ns = self.eyes.out.epoch_ns.saturating_add(boot_ns());
                     let fact = Observation::LoginFailed(login);

@@ -157,7 +157,7 @@ async fn serve(
             }
             order = next_order(&mut client) => match order {
                 Ok(Order::Watch { interfaces }) => health.watch(interfaces),
-                Ok(Order::Reload) => health.reload(),
+                Ok(Order::Reload { number }) => health.reload(number.unwrap_or(0)),
                 Err(error) => {
                     info!("the sensor has gone: {error}");
                     client = None;

@@ -71,9 +71,9 @@ impl Health {
     }
 
     /// Reads rules and lists again.
-    pub fn reload(&mut self) {
+    pub fn reload(&mut self, number: u64) {
         if let Some(inspection) = &mut self.inspection {
-            inspection.reload();
+            inspection.reload(number);
         }
     }
 
@@ -112,6 +112,7 @@ impl Health {
             diagnostics: self.diagnostics(),
             lost: self.inspection.as_ref().map_or(0, Inspection::lost),
             held_back: self.inspection.as_ref().map_or(0, Inspection::held_back),
+            read: self.inspection.as_ref().and_then(Inspection::read),
         }
     }
 

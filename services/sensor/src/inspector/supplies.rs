@@ -23,7 +23,7 @@ use hookprobe_reputation::{
     names::{Loader, NameList},
 };
 use hookprobe_rules::{Ruleset, Sets};
-use hookprobe_wire::site::Site;
+use hookprobe_wire::{sensor::Loaded, site::Site, text};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -57,6 +57,17 @@ const READ_BYTES: usize = 64 << 10;
 /// Rules that did not load and are named one by one in the log.
 const PROBLEMS_MAX: usize = 5;
 
+/// Characters of what is wrong with a list of names.
+const TROUBLE_CHARS_MAX: usize = 300;
+
+/// Something that detectors work with, ready to be put in force.
+pub enum Supply {
+    /// Rules.
+    Rules(Arc<Ruleset>, Sets),
+    /// The list of names.
+    Names(Arc<Reputation>),
+}
+
 /// Where they are.
 #[derive(Debug, Clone)]
 pub struct Supplies {
@@ -80,6 +91,30 @@ pub enum NamesError {
 }
 
 impl Supplies {
+    /// Rules, then names, each given to `put` as it is ready; what is in force then. `None` for names:
+    /// the list can't be used and the one before stays.
+    pub fn load(&self, mut put: impl FnMut(Supply)) -> Loaded {
+        let began_ns = boot_ns();
+        let mut loaded = Loaded::default();
+        let (rules, sets) = self.rules();
+        loaded.rules = rules.rules().len() as u64;
+        loaded.rejected = rules.problems.len() as u64;
+        put(Supply::Rules(rules, sets));
+        match self.names() {
+            Ok(names) => {
+                loaded.names = names.names.as_ref().map_or(0, |names| names.len() as u64);
+                put(Supply::Names(names));
+            }
+            Err(error) => {
+                let cause = crate::causes(&error);
+                warn!("{cause}");
+                loaded.trouble = text::escape(&cause, TROUBLE_CHARS_MAX);
+            }
+        }
+        loaded.ms = boot_ns().saturating_sub(began_ns) / 1_000_000;
+        loaded
+    }
+
     /// Rules of every `*.rules` in the folder, in the order of their names; without files no rules.
     #[must_use]
     pub fn rules(&self) -> (Arc<Ruleset>, Sets) {
@@ -126,23 +161,18 @@ impl Supplies {
     }
 
     /// The list of names, verified against the keys of the site, with the operator's exceptions;
-    /// without a file a list without names. `None` when it can't be used: the one before stays.
-    #[must_use]
-    pub fn names(&self) -> Option<Arc<Reputation>> {
+    /// without a file a list without names.
+    ///
+    /// # Errors
+    /// [`NamesError`]; the one before stays.
+    pub fn names(&self) -> Result<Arc<Reputation>, NamesError> {
         let keys: Vec<PublicKey> = files::site(&self.site)
             .detection
             .name_keys
             .iter()
             .filter_map(|text| key(text))
             .collect();
-        let names = match self.load_names(&keys) {
-            Ok(Some(names)) => names,
-            Ok(None) => return Some(Arc::default()),
-            Err(error) => {
-                warn!("{}", crate::causes(&error));
-                return None;
-            }
-        };
+        let Some(names) = self.load_names(&keys)? else { return Ok(Arc::default()) };
         let allowed = match files::read(&self.detection.join(ALLOW_FILE), ALLOW_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -163,7 +193,7 @@ impl Supplies {
             kib = names.resident_bytes() / 1024,
             "names"
         );
-        Some(Arc::new(Reputation { names: Some(names), allow }))
+        Ok(Arc::new(Reputation { names: Some(names), allow }))
     }
 
     /// `None` when there is no list. One that is older than what its publisher signed before is
@@ -334,7 +364,7 @@ mod tests {
             let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
             let site = format!("[detection]\nname_keys = [\"{hex}\"]\n");
             fs::write(folder.path().join("site.toml"), site).unwrap();
-            let names = supplies(folder.path()).names()?;
+            let names = supplies(folder.path()).names().ok()?;
             Some(names.names.as_ref()?.serial().0)
         };
         assert_eq!(serial(5), Some(5));
@@ -353,7 +383,11 @@ mod tests {
         let supplies = supplies(folder.path());
         assert!(supplies.names().unwrap().names.is_none());
         fs::write(folder.path().join(NAMES_FILE), vec![0; 4096]).unwrap();
-        assert!(supplies.names().is_none());
+        assert!(supplies.names().is_err());
+        let mut put = 0;
+        let loaded = supplies.load(|_| put += 1);
+        assert_eq!((put, loaded.names), (1, 0));
+        assert!(loaded.trouble.starts_with("HP-"), "{}", loaded.trouble);
         assert_eq!(supplies.serials(), []);
         assert_eq!(key(&"0f".repeat(32)), Some(PublicKey([0x0f; 32])));
         assert_eq!(key("0f"), None);

@@ -16,6 +16,7 @@ pub mod host;
 pub mod inspector;
 pub mod interfaces;
 pub mod ledger;
+pub mod reload;
 pub mod ring;
 pub mod samples;
 pub mod sensor;

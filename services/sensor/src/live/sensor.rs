@@ -8,8 +8,10 @@ use hookprobe_wire::{
     event::{Alert, Evidence, STATUS_DIAGNOSTICS_MAX},
     inspector::{Order, Report, State},
     sensor::{COUNTERS_MAX, Reply, Request, Status},
+    text,
 };
-use tokio::sync::mpsc;
+use rustix::process::geteuid;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::{
@@ -21,6 +23,7 @@ use super::{
     inspector::Said,
     interfaces::Wanted,
     ledger::{QUEUE_MAX, Told},
+    reload::{Addresses, Reloading, refused},
     samples::Samples,
     socket::Call,
     status::{TopFlows, kernel_counters, named},
@@ -40,6 +43,8 @@ use crate::{
 const DRAIN_MAX: usize = 4096;
 /// Places of the ledger's queue that only convictions of a scan may take: they block.
 const RESERVED: usize = QUEUE_MAX / 4;
+/// Characters of what is wrong with the list of addresses.
+const TROUBLE_CHARS_MAX: usize = 300;
 /// How long a list that was replaced is kept.
 const OLD_LIST_NS: TimeNs = Duration::from_secs(1).as_nanos() as TimeNs;
 /// How long a loss is shown as a diagnostic. 60 s: until a person has looked.
@@ -95,6 +100,7 @@ pub struct Sensor {
     lists: Lists,
     has_list: bool,
     old_list_ns: Option<TimeNs>,
+    reloading: Reloading<oneshot::Sender<Reply>>,
 }
 
 impl Sensor {
@@ -134,31 +140,31 @@ impl Sensor {
             lists,
             has_list: false,
             old_list_ns: None,
+            reloading: Reloading::default(),
         };
-        own.block_list();
+        // What is wrong with it was said.
+        let _ = own.block_list();
         own
     }
 
     /// Puts the list of addresses in force. The loop waits for it: a hundred thousand take a tenth
     /// of a second, at the start and when somebody asks.
-    fn block_list(&mut self) {
+    fn block_list(&mut self) -> Addresses {
+        let said = |why: String| {
+            warn!("{why}");
+            text::escape(&why, TROUBLE_CHARS_MAX)
+        };
         let list = match blocklist::load(&self.lists.detection, &self.lists.site) {
             Ok(Some(list)) => list,
             // Without a file the list of before has to go.
             Ok(None) if self.has_list => List::default(),
-            Ok(None) => return,
-            Err(error) => {
-                warn!("{error}");
-                return;
-            }
+            Ok(None) => return Ok(0),
+            Err(error) => return Err(said(error.to_string())),
         };
-        match self.maps.swap_list(&list) {
-            Ok(()) => {
-                self.has_list = !list.is_empty();
-                self.old_list_ns = Some(boot_ns());
-            }
-            Err(error) => warn!("{}", crate::causes(&error)),
-        }
+        self.maps.swap_list(&list).map_err(|error| said(crate::causes(&error)))?;
+        self.has_list = !list.is_empty();
+        self.old_list_ns = Some(boot_ns());
+        Ok(list.len() as u64)
     }
 
     /// The inspector said something, or is away.
@@ -170,6 +176,7 @@ impl Sensor {
                     if self.inspector.is_err() {
                         info!("packets are inspected");
                     }
+                    tell(self.reloading.read(state.read.as_ref()));
                     self.inspector = Ok(state);
                 }
             },
@@ -180,6 +187,7 @@ impl Sensor {
                     );
                 }
                 self.inspector = Err(reason);
+                tell(self.reloading.away());
             }
         }
     }
@@ -265,6 +273,7 @@ impl Sensor {
     pub fn second(&mut self) {
         self.attachments.check(&mut self.object);
         self.host.second();
+        tell(self.reloading.tick(boot_ns()));
         self.watch();
         // A program runs for microseconds: a second later none is in the old list.
         if self.old_list_ns.is_some_and(|at| boot_ns().saturating_sub(at) >= OLD_LIST_NS) {
@@ -299,7 +308,7 @@ impl Sensor {
         let reply = match call.request {
             Request::Status => Reply::Status(self.status()),
             Request::Drill => self.start_drill(),
-            Request::Reload => self.reload(),
+            Request::Reload => return self.reload(call.uid, call.reply),
         };
         // A client that left does not want it.
         let _ = call.reply.send(reply);
@@ -346,16 +355,27 @@ impl Sensor {
         }
     }
 
-    fn reload(&mut self) -> Reply {
-        self.block_list();
-        let reason = match &self.inspector {
-            Ok(_) if self.orders.try_send(Order::Reload).is_ok() => {
-                return Reply::Reload { started: true, reason: "being read; see the log".into() };
+    /// PID 1 alone measures what is read, so nobody else may ask; or who runs this by hand.
+    fn reload(&mut self, uid: Option<u32>, to: oneshot::Sender<Reply>) {
+        let is_known = uid.is_some_and(|uid| uid == 0 || uid == geteuid().as_raw());
+        let reason = if !is_known {
+            let who = uid.map_or("?".into(), |uid| uid.to_string());
+            warn!("HP-SN-094 sensor: user {who} asked for a reload and was refused; find out why");
+            "HP-SN-094 only PID 1 may ask; use the console"
+        } else if self.reloading.is_waiting() {
+            "one is under way; ask again when it is done"
+        } else {
+            let addresses = self.block_list();
+            let number = self.reloading.number(boot_ns());
+            match &self.inspector {
+                Ok(_) if self.orders.try_send(Order::Reload { number: Some(number) }).is_ok() => {
+                    return self.reloading.ordered(boot_ns(), number, addresses, to);
+                }
+                Ok(_) => "the inspector takes no orders now; ask again",
+                Err(_) => "the inspector is away and will read them at its start",
             }
-            Ok(_) => "the inspector takes no orders now; ask again",
-            Err(_) => "the inspector is away and will read them at its start",
         };
-        Reply::Reload { started: false, reason: reason.into() }
+        let _ = to.send(refused(reason));
     }
 
     fn send(&mut self, finding: &Finding) {
@@ -539,6 +559,13 @@ impl Sensor {
         }
         diagnostics.truncate(STATUS_DIAGNOSTICS_MAX);
         diagnostics
+    }
+}
+
+/// Answers who asked for a reload; one that left does not want it.
+fn tell(answer: Option<(oneshot::Sender<Reply>, Reply)>) {
+    if let Some((to, reply)) = answer {
+        let _ = to.send(reply);
     }
 }
 

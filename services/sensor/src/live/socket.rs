@@ -35,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct Call {
     /// What is asked.
     pub request: Request,
+    /// Who asks, by the kernel's word.
+    pub uid: Option<u32>,
     /// For the answer.
     pub reply: oneshot::Sender<Reply>,
 }
@@ -66,6 +68,7 @@ async fn client(mut stream: UnixStream, calls: mpsc::Sender<Call>) {
 }
 
 async fn talk(stream: &mut UnixStream, calls: &mpsc::Sender<Call>) -> io::Result<()> {
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
     let mut decoder = Decoder::new();
     let mut buffer = [0; 4096];
     loop {
@@ -87,7 +90,7 @@ async fn talk(stream: &mut UnixStream, calls: &mpsc::Sender<Call>) -> io::Result
             }
         };
         let (reply, answered) = oneshot::channel();
-        let call = Call { request, reply };
+        let call = Call { request, uid, reply };
         if calls.send(call).await.is_err() {
             return Ok(());
         }

@@ -167,6 +167,7 @@ pub(crate) fn control_status(
         rss_kib: 10,
         memory_kib: (11, 12),
         state: None,
+        reload: None,
     })
 }
 
@@ -268,6 +269,35 @@ pub(crate) fn inspector_state([counters, diagnostics]: [usize; 2]) -> inspector:
         diagnostics: vec![diagnostic(); diagnostics],
         lost: 2,
         held_back: 3,
+        read: None,
+    })
+}
+
+/// What a reload put in force.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn loaded() -> sensor::Loaded {
+    sensor::Loaded { rules: 1, rejected: 2, names: 3, addresses: 4, ms: 5, trouble: "t".into() }
+}
+
+/// An inspector that has read rules and lists again.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn inspector_read() -> inspector::Report {
+    let read = Some(inspector::Read { number: 7, loaded: loaded() });
+    inspector::Report::State(inspector::State { read, ..inspector::State::default() })
+}
+
+/// A box that has read them again.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn reloading() -> control::Reply {
+    let control::Reply::Status(status) = control_status([0; 5]) else { return log(0) };
+    control::Reply::Status(control::Status {
+        reload: Some(control::Reload {
+            number: 1,
+            state: control::ReloadState::Failed,
+            left: 31,
+            text: "x".into(),
+        }),
+        ..status
     })
 }
 
