@@ -10,8 +10,8 @@
 //! made ready in another thread and put in force between two packets.
 //!
 //! Time of the engine is CLOCK_BOOTTIME plus what it was behind 1970 when the thread began: it never
-//! jumps when somebody sets the clock. What the ledger is told carries the clock of now; lines of EVE and
-//! the nights of the model keep the one of the beginning.
+//! jumps when somebody sets the clock. What is told, in EVE and to the ledger, carries the clock as it is
+//! set then ([`wall`](super::wall)).
 
 use std::{
     sync::{
@@ -44,14 +44,15 @@ use super::{
     packets::{Ring, Seen},
     rotating::Rotating,
     supplies::{Supplies, Supply},
+    wall::Wall,
 };
 use crate::{
-    clock::{boot_ns, real_ns, to_real_ns},
+    clock::{boot_ns, real_ns},
     core::TimeNs,
     files,
     outputs::{
         eve::{self, Parts, Place, Signature, Types},
-        events,
+        events, time,
     },
     watch::{Limits, Repeats, Settings, Told, Watch},
 };
@@ -268,14 +269,16 @@ struct Out {
     interface: u32,
     /// Of the engine's time, what is not time since the start.
     epoch_ns: TimeNs,
+    wall: Wall,
     dropped: u64,
 }
 
 impl Out {
     /// Whether there was room for it.
     fn send(&mut self, mut alert: Alert) -> bool {
-        let real = |time_ns: TimeNs| to_real_ns(time_ns.saturating_sub(self.epoch_ns));
-        (alert.first_ns, alert.decided_ns) = (real(alert.first_ns), real(alert.decided_ns));
+        let wall = self.wall;
+        (alert.first_ns, alert.decided_ns) =
+            (wall.real(alert.first_ns), wall.real(alert.decided_ns));
         let is_sent = self.found.try_send(Found { alert, interface: self.interface }).is_ok();
         self.dropped += u64::from(!is_sent);
         is_sent
@@ -375,6 +378,7 @@ impl Work {
             repeats: Repeats::new(Limits::default()),
             interface: 0,
             epoch_ns: real_ns().saturating_sub(now_ns),
+            wall: Wall::default(),
             dropped: 0,
         };
         let watch = Watch::new(None, settings(supplies));
@@ -443,6 +447,7 @@ impl Work {
         self.published_ns = now_ns;
         self.eyes.out.interface = 0;
         let time_ns = self.eyes.out.epoch_ns.saturating_add(now_ns);
+        self.look_at_the_wall(time_ns);
         self.engine.tick(time_ns, &mut self.eyes);
         self.eyes.watch.tick(time_ns, &mut self.eyes.out);
         let counters = self.numbers();
@@ -455,6 +460,16 @@ impl Work {
         }
     }
 
+    /// Before lines of this second are written.
+    fn look_at_the_wall(&mut self, time_ns: TimeNs) {
+        let wall = &mut self.eyes.out.wall;
+        if let Some(by_ns) = wall.look(time_ns, real_ns()) {
+            let order = if by_ns < 0 { "lines after this are earlier than before" } else { "" };
+            info!(by_ms = by_ns / 1_000_000, "the clock was set {order}");
+        }
+        time::correct(wall.shift_ns());
+    }
+
     fn numbers(&mut self) -> Vec<(String, u64)> {
         let (received, lost) = self.ring.counts();
         let out = &self.eyes.out;
@@ -463,6 +478,7 @@ impl Work {
             ("packets_lost".into(), lost),
             ("found_lost".into(), out.dropped),
             ("rules_reloads".into(), self.reloads),
+            ("clock_steps".into(), out.wall.steps()),
             ("eve_lost".into(), self.eyes.out.eve.output().lost()),
             ("flows_now".into(), self.engine.flows().into()),
             ("stream_bytes_now".into(), self.engine.buffered_bytes() as u64),

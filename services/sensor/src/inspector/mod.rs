@@ -19,6 +19,7 @@ pub mod rotating;
 pub mod state;
 pub mod supplies;
 pub mod syslog;
+pub mod wall;
 
 use std::{io, os::unix::net::UnixListener as StdListener, path::PathBuf, time::Duration};
 

@@ -1,4 +1,20 @@
 //! Moments as text, from nanoseconds since 1970. Only UTC: a box and a capture have no place.
+//!
+//! A capture has one clock. Live, the clock may be set while flows go on; the thread that writes lines
+//! says then what has to be added to their times ([`correct`]). It is the thread's, because a line is
+//! put together in many places that need not know, and nothing else runs in that thread.
+
+use std::cell::Cell;
+
+thread_local! {
+    /// Added to every moment that this thread writes.
+    static CORRECTION_NS: Cell<i64> = const { Cell::new(0) };
+}
+
+/// From now on this thread writes moments that are later by so much.
+pub fn correct(by_ns: i64) {
+    CORRECTION_NS.set(by_ns);
+}
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -41,7 +57,7 @@ impl Civil {
 /// EVE's: `2026-01-02T03:04:05.678901+0000`.
 #[must_use]
 pub fn eve(ns: u64) -> String {
-    let at = Civil::of(ns);
+    let at = Civil::of(ns.saturating_add_signed(CORRECTION_NS.get()));
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}+0000",
         at.year, at.month, at.day, at.hour, at.minute, at.second, at.micros
@@ -71,6 +87,18 @@ pub fn zeek(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_shows_in_lines_of_that_thread_alone() {
+        let hour = 3600 * 1_000_000_000;
+        correct(hour);
+        assert_eq!(eve(0), "1970-01-01T01:00:00.000000+0000");
+        let elsewhere = std::thread::spawn(|| eve(0)).join().unwrap();
+        assert_eq!(elsewhere, "1970-01-01T00:00:00.000000+0000");
+        // Times that peers wrote into certificates are not ours to correct.
+        assert_eq!(seconds(0), "1970-01-01T00:00:00");
+        correct(0);
+    }
 
     #[test]
     fn dates() {
