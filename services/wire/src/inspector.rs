@@ -3,7 +3,9 @@
 //! The sensor connects and orders, the inspector reports; neither answers the other. The inspector
 //! reads what strangers send: whatever it reports is a claim, bounded here, never an order.
 
-use minicbor::{Decode, Encode};
+use std::net::IpAddr;
+
+use minicbor::{Decode, Encode, bytes::ByteVec};
 
 use crate::{
     bounded,
@@ -11,6 +13,9 @@ use crate::{
     sensor::{COUNTERS_MAX, Counter, Loaded},
     site::INTERFACES_MAX,
 };
+
+/// Most samples in one [`Order::Missed`]: so many of the longest fit in a frame.
+pub const SAMPLES_MAX: usize = 32;
 
 /// To the inspector.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -29,6 +34,52 @@ pub enum Order {
         #[n(0)]
         number: Option<u64>,
     },
+    /// First payloads of flows that began while the inspector was away: copied by the kernel's programs,
+    /// and looked into by nobody yet.
+    #[n(2)]
+    Missed {
+        /// The oldest first.
+        #[cbor(n(0), decode_with = "bounded::list::<_, _, SAMPLES_MAX>")]
+        samples: Vec<Sample>,
+    },
+}
+
+/// What a sample begins like, by its first bytes alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum SampleKind {
+    /// DNS over UDP or TCP.
+    #[n(0)]
+    Dns,
+    /// A TLS handshake.
+    #[n(1)]
+    Tls,
+}
+
+/// The first payload of a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Sample {
+    /// From.
+    #[n(0)]
+    pub source: IpAddr,
+    /// To.
+    #[n(1)]
+    pub destination: IpAddr,
+    /// From port, to port.
+    #[n(2)]
+    pub ports: (u16, u16),
+    /// IP protocol number.
+    #[n(3)]
+    pub protocol: u8,
+    /// Interface index.
+    #[n(4)]
+    pub interface: u32,
+    /// What it begins like.
+    #[n(5)]
+    pub kind: SampleKind,
+    /// The payload, or its beginning.
+    #[n(6)]
+    pub bytes: ByteVec,
 }
 
 /// From the inspector.

@@ -16,7 +16,7 @@ use hookprobe_wire::{
 use minicbor::{Decode, Encode};
 use support::{
     alert, attest_events, attest_log, attest_status, boot, control_status, hash, head, id,
-    inspector_read, inspector_state, loaded, log, mitigation, other_events, record,
+    inspector_read, inspector_state, loaded, log, missed, mitigation, other_events, record,
     reloading, response_status, sensor_status,
 };
 
@@ -117,6 +117,7 @@ fn every_message_has_its_old_bytes() {
             inspector::Order::Watch { interfaces: vec![2, 300] },
             inspector::Order::Reload { number: None },
             inspector::Order::Reload { number: Some(7) },
+            missed(1),
         ],
     );
     let Event::Alert(found) = alert(1) else { panic!("not an alert") };

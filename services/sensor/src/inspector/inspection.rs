@@ -35,12 +35,16 @@ use hookprobe_traffic::{
     packet::{Frame, Link},
     zeek::Connection,
 };
-use hookprobe_wire::{event::Alert, inspector::Read};
+use hookprobe_wire::{
+    event::Alert,
+    inspector::{Read, Sample},
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
+    missed::Missed,
     packets::{Ring, Seen},
     rotating::Rotating,
     supplies::{Supplies, Supply},
@@ -98,6 +102,7 @@ enum Order {
     /// What was put in force before it.
     Read(Read),
     Login(Login),
+    Missed(Vec<Sample>),
 }
 
 /// Whether rules and lists are being read.
@@ -209,6 +214,11 @@ impl Inspection {
     /// A failed login that a device told of.
     pub fn login(&mut self, login: Login) {
         self.order(Order::Login(login));
+    }
+
+    /// First payloads of flows that began while nobody looked.
+    pub fn missed(&mut self, samples: Vec<Sample>) {
+        self.order(Order::Missed(samples));
     }
 
     /// Named counters, as of the last second.
@@ -359,6 +369,7 @@ struct Work {
     /// Of the last frame, since the start of the kernel.
     last_ns: TimeNs,
     reloads: u64,
+    missed: Missed,
 }
 
 impl Work {
@@ -393,6 +404,7 @@ impl Work {
             kept_ns: now_ns,
             last_ns: 0,
             reloads: 0,
+            missed: Missed::default(),
         }
     }
 
@@ -491,7 +503,17 @@ impl Work {
         counters.extend(self.eyes.watch.rule_counters().into_iter().map(named("detect")));
         counters.extend(self.eyes.watch.behaviour_counters().into_iter().map(named("behaviour")));
         counters.extend(out.repeats.counters().map(named("detect")));
+        counters.extend(self.missed.counters().map(|(name, value)| (name.into(), value)));
         counters
+    }
+
+    fn read_missed(&mut self, samples: &[Sample]) {
+        let time_ns = self.eyes.out.epoch_ns.saturating_add(boot_ns());
+        for sample in samples {
+            let Eyes { watch, out } = &mut self.eyes;
+            out.interface = sample.interface;
+            self.missed.read(sample, |fact| watch.hear(time_ns, fact, out));
+        }
     }
 
     /// Does what the loop wants; `false` when it has gone.
@@ -519,6 +541,7 @@ impl Work {
                     self.eyes.out.interface = 0;
                     self.eyes.watch.hear(time_ns, &fact, &mut self.eyes.out);
                 }
+                Ok(Order::Missed(samples)) => self.read_missed(&samples),
                 Err(orders::TryRecvError::Empty) => return true,
                 Err(orders::TryRecvError::Disconnected) => return false,
             }

@@ -14,6 +14,7 @@
 pub mod confine;
 pub mod identity;
 pub mod inspection;
+pub mod missed;
 pub mod packets;
 pub mod rotating;
 pub mod state;
@@ -158,6 +159,7 @@ async fn serve(
             }
             order = next_order(&mut client) => match order {
                 Ok(Order::Watch { interfaces }) => health.watch(interfaces),
+                Ok(Order::Missed { samples }) => health.missed(samples),
                 Ok(Order::Reload { number }) => health.reload(number.unwrap_or(0)),
                 Err(error) => {
                     info!("the sensor has gone: {error}");

@@ -6,7 +6,7 @@ use hookprobe_behaviour::observation::Login;
 use hookprobe_wire::{
     Diagnostic, Severity,
     event::STATUS_DIAGNOSTICS_MAX,
-    inspector::State,
+    inspector::{Sample, State},
     sensor::{COUNTERS_MAX, Counter},
     text,
 };
@@ -74,6 +74,13 @@ impl Health {
     pub fn reload(&mut self, number: u64) {
         if let Some(inspection) = &mut self.inspection {
             inspection.reload(number);
+        }
+    }
+
+    /// First payloads of flows that began while this process was away.
+    pub fn missed(&mut self, samples: Vec<Sample>) {
+        if let Some(inspection) = &mut self.inspection {
+            inspection.missed(samples);
         }
     }
 

@@ -63,7 +63,7 @@ pub async fn run(path: PathBuf, mut orders: mpsc::Receiver<Order>, said: mpsc::S
                 // It reads rules and lists at its start: only what to watch has to be kept.
                 order = orders.recv() => match order {
                     Some(order @ Order::Watch { .. }) => watched = Some(order),
-                    Some(Order::Reload { .. }) => {}
+                    Some(Order::Reload { .. } | Order::Missed { .. }) => {}
                     None => return,
                 },
             }

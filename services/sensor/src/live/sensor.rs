@@ -206,6 +206,18 @@ impl Sensor {
         self.tell(alert);
     }
 
+    /// Gives the inspector what nobody looked at while it was away, some each second, once its lists are in
+    /// force: before that a name would be looked up in none.
+    fn hand_over(&mut self) {
+        let is_ready = self.inspector.as_ref().is_ok_and(|state| state.read.is_some());
+        if is_ready && self.orders.capacity() > 1 {
+            let samples = self.samples.missed();
+            if !samples.is_empty() {
+                let _ = self.orders.try_send(Order::Missed { samples });
+            }
+        }
+    }
+
     /// Has the inspector watch what is attached.
     fn watch(&mut self) {
         let interfaces = self.attachments.indices();
@@ -257,8 +269,7 @@ impl Sensor {
     /// Five times a second: ends of waits, the next frame of a drill.
     pub fn beat(&mut self, records: &mut Records) {
         self.drain(records);
-        // Whole packets are inspected instead; samples say by their number that the kernel sees.
-        self.samples.drain(&mut self.rings.0, |_, _| {});
+        self.samples.drain(&mut self.rings.0, self.inspector.is_err());
         self.host.drain(&mut self.rings.1);
         if self.is_drained {
             self.core.tick(boot_ns(), &mut self.effects);
@@ -274,6 +285,7 @@ impl Sensor {
         self.attachments.check(&mut self.object);
         self.host.second();
         tell(self.reloading.tick(boot_ns()));
+        self.hand_over();
         self.watch();
         // A program runs for microseconds: a second later none is in the old list.
         if self.old_list_ns.is_some_and(|at| boot_ns().saturating_sub(at) >= OLD_LIST_NS) {

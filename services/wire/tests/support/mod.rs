@@ -286,6 +286,21 @@ pub(crate) fn inspector_read() -> inspector::Report {
     inspector::Report::State(inspector::State { read, ..inspector::State::default() })
 }
 
+/// First payloads that nobody looked at.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn missed(samples: usize) -> inspector::Order {
+    let sample = inspector::Sample {
+        source: V4,
+        destination: V6,
+        ports: (40_000, 53),
+        protocol: 17,
+        interface: 2,
+        kind: inspector::SampleKind::Dns,
+        bytes: vec![1, 2].into(),
+    };
+    inspector::Order::Missed { samples: vec![sample; samples] }
+}
+
 /// A box that has read them again.
 #[allow(dead_code, reason = "each test program uses a part")]
 pub(crate) fn reloading() -> control::Reply {
