@@ -143,7 +143,13 @@ impl Control {
                 Some(round) => Input::Control(round, seen(status)),
                 None => self.lost(),
             },
-            Ok(control::Reply::Log(_) | control::Reply::Error { .. }) | Err(_) => self.lost(),
+            // What was not asked for.
+            Ok(
+                control::Reply::Log(_)
+                | control::Reply::Reload { .. }
+                | control::Reply::Error { .. },
+            )
+            | Err(_) => self.lost(),
         }
     }
 
