@@ -218,16 +218,17 @@ fn guarded(campaign: &mut Campaign<'_>, vm: &mut Vm) {
 /// Attack 16's second half: the killed service was measured again and is still what it was; and
 /// the whole image is one that a verifier accepts, so that nothing above is an accident.
 fn restarted(campaign: &mut Campaign<'_>, vm: &mut Vm, again: bool) -> Result<Port> {
+    // The box looked at itself because of it, not only when the minute was over. Before anybody asks:
+    // an answered challenge makes the borrower end.
+    let looked = wait(vm, "a look because of the restart", |line| {
+        line.source == "attest" && line.verb() == "attested" && line.text.contains(RESTARTED)
+    });
     let mut port = Port::plug(vm)?;
     let challenge = nonce()?;
     let mut reference = campaign.judge.reference(&challenge)?;
     reference.memory = Some(campaign.known()?.memory.clone());
     reference.generation_min = generation(campaign.tree)?.saturating_add(1);
     let appraisal = judge(&parse(&port.evidence(&challenge, true)?)?, &reference);
-    // The box looked at itself because of it, not only when the minute was over.
-    let looked = wait(vm, "a look because of the restart", |line| {
-        line.source == "attest" && line.verb() == "attested" && line.text.contains(RESTARTED)
-    });
     let verdict = looked.ok().and_then(|line| line.field("verdict").map(str::to_owned));
     let own = verdict.as_deref() == Some(Verdict::Affirming.word());
     let ok = again && own && appraisal.status == Status::Affirming;

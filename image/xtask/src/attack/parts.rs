@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use hookprobe_wire::attest::{Status, Verdict};
@@ -31,6 +32,9 @@ const ALTERED: u32 = 5;
 const PASSPHRASE: &[u8] = b"opensesame";
 /// What the box seals, with the tag behind it.
 const PASSPHRASE_BYTES: usize = 32 + 16;
+/// How often a key is typed, and how long an answer may take; the box waits thirty seconds for one.
+const KEYS: usize = 3;
+const ANSWER_WAIT: Duration = Duration::from_secs(8);
 /// TPM_RC_SUCCESS with one password session.
 const SUCCESS: [u8; 19] = [0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
 
@@ -130,10 +134,7 @@ pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
     let copied = vm.wait("the question", run::READY_WAIT, asks)?.text;
     put_token(&volume, &forged(&token)?)?;
     folder::put_state(&dir, &volume)?;
-    std::thread::sleep(QUESTION_WAIT);
-    let key = format!("{}\r", ["00000"; 8].join("-"));
-    vm.serial()?.write_all(key.as_bytes()).map_err(at("serial.sock"))?;
-    let changed = vm.wait("the question again", run::READY_WAIT, asks)?.text;
+    let changed = type_wrong_key(&mut vm, asks)?.text;
     pass(&mut vm)?;
     let mut port = Port::plug(&vm)?;
     let challenge = nonce()?;
@@ -155,6 +156,22 @@ pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
     );
     campaign.saw(14, ok, text);
     Ok(())
+}
+
+/// Types a recovery key that opens nothing until the box asks again: what comes before a question is no
+/// answer to it.
+fn type_wrong_key(vm: &mut Vm, asks: impl Fn(&Line) -> bool) -> Result<Line> {
+    let key = format!("{}\r", ["00000"; 8].join("-"));
+    let mut last = None;
+    for _ in 0..KEYS {
+        std::thread::sleep(QUESTION_WAIT);
+        vm.serial()?.write_all(key.as_bytes()).map_err(at("serial.sock"))?;
+        match vm.wait("the question again", ANSWER_WAIT, &asks) {
+            Ok(line) => return Ok(line),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::Check("no key was typed".into())))
 }
 
 /// A volume as the box makes them, with slots for its passphrase and for a recovery key.

@@ -9,7 +9,7 @@ use crate::{
 
 impl Engine {
     /// Ends the flow in `slot`. For a timeout it lingers while Zeek's connection is still open.
-    pub(super) fn end<I: Inspector>(&mut self, slot: u32, reason: Reason, inspector: &mut I) {
+    pub(super) fn end(&mut self, slot: u32, reason: Reason, inspector: &mut dyn Inspector) {
         let Some(entry) = self.table.get(slot) else { return };
         if !entry.is_ended {
             self.finish_flow(slot, reason, inspector);
@@ -35,12 +35,7 @@ impl Engine {
     }
 
     /// Shows what is left of a flow and says that it is over; its slot stays.
-    pub(super) fn finish_flow<I: Inspector>(
-        &mut self,
-        slot: u32,
-        reason: Reason,
-        inspector: &mut I,
-    ) {
+    pub(super) fn finish_flow(&mut self, slot: u32, reason: Reason, inspector: &mut dyn Inspector) {
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         if flow.tcp.is_some() {
@@ -64,12 +59,12 @@ impl Engine {
         }
     }
 
-    fn show_end<I: Inspector>(
+    fn show_end(
         &mut self,
         slot: u32,
         direction: Direction,
         packet: &Packet<'_>,
-        inspector: &mut I,
+        inspector: &mut dyn Inspector,
     ) {
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;

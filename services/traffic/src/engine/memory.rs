@@ -28,7 +28,7 @@ impl Engine {
     }
 
     /// Makes room when there is none; after every frame.
-    pub(super) fn bound<I: Inspector>(&mut self, inspector: &mut I) {
+    pub(super) fn bound(&mut self, inspector: &mut dyn Inspector) {
         let most = self.config.held_bytes_max;
         if self.followed_bytes() <= most {
             return;
@@ -47,7 +47,7 @@ impl Engine {
         self.memory.used + self.app_bytes
     }
 
-    fn give_up<I: Inspector>(&mut self, slot: u32, inspector: &mut I) {
+    fn give_up(&mut self, slot: u32, inspector: &mut dyn Inspector) {
         let Some(entry) = self.table.get(slot) else { return };
         let has_stream =
             entry.flow.tcp.iter().flat_map(|session| &session.halves).any(|half| half.is_holding());

@@ -88,7 +88,7 @@ impl Engine {
     }
 
     /// Takes one frame.
-    pub fn handle<I: Inspector>(&mut self, frame: Frame<'_>, inspector: &mut I) {
+    pub fn handle(&mut self, frame: Frame<'_>, inspector: &mut dyn Inspector) {
         self.number += 1;
         self.counters.frames += 1;
         self.counters.frame_bytes += frame.bytes.len() as u64;
@@ -100,12 +100,12 @@ impl Engine {
     }
 
     /// Lets time pass without a frame: flows end, fragments are given up. Once a second is enough.
-    pub fn tick<I: Inspector>(&mut self, now_ns: u64, inspector: &mut I) {
+    pub fn tick(&mut self, now_ns: u64, inspector: &mut dyn Inspector) {
         self.advance(now_ns, inspector);
     }
 
     /// Ends every flow, the oldest first.
-    pub fn finish<I: Inspector>(&mut self, inspector: &mut I) {
+    pub fn finish(&mut self, inspector: &mut dyn Inspector) {
         for slot in self.table.by_age() {
             self.end(slot, crate::flow::Reason::Shutdown, inspector);
         }
@@ -159,7 +159,7 @@ impl Engine {
         self.app_bytes
     }
 
-    fn advance<I: Inspector>(&mut self, now_ns: u64, inspector: &mut I) {
+    fn advance(&mut self, now_ns: u64, inspector: &mut dyn Inspector) {
         self.now_ns = self.now_ns.max(now_ns);
         if self.now_ns < self.sweep_ns {
             return;
@@ -172,12 +172,12 @@ impl Engine {
     }
 
     /// A packet and what is in it, the innermost first.
-    fn layer<'a, I: Inspector>(
+    fn layer<'a>(
         &mut self,
         packet: &mut Packet<'a>,
         inner: Option<Inner<'a>>,
         outer: Option<&Packet<'a>>,
-        inspector: &mut I,
+        inspector: &mut dyn Inspector,
     ) {
         self.counters.packets += 1;
         self.counters.packets_invalid += u64::from(packet.is_invalid);
@@ -227,11 +227,11 @@ impl Engine {
             })
     }
 
-    fn fragment<I: Inspector>(
+    fn fragment(
         &mut self,
         packet: &mut Packet<'_>,
         outer: Option<&Packet<'_>>,
-        inspector: &mut I,
+        inspector: &mut dyn Inspector,
     ) {
         let Some(ip) = packet.ip else { return };
         let policy = self.config.policy_of(ip.destination);

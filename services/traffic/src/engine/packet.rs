@@ -60,12 +60,12 @@ impl Place {
 }
 
 impl Engine {
-    pub(super) fn inspect<'a, I: Inspector>(
+    pub(super) fn inspect<'a>(
         &mut self,
         packet: &mut Packet<'a>,
         outer: Option<&Packet<'a>>,
         exceptions: u8,
-        inspector: &mut I,
+        inspector: &mut dyn Inspector,
     ) {
         let is_vlan_used = self.config.flow.is_vlan_used;
         let key = Key::of(packet, is_vlan_used)
@@ -114,12 +114,7 @@ impl Engine {
     }
 
     /// A connection to Zeek that is no flow to Suricata.
-    fn connection_alone<I: Inspector>(
-        &mut self,
-        packet: &Packet<'_>,
-        own: &Key,
-        inspector: &mut I,
-    ) {
+    fn connection_alone(&mut self, packet: &Packet<'_>, own: &Key, inspector: &mut dyn Inspector) {
         if !self.config.flow.has_connections {
             return;
         }
@@ -136,12 +131,12 @@ impl Engine {
     }
 
     /// An ICMP error: part of the flow that it is about, but a connection of its own to Zeek.
-    fn error<'a, I: Inspector>(
+    fn error<'a>(
         &mut self,
         packet: &Packet<'a>,
         outer: Option<&Packet<'a>>,
         [own, about]: [Option<Key>; 2],
-        inspector: &mut I,
+        inspector: &mut dyn Inspector,
     ) {
         if let Some(own) = own {
             self.connection_alone(packet, &own, inspector);
@@ -166,11 +161,11 @@ impl Engine {
     }
 
     /// The flow of `packet`, its direction in it, and whether it begins it.
-    fn find_or_make<I: Inspector>(
+    fn find_or_make(
         &mut self,
         packet: &Packet<'_>,
         key: &Key,
-        inspector: &mut I,
+        inspector: &mut dyn Inspector,
     ) -> (u32, Direction, bool) {
         let hash = self.table.hash(key);
         let Some((slot, direction)) = self.table.find(key, hash) else {
@@ -205,7 +200,7 @@ impl Engine {
         (slot, Direction::ToServer, true)
     }
 
-    fn make<I: Inspector>(&mut self, key: &Key, hash: u32, now_ns: u64, inspector: &mut I) -> u32 {
+    fn make(&mut self, key: &Key, hash: u32, now_ns: u64, inspector: &mut dyn Inspector) -> u32 {
         while self.table.len() >= self.config.flow.flows_max as usize {
             let Some(oldest) = self.table.oldest() else { break };
             let is_ended = self.table.get(oldest).is_some_and(|entry| entry.is_ended);
@@ -218,12 +213,12 @@ impl Engine {
     }
 
     /// Zeek's view of the packet.
-    fn connection<I: Inspector>(
+    fn connection(
         &mut self,
         slot: u32,
         packet: &Packet<'_>,
         direction: Direction,
-        inspector: &mut I,
+        inspector: &mut dyn Inspector,
     ) {
         let is_wanted = self.config.flow.has_connections && !packet.is_outside_wrong;
         if !is_wanted || !packet.protocol().is_some_and(has_connections) {
