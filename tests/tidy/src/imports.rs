@@ -57,7 +57,10 @@ const PURE: [(&str, &[&str]); 7] = [
             "thiserror",
         ],
     ),
-    ("hookprobe-behaviour", &["hookprobe-reputation", "hookprobe-traffic", "thiserror"]),
+    (
+        "hookprobe-behaviour",
+        &["aho-corasick", "hookprobe-reputation", "hookprobe-traffic", "thiserror"],
+    ),
     ("hookprobe-reputation", &["ring", "thiserror"]),
 ];
 
