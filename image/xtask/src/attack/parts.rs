@@ -162,10 +162,12 @@ pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
 /// answer to it.
 fn type_wrong_key(vm: &mut Vm, asks: impl Fn(&Line) -> bool) -> Result<Line> {
     let key = format!("{}\r", ["00000"; 8].join("-"));
+    // Kept open: what the guest has not read when a line is hung up is lost.
+    let mut serial = vm.serial()?;
     let mut last = None;
     for _ in 0..KEYS {
         std::thread::sleep(QUESTION_WAIT);
-        vm.serial()?.write_all(key.as_bytes()).map_err(at("serial.sock"))?;
+        serial.write_all(key.as_bytes()).map_err(at("serial.sock"))?;
         match vm.wait("the question again", ANSWER_WAIT, &asks) {
             Ok(line) => return Ok(line),
             Err(error) => last = Some(error),
