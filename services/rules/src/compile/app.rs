@@ -1,6 +1,9 @@
 //! Keywords about certificates, states of protocols and files that are no buffers, and hooks.
 
-use hookprobe_traffic::{Direction, app::Proto, app::tls::Stage};
+use hookprobe_traffic::{
+    Direction,
+    app::{Proto, http2, tls::Stage},
+};
 
 use super::{Builder, Done, List, Pending, RuleError, fault, header, packet::place};
 use crate::{
@@ -118,7 +121,7 @@ impl Builder<'_, '_> {
             }
             "http2.frametype" => (frame(FrameTest::Kind(kind(name, text)?)), FRAME_PLACES),
             "http2.errorcode" => {
-                let code = numbered(text, &ERRORS).and_then(|code| u32::try_from(code).ok());
+                let code = numbered(text, &http2::ERRORS).and_then(|code| u32::try_from(code).ok());
                 let code = code.ok_or_else(|| fault(name, "code is unknown"))?;
                 (frame(FrameTest::Error(code)), FRAME_PLACES)
             }
@@ -217,23 +220,6 @@ const FRAMES: [&str; 10] = [
     "GOAWAY",
     "WINDOWUPDATE",
     "CONTINUATION",
-];
-/// Errors of HTTP/2, from 0.
-const ERRORS: [&str; 14] = [
-    "NO_ERROR",
-    "PROTOCOL_ERROR",
-    "INTERNAL_ERROR",
-    "FLOW_CONTROL_ERROR",
-    "SETTINGS_TIMEOUT",
-    "STREAM_CLOSED",
-    "FRAME_SIZE_ERROR",
-    "REFUSED_STREAM",
-    "CANCEL",
-    "COMPRESSION_ERROR",
-    "CONNECT_ERROR",
-    "ENHANCE_YOUR_CALM",
-    "INADEQUATE_SECURITY",
-    "HTTP_1_1_REQUIRED",
 ];
 /// Settings of HTTP/2, from 1.
 const SETTINGS: [&str; 6] = [

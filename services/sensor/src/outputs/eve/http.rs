@@ -4,7 +4,7 @@ use hookprobe_traffic::{
     Direction,
     app::{
         http::{File, FileState, Tx},
-        http2::{Notes, Value as Settings},
+        http2::{ERRORS, Notes, Value as Settings},
     },
 };
 use serde_json::{Map, Value, json};
@@ -87,23 +87,7 @@ fn setting(number: u16) -> String {
 }
 
 fn error(code: u32) -> String {
-    const NAMES: [&str; 14] = [
-        "NO_ERROR",
-        "PROTOCOL_ERROR",
-        "INTERNAL_ERROR",
-        "FLOW_CONTROL_ERROR",
-        "SETTINGS_TIMEOUT",
-        "STREAM_CLOSED",
-        "FRAME_SIZE_ERROR",
-        "REFUSED_STREAM",
-        "CANCEL",
-        "COMPRESSION_ERROR",
-        "CONNECT_ERROR",
-        "ENHANCE_YOUR_CALM",
-        "INADEQUATE_SECURITY",
-        "HTTP_1_1_REQUIRED",
-    ];
-    let name = usize::try_from(code).ok().and_then(|code| NAMES.get(code));
+    let name = usize::try_from(code).ok().and_then(|code| ERRORS.get(code));
     name.map_or_else(|| code.to_string(), |name| (*name).to_owned())
 }
 

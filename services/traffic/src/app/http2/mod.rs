@@ -8,7 +8,7 @@
 mod hpack;
 mod notes;
 
-pub use notes::{Note, Notes, Value};
+pub use notes::{ERRORS, Note, Notes, Value};
 
 use super::bytes::Cursor;
 use super::http::{FileState, Keep, Request, Tx, Version, keeps, progress};
