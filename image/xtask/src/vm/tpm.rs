@@ -2,10 +2,9 @@
 //! and run beside their machine. Nothing outside `target/` is read or written.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
 };
 
 use super::{log_file, proxy::Proxy, wait_for_socket};
@@ -38,10 +37,9 @@ pub fn trust_anchors(tree: &Tree) -> Vec<PathBuf> {
 /// Writes the configuration that keeps swtpm_setup inside `target/`; returns its path.
 fn configuration(tree: &Tree) -> Result<PathBuf> {
     let ca = authority(tree);
-    fs::create_dir_all(&ca).map_err(at(&ca))?;
     let path = |name: &str| ca.join(name).display().to_string();
     let put = |name: &str, text: String| -> Result<()> {
-        // The same every time; written whole, so that a second machine can't read half of it.
+        // The same every time; written whole, so that a machine that ends here leaves no half.
         let next = ca.join(format!("{name}.next"));
         fs::write(&next, text).map_err(at(&next))?;
         fs::rename(&next, ca.join(name)).map_err(at(&next))
@@ -73,7 +71,16 @@ fn configuration(tree: &Tree) -> Result<PathBuf> {
     Ok(ca.join("setup.conf"))
 }
 
-static AUTHORITY: Mutex<()> = Mutex::new(());
+/// Holds the laboratory's authority, against other threads and other processes of this checkout (a
+/// drill beside a start), until it is dropped.
+fn alone(tree: &Tree) -> Result<File> {
+    let ca = authority(tree);
+    fs::create_dir_all(&ca).map_err(at(&ca))?;
+    let path = ca.join("lock");
+    let lock = File::create(&path).map_err(at(&path))?;
+    lock.lock().map_err(at(&path))?;
+    Ok(lock)
+}
 
 /// Makes a new TPM in a machine's folder, in place of the one that is there.
 ///
@@ -84,7 +91,7 @@ pub fn make(tree: &Tree, dir: &Path, banks: &str) -> Result<()> {
     let _ = fs::remove_dir_all(&state);
     fs::create_dir_all(&state).map_err(at(&state))?;
     // One at a time: the first makes the authority, and each takes its next serial number.
-    let _alone = AUTHORITY.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone(tree)?;
     let configuration = configuration(tree)?;
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
     shell::output(
