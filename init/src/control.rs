@@ -1,5 +1,6 @@
 //! PID 1's own socket: who asks is told how the box is. A console may ask that rules and lists are read
-//! again ([`crate::reload`]); nothing else can be changed here.
+//! again ([`crate::reload`]) and that evidence is carried out ([`crate::carry`]); nothing else can be
+//! changed here.
 //!
 //! Clients are hostile until their frames decode: each has a bounded buffer in both directions and
 //! an idle time, and a client that does not read its answers is closed, never waited for.
@@ -30,12 +31,14 @@ pub struct Peer {
 }
 
 /// What only the machine can answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// How the box is.
     Status,
     /// Rules and lists are to be read again.
     Reload(Peer),
+    /// Evidence over a nonce is to be carried out.
+    Carry(Peer, Vec<u8>),
 }
 
 /// One client.
@@ -145,6 +148,7 @@ impl Client {
                 Ok(None) => break,
                 Ok(Some(Request::Status)) => answer(Ask::Status),
                 Ok(Some(Request::Reload)) => answer(Ask::Reload(self.peer)),
+                Ok(Some(Request::Carry { nonce })) => answer(Ask::Carry(self.peer, nonce.into())),
                 Ok(Some(Request::Log { from })) => Reply::Log(ring.since(from)),
                 Err(error) => {
                     self.closing = true;
@@ -197,6 +201,9 @@ mod tests {
             Ask::Reload(Peer { uid, pid }) => {
                 Reply::Reload { number: 0, reason: format!("{uid} {pid}") }
             }
+            Ask::Carry(Peer { uid, pid }, nonce) => {
+                Reply::Carry { number: 0, reason: format!("{uid} {pid} {nonce:?}") }
+            }
         }
     }
 
@@ -223,6 +230,7 @@ mod tests {
             memory_kib: (0, 0),
             state: None,
             reload: None,
+            carry: None,
         }
     }
 

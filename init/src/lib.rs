@@ -11,6 +11,7 @@
 //! `netlink`, `log`, `diagnostics`, `ledger_client::Outbox`); `unsafe` is in `sys` alone.
 
 pub mod boot;
+pub mod carry;
 pub mod clock;
 pub mod coldplug;
 pub mod control;
@@ -18,6 +19,7 @@ pub mod detection;
 pub mod devices;
 pub mod diagnostics;
 pub mod emergency;
+pub mod errand;
 pub mod hardening;
 pub mod ledger_client;
 pub mod limits;

@@ -24,6 +24,11 @@ pub const DETECTION_STEP_BYTES: u64 = 1 << 20;
 /// How long sensor and inspector may take to put them in force: forty thousand rules and four million
 /// names are compiled in less than ten seconds on a board.
 pub const RELOAD_ANSWER_MS_MAX: u64 = 60_000;
+/// How long evidence may take to be on a stick: a slow TPM quotes in seconds, a slow stick takes half a
+/// minute to write what it has promised.
+pub const CARRY_MS_MAX: u64 = 60_000;
+/// Times that evidence is carried out in a boot; each is a quote of the TPM and an event in the ledger.
+pub const CARRIES_MAX: u32 = 256;
 
 /// Lines kept in the log.
 pub const LOG_LINES_MAX: usize = 1024;

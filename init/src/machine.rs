@@ -4,6 +4,7 @@
 //! [`Core`] what to do about services and does it. It never waits for one of them, and it is the
 //! only place that starts or signals a process.
 
+mod carry;
 mod reload;
 mod services;
 mod watch;
@@ -19,8 +20,12 @@ use std::{
 };
 
 use hookprobe_wire::{
-    CLIENTS_GID, Diagnostic, Event as Block, INIT_SOCKET, Severity, block::Hash, control::Reply,
-    event, event::BOOT_DIAGNOSTICS_MAX, ledger::PAYLOAD_BYTES_MAX,
+    CLIENTS_GID, Diagnostic, Event as Block, INIT_SOCKET, Severity,
+    block::Hash,
+    control::{self, Reply},
+    event,
+    event::BOOT_DIAGNOSTICS_MAX,
+    ledger::PAYLOAD_BYTES_MAX,
 };
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -49,6 +54,7 @@ use crate::{
         notify, spawn,
     },
 };
+use carry::Carrying;
 use reload::Reloading;
 use services::Running;
 
@@ -125,6 +131,7 @@ pub struct Machine {
     listener: Option<UnixListener>,
     clients: Clients,
     reload: Reloading,
+    carry: Carrying,
     ledger: Ledger,
     /// The ledger's socket as it is watched now.
     ledger_watched: bool,
@@ -232,6 +239,7 @@ impl Machine {
             listener: listener.ok().map(UnixListener::from),
             clients: Clients::default(),
             reload: Reloading::default(),
+            carry: Carrying::default(),
             ledger: Ledger::new(Outbox::new(prefix)),
             ledger_watched: false,
             buttons: power::buttons(),
@@ -318,6 +326,7 @@ impl Machine {
                 self.check(now);
             }
             self.turn_reload(now);
+            self.turn_carry(now);
             self.turn_ledger(now);
             self.boot.log.flush();
         }
@@ -407,11 +416,17 @@ impl Machine {
     fn serve(&mut self, id: u32) {
         let now = clock::boot_ms();
         let consoles = self.consoles();
-        let (boot, core, reload) = (&self.boot, &self.core, &mut self.reload);
+        let (boot, core) = (&self.boot, &self.core);
+        let (reload, carry) = (&mut self.reload, &mut self.carry);
         let pids: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
         let mut answer = |ask| match ask {
-            Ask::Status => Reply::Status(status::collect(boot, core, &pids, &reload.core, now)),
+            Ask::Status => Reply::Status(control::Status {
+                reload: reload.core.status(),
+                carry: carry.core.errands.status(),
+                ..status::collect(boot, core, &pids, now)
+            }),
             Ask::Reload(peer) => reload.ask(peer, &consoles, now),
+            Ask::Carry(peer, nonce) => carry.ask(peer, &consoles, &nonce),
         };
         let (stays, waits) = self.clients.serve(id, now, &boot.log.ring, &mut answer);
         // A closed client left the set with its descriptor.

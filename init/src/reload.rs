@@ -8,13 +8,15 @@
 
 use hookprobe_evidence::site::RELOADS_MAX;
 use hookprobe_wire::{
-    CONSOLE_UID,
-    control::{Reload, ReloadState},
+    control::{Errand, ErrandState},
     sensor::Loaded,
 };
 use thiserror::Error;
 
-use crate::control::Peer;
+use crate::{
+    control::Peer,
+    errand::{Errands, Refusal},
+};
 
 /// Why rules and lists were not read again, or are not in force.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -67,18 +69,24 @@ pub enum ReloadError {
     Sensor(String),
 }
 
-/// Whether a client is a console that PID 1 started and that still runs: its user alone would be
-/// every program that was ever given that user.
-#[must_use]
-pub fn is_console(peer: Peer, consoles: &[i32]) -> bool {
-    peer.uid == CONSOLE_UID && peer.pid > 0 && consoles.contains(&peer.pid)
+impl From<Refusal> for ReloadError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Stranger(Peer { uid, pid }) => Self::Stranger { uid, pid },
+            Refusal::Busy(number) => Self::Busy { number },
+            Refusal::Spent => Self::Spent,
+        }
+    }
 }
 
 /// How far the last one is.
-#[derive(Debug, Default)]
-pub struct Reloads {
-    last: Option<Reload>,
-    refused: u64,
+#[derive(Debug)]
+pub struct Reloads(Errands);
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self(Errands::new(RELOADS_MAX))
+    }
 }
 
 impl Reloads {
@@ -87,29 +95,12 @@ impl Reloads {
     /// # Errors
     /// [`ReloadError`]; counted.
     pub fn ask(&mut self, peer: Peer, consoles: &[i32]) -> Result<u32, ReloadError> {
-        let number = self.number();
-        let refusal = if !is_console(peer, consoles) {
-            Some(ReloadError::Stranger { uid: peer.uid, pid: peer.pid })
-        } else if self.is_busy() {
-            Some(ReloadError::Busy { number })
-        } else if number >= RELOADS_MAX {
-            Some(ReloadError::Spent)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            self.refused += 1;
-            return Err(refusal);
-        }
-        let number = number + 1;
-        self.set(number, ReloadState::Reading, "reading the boot partition".into());
-        Ok(number)
+        Ok(self.0.ask(peer, consoles, "reading the boot partition")?)
     }
 
     /// It is measured and its files lie in their place.
     pub fn measured(&mut self) {
-        let text = "measured; sensor and inspector read it".into();
-        self.set(self.number(), ReloadState::Measured, text);
+        self.0.set(ErrandState::Measured, "measured; sensor and inspector read it".into());
     }
 
     /// The sensor has answered; the sentence for people.
@@ -121,87 +112,59 @@ impl Reloads {
         if !loaded.trouble.is_empty() {
             text = format!("{text}; {}", loaded.trouble);
         }
-        self.set(self.number(), ReloadState::Done, text.clone());
+        self.0.set(ErrandState::Done, text.clone());
         text
     }
 
     /// It ended; what is in force is what the error says.
     pub fn failed(&mut self, error: &ReloadError) {
-        self.set(self.number(), ReloadState::Failed, error.to_string());
+        self.0.set(ErrandState::Failed, error.to_string());
     }
 
     /// Which one is the last of this boot; 0: none yet.
     #[must_use]
     pub fn number(&self) -> u32 {
-        self.last.as_ref().map_or(0, |last| last.number)
+        self.0.number()
     }
 
     /// How far it is; none when there was none.
     #[must_use]
-    pub fn state(&self) -> Option<ReloadState> {
-        self.last.as_ref().map(|last| last.state)
+    pub fn state(&self) -> Option<ErrandState> {
+        self.0.state()
     }
 
     /// For the console.
     #[must_use]
-    pub fn status(&self) -> Option<Reload> {
-        self.last.clone()
+    pub fn status(&self) -> Option<Errand> {
+        self.0.status()
     }
 
     /// Requests that were refused.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused
-    }
-
-    fn is_busy(&self) -> bool {
-        matches!(self.state(), Some(ReloadState::Reading | ReloadState::Measured))
-    }
-
-    fn set(&mut self, number: u32, state: ReloadState, text: String) {
-        let left = RELOADS_MAX.saturating_sub(number);
-        self.last = Some(Reload { number, state, left, text });
+        self.0.refused()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hookprobe_wire::CONSOLE_UID;
+
     use super::*;
 
     const CONSOLE: Peer = Peer { uid: CONSOLE_UID, pid: 40 };
 
     #[test]
-    fn only_a_console_that_runs_may_ask() {
+    fn a_refusal_says_what_to_do() {
         let mut reloads = Reloads::default();
-        for peer in [
-            Peer { uid: 802, pid: 40 },
-            Peer { uid: 0, pid: 40 },
-            Peer { uid: CONSOLE_UID, pid: 42 },
-            Peer { uid: CONSOLE_UID, pid: 0 },
-        ] {
-            let error = reloads.ask(peer, &[40, 41, 0]).unwrap_err();
-            assert!(error.to_string().starts_with("HP-CF-020"), "{error}");
-        }
-        assert_eq!((reloads.refused(), reloads.number(), reloads.state()), (4, 0, None));
-        assert_eq!(reloads.ask(CONSOLE, &[40, 41]), Ok(1));
-    }
-
-    #[test]
-    fn one_at_a_time_and_so_many_in_a_boot() {
-        let mut reloads = Reloads::default();
+        let error = reloads.ask(Peer { uid: 802, pid: 40 }, &[40]).unwrap_err();
+        assert!(error.to_string().starts_with("HP-CF-020"), "{error}");
         for number in 1..=RELOADS_MAX {
             assert_eq!(reloads.ask(CONSOLE, &[40]), Ok(number));
             assert_eq!(reloads.ask(CONSOLE, &[40]), Err(ReloadError::Busy { number }));
-            if number % 2 == 0 {
-                reloads.failed(&ReloadError::Partition("no medium".into()));
-            } else {
-                reloads.measured();
-                assert_eq!(reloads.ask(CONSOLE, &[40]), Err(ReloadError::Busy { number }));
-                reloads.done(&Loaded::default());
-            }
+            reloads.failed(&ReloadError::Partition("no medium".into()));
         }
         assert_eq!(reloads.ask(CONSOLE, &[40]), Err(ReloadError::Spent));
-        assert_eq!(reloads.status().unwrap().left, 0);
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::fs;
 use hookprobe_evidence::closure::Start;
 use hookprobe_wire::control::{Service, Status};
 
-use crate::{boot::Boot, clock, network, reload::Reloads, supervise::core::Core};
+use crate::{boot::Boot, clock, network, supervise::core::Core};
 
-/// The whole answer. `pids` are the main processes of the services, 0 where there is none.
+/// The whole answer but for errands. `pids` are the main processes of the services, 0 where there is none.
 #[must_use]
-pub fn collect(boot: &Boot, core: &Core, pids: &[i32], reloads: &Reloads, now_ms: u64) -> Status {
+pub fn collect(boot: &Boot, core: &Core, pids: &[i32], now_ms: u64) -> Status {
     let services: Vec<Service> = boot
         .services
         .service
@@ -47,7 +47,8 @@ pub fn collect(boot: &Boot, core: &Core, pids: &[i32], reloads: &Reloads, now_ms
         diagnostics: boot.diagnostics.all().to_vec(),
         memory_kib: memory_kib(),
         state: Some(boot.state.words()),
-        reload: reloads.status(),
+        reload: None,
+        carry: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hookprobe_evidence::{pcr::PcrIndex, site::File as Measured};
 use hookprobe_wire::{
-    CONSOLE_UID, DETECTION_DIR, control::ReloadState, event::ServiceChange, text::escape,
+    CONSOLE_UID, DETECTION_DIR, control::ErrandState, event::ServiceChange, text::escape,
 };
 
 use crate::{
@@ -59,7 +59,7 @@ impl Reloading {
 
     /// Whether the loop must not sleep because of it.
     pub(super) fn is_reading(&self) -> bool {
-        self.core.state() == Some(ReloadState::Reading)
+        self.core.state() == Some(ErrandState::Begun)
     }
 }
 
@@ -79,9 +79,9 @@ impl Machine {
             self.boot.log.say(severity, &text);
         }
         let outcome = match self.reload.core.state() {
-            Some(ReloadState::Reading) => self.read_on(now),
-            Some(ReloadState::Measured) => self.hear_sensor(now),
-            None | Some(ReloadState::Done | ReloadState::Failed) => return,
+            Some(ErrandState::Begun) => self.read_on(now),
+            Some(ErrandState::Measured) => self.hear_sensor(now),
+            None | Some(ErrandState::Done | ErrandState::Failed) => return,
         };
         if let Err(error) = outcome {
             self.reload_failed(&error);

@@ -3,6 +3,7 @@
 
 use super::*;
 
+use hookprobe_evidence::closure::Start;
 use hookprobe_wire::{control::ServiceState, event::ServiceChange, text::escape};
 use nix::{
     sys::{
@@ -11,6 +12,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use thiserror::Error;
 
 use crate::{
     devices,
@@ -45,6 +47,17 @@ pub(super) struct Running {
     last_line: String,
 }
 
+/// Why a service does not run.
+#[derive(Debug, Error)]
+pub(super) enum LaunchError {
+    /// It is not what was measured.
+    #[error("{0}")]
+    Refused(String),
+    /// The kernel refused a step.
+    #[error("{0}")]
+    Failed(String),
+}
+
 impl Machine {
     /// Gives an event to the core and does what it says, until there is nothing left to do.
     pub(super) fn feed(&mut self, event: Event) {
@@ -64,12 +77,7 @@ impl Machine {
         match effect {
             Effect::Spawn(id) => return self.spawn(id),
             Effect::Terminate(id) => self.signal(id, Signal::SIGTERM),
-            Effect::Kill(id) => {
-                self.signal(id, Signal::SIGKILL);
-                if let Some(spec) = self.boot.services.service.get(id.0) {
-                    spawn::kill_cgroup(&spec.name);
-                }
-            }
+            Effect::Kill(id) => self.kill(id.0),
             Effect::Changed(id, change, detail) => self.changed(id, change, &detail),
             Effect::AllReady => self.all_ready(),
             Effect::AllStopped => {
@@ -106,22 +114,33 @@ impl Machine {
     }
 
     fn spawn(&mut self, id: ServiceId) -> Option<Event> {
-        let restart = self.core.units().get(id.0).is_some_and(|unit| unit.restarts > 0);
-        let spec = self.boot.services.service.get(id.0)?;
-        let running = self.running.get_mut(id.0)?;
-        let measurement = match self.boot.measurements.get(id.0)? {
-            Ok(measurement) => measurement,
-            Err(error) => {
-                let why = error.to_string();
-                return Some(Event::Refused { id, why });
-            }
-        };
-        if restart && let Err(error) = measurement.check(spec) {
-            self.boot.meter.violation(&error);
-            self.boot.meter_problems();
-            let why = error.to_string();
-            return Some(Event::Refused { id, why });
+        match self.launch(id.0, Vec::new()) {
+            Ok(()) => None,
+            Err(LaunchError::Refused(why)) => Some(Event::Refused { id, why }),
+            Err(LaunchError::Failed(how)) => Some(Event::Ended { id, how }),
         }
+    }
+
+    /// Starts the service at a place of the list, with arguments behind those of the list.
+    pub(super) fn launch(&mut self, at: usize, more: Vec<String>) -> Result<(), LaunchError> {
+        let none = || LaunchError::Failed("no such service".into());
+        // The first start is of what was measured just before.
+        let again = self.core.units().get(at).is_some_and(|unit| unit.restarts > 0);
+        let mut spec = self.boot.services.service.get(at).cloned().ok_or_else(none)?;
+        let again = again || spec.start != Start::Services;
+        let measurement = match self.boot.measurements.get(at).ok_or_else(none)? {
+            Ok(measurement) => measurement,
+            Err(error) => return Err(LaunchError::Refused(error.to_string())),
+        };
+        if again && let Err(error) = measurement.check(&spec) {
+            self.boot.meter.violation(&error);
+            let why = error.to_string();
+            self.boot.meter_problems();
+            return Err(LaunchError::Refused(why));
+        }
+        spec.args.extend(more);
+        let spec = &spec;
+        let running = self.running.get_mut(at).ok_or_else(none)?;
         for text in devices::give(spec) {
             self.boot
                 .log
@@ -138,7 +157,7 @@ impl Machine {
             Ok(child) => child,
             Err(error) => {
                 let how = escape(&error.to_string(), LAST_LINE_CHARS_MAX);
-                return Some(Event::Ended { id, how });
+                return Err(LaunchError::Failed(how));
             }
         };
         let mut text = format!("start service={} pid={}", spec.name, child.pid);
@@ -149,7 +168,7 @@ impl Machine {
         running.setup_text.clear();
         running.last_line.clear();
         running.splitter = Splitter::default();
-        let index = u32::try_from(id.0).unwrap_or(u32::MAX);
+        let index = u32::try_from(at).unwrap_or(u32::MAX);
         let epoll_add = |fd: &OwnedFd, token: Token| {
             let _ = epoll::add(&self.epoll, fd, token.pack(), epoll::EventFlags::IN);
         };
@@ -158,7 +177,15 @@ impl Machine {
         running.output = Some(child.output);
         running.setup = Some(child.setup);
         self.boot.log.say(Severity::Info, &text);
-        None
+        Ok(())
+    }
+
+    /// Ends a service and everything in its cgroup.
+    pub(super) fn kill(&self, at: usize) {
+        self.signal(ServiceId(at), Signal::SIGKILL);
+        if let Some(spec) = self.boot.services.service.get(at) {
+            spawn::kill_cgroup(&spec.name);
+        }
     }
 
     fn signal(&self, ServiceId(at): ServiceId, signal: Signal) {
@@ -289,13 +316,20 @@ impl Machine {
             } else {
                 escape(&setup, LAST_LINE_CHARS_MAX)
             };
-            if !running.last_line.is_empty() {
-                let line = escape(&running.last_line, LAST_LINE_CHARS_MAX);
-                how.push_str(&format!(", last line: {line}"));
-            }
-            if let Some(spec) = self.boot.services.service.get(at) {
+            let line = running.last_line.clone();
+            let spec = self.boot.services.service.get(at);
+            if let Some(spec) = spec {
                 spawn::kill_cgroup(&spec.name);
                 devices::take_back(spec);
+            }
+            if spec.is_some_and(|spec| spec.start == Start::Carry) {
+                let good = matches!(status, WaitStatus::Exited(_, 0));
+                self.carry_ended(good, &how, leveled(&line).1);
+                continue;
+            }
+            if !line.is_empty() {
+                let line = escape(&line, LAST_LINE_CHARS_MAX);
+                how.push_str(&format!(", last line: {line}"));
             }
             self.feed(Event::Ended { id: ServiceId(at), how });
         }

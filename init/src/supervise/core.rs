@@ -121,8 +121,8 @@ pub struct Plan {
     pub ready: Ready,
     /// 0: no watchdog.
     pub watchdog_ms: Ms,
-    /// It runs in the phase `unlock`, which is over: never again.
-    pub over: bool,
+    /// It is not started with the others, nor again: it ran in the phase `unlock`, or runs when asked for.
+    pub apart: bool,
 }
 
 impl From<&ServiceSpec> for Plan {
@@ -131,7 +131,7 @@ impl From<&ServiceSpec> for Plan {
             essential: spec.essential,
             ready: spec.ready,
             watchdog_ms: spec.watchdog_s.saturating_mul(1000),
-            over: spec.start == Start::Unlock,
+            apart: spec.start != Start::Services,
         }
     }
 }
@@ -177,13 +177,13 @@ impl Core {
     #[must_use]
     pub fn new(plans: Vec<Plan>, seed: u64) -> Self {
         let unit = |plan: Plan| Unit {
-            state: if plan.over { ServiceState::Stopped } else { ServiceState::Waiting },
+            state: if plan.apart { ServiceState::Stopped } else { ServiceState::Waiting },
             restarts: 0,
             started: 0,
             last_exit: String::new(),
             deadline: None,
             alive: false,
-            settled: plan.over,
+            settled: plan.apart,
             plan,
             ready_since: None,
             in_row: 0,

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn plan(essential: bool, watchdog_ms: Ms) -> Plan {
-    Plan { essential, ready: Ready::Notify, watchdog_ms, over: false }
+    Plan { essential, ready: Ready::Notify, watchdog_ms, apart: false }
 }
 
 struct Box_ {

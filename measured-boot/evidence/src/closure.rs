@@ -130,6 +130,8 @@ pub enum Start {
     Services,
     /// Once, in the phase `unlock`, before any other.
     Unlock,
+    /// Each time that a console asks for evidence on a USB stick.
+    Carry,
 }
 
 /// How a service says that it is ready.
@@ -321,6 +323,7 @@ impl ServiceSpec {
         let start = match start {
             Start::Services => "Services",
             Start::Unlock => "Unlock",
+            Start::Carry => "Carry",
         };
         let _ = writeln!(out, "ready={ready}\nwatchdog_s={watchdog_s}");
         let _ = writeln!(out, "devices={}\nstart={start}", strings(devices));

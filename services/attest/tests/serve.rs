@@ -323,6 +323,7 @@ fn play_init(path: &Path) -> Arc<AtomicU32> {
             memory_kib: (0, 0),
             state: None,
             reload: None,
+            carry: None,
         };
         let reply = control::Reply::Status(status);
         peer.0.write_all(&frame::to_vec(&reply).unwrap()).ok()

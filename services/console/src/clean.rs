@@ -69,8 +69,8 @@ pub fn control_status(status: &mut control::Status) {
     if let Some(state) = &mut status.state {
         each(TEXT_CHARS_MAX, &mut [state]);
     }
-    if let Some(reload) = &mut status.reload {
-        each(TEXT_CHARS_MAX, &mut [&mut reload.text]);
+    for errand in [&mut status.reload, &mut status.carry].into_iter().flatten() {
+        each(TEXT_CHARS_MAX, &mut [&mut errand.text]);
     }
     status.addresses.truncate(ITEMS_MAX);
     for address in &mut status.addresses {

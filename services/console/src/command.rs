@@ -34,6 +34,8 @@ pub enum Action {
     Drill,
     /// Have rules and lists read again.
     Reload,
+    /// Have whole evidence written to a USB stick.
+    Carry,
     /// Colours on or off.
     Colour,
     /// Show or hide help.
@@ -95,6 +97,7 @@ pub const COMMANDS: &[Command] = &[
     command(&[Key::Char(' ')], "", "freeze or unfreeze", "freeze", Action::Freeze),
     command(&[Key::Char('d')], "", "drill: prove the alert path", "drill", Action::Drill),
     command(&[Key::Char('r')], "", "on 7, 8: rules read again", "reload", Action::Reload),
+    command(&[Key::Char('w')], "", "on Evidence: all of it to USB", "USB", Action::Carry),
     command(&[Key::Char('c')], "", "colours on or off", "", Action::Colour),
     command(&[Key::Ctrl('l')], "", "paint everything again", "", Action::Redraw),
     command(&[Key::Char('1')], "", "Overview", "", Action::Screen(1)),

@@ -7,7 +7,7 @@ mod identity;
 
 use hookprobe_wire::{
     Hash,
-    control::{PcrValue, ReloadState, Service},
+    control::{ErrandState, PcrValue, Service},
     event::{Alert, Event, Severity},
     response::Active,
     sensor::Flow,
@@ -198,9 +198,9 @@ fn settings(model: &Model, text: &mut Text) {
     if let Some(last) = model.data().status.as_ref().and_then(|status| status.reload.as_ref()) {
         text.head("RULES AND LISTS READ AGAIN");
         let mark = match last.state {
-            ReloadState::Reading | ReloadState::Measured => (Mark::Plain, "BUSY"),
-            ReloadState::Done => (Mark::Good, "[ OK ]"),
-            ReloadState::Failed => (Mark::Bad, "FAIL"),
+            ErrandState::Begun | ErrandState::Measured => (Mark::Plain, "BUSY"),
+            ErrandState::Done => (Mark::Good, "[ OK ]"),
+            ErrandState::Failed => (Mark::Bad, "FAIL"),
         };
         text.checked(&format!("Reload {}", last.number), mark, &last.text);
         text.field("Left", &format!("{} until the next restart", last.left));

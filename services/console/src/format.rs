@@ -16,7 +16,7 @@ pub fn date_time(unix_s: u64) -> String {
 
 /// Year, month, day of the proleptic Gregorian calendar, from days since 1970-01-01. Counted in
 /// years that begin in March, so that the leap day is the last day of a year.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_400_YEARS: u64 = 146_097;
     const MARCH_0000_TO_1970: u64 = 719_468;
     let days = days.saturating_add(MARCH_0000_TO_1970);

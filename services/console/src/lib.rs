@@ -2,8 +2,9 @@
 //! measured.
 //!
 //! A client like any other: it connects to the services' sockets as an unprivileged user, shows
-//! what they say and can ask for three things: the drill, short evidence, the recovery key. It must never query the terminal (a serial
-//! line answers nothing), never write the last cell of the last row, never let text from outside
+//! what they say and can ask for five things: the drill, short evidence, the recovery key, and of PID 1
+//! that rules are read again and that whole evidence is carried out on a USB stick. It must never query
+//! the terminal (a serial line answers nothing), never write the last cell of the last row, never let text from outside
 //! reach the screen unescaped, and never say that the box is trusted: it says what was measured
 //! and by whom it was checked.
 //!
@@ -13,13 +14,16 @@
 //! clock    Tick -> Event         /
 //! ```
 //!
-//! Everything but [`sources`], [`signals`] and [`tty`] is pure. `main.rs` is the one loop.
+//! Everything but [`sources`], [`signals`] and [`tty`] is pure. `main.rs` is the one loop. [`courier`] is
+//! another process: `hookprobe-console carry`, started by PID 1.
 
 pub mod attest;
 pub mod clean;
 pub mod code;
 pub mod command;
+pub mod courier;
 pub mod detail;
+pub mod errand;
 pub mod format;
 pub mod history;
 pub mod key;
@@ -28,7 +32,6 @@ pub mod model;
 pub mod painter;
 pub mod proof;
 pub mod recovery;
-pub mod reload;
 pub mod signals;
 pub mod sources;
 pub mod table;

@@ -3,6 +3,8 @@
 //! Runs as an unprivileged user with nothing but standard input, output and error. One thread,
 //! one `poll`; everything that decides is in the library.
 
+mod carry;
+
 use std::{
     fs::File,
     io::Read,
@@ -12,7 +14,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use hookprobe_console::{
     Effect, Event, Model, Now,
     key::{Decoder, ESCAPE_WAIT_MS, Key},
@@ -52,6 +54,14 @@ struct Arguments {
     /// No colours
     #[arg(long, hide = true)]
     mono: bool,
+    #[command(subcommand)]
+    errand: Option<Errand>,
+}
+
+/// What it does in place of being a console.
+#[derive(Debug, Subcommand)]
+enum Errand {
+    Carry(carry::Arguments),
 }
 
 /// Why the console ended.
@@ -66,7 +76,14 @@ enum ConsoleError {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.errand {
+        Some(Errand::Carry(errand)) => carry::run(&arguments.socket_dir, errand)
+            .map(|said| eprintln!("INFO {said}"))
+            .map_err(|error| error.to_string()),
+        None => run(&arguments).map_err(|error| error.to_string()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ERROR {error}");
@@ -138,6 +155,7 @@ impl Console {
                 Effect::Drill => self.sources.drill(now.mono_ms),
                 Effect::Reload => self.sources.reload(now.mono_ms),
                 Effect::Evidence => self.ask_evidence(now.mono_ms),
+                Effect::Carry => self.carry(now.mono_ms),
                 Effect::Recovery => self.sources.recovery(now.mono_ms),
                 Effect::RecoveryNoted => self.sources.recovery_noted(now.mono_ms),
                 Effect::Repaint => self.pacer.ask(),
@@ -146,12 +164,24 @@ impl Console {
         }
     }
 
-    fn ask_evidence(&mut self, now_ms: u64) {
-        let nonce = match Nonce::parse(&self.model.ui.nonce) {
+    /// The one that was typed, or one that is drawn.
+    fn nonce(&self) -> Result<Nonce, String> {
+        match Nonce::parse(&self.model.ui.nonce) {
             Ok(Some(typed)) => Ok(typed),
             // A wrong one is refused where it is typed.
             Ok(None) | Err(_) => draw(),
-        };
+        }
+    }
+
+    fn carry(&mut self, now_ms: u64) {
+        match self.nonce() {
+            Ok(nonce) => self.sources.carry(now_ms, &nonce.bytes),
+            Err(reason) => self.update(Event::NoCarry(reason)),
+        }
+    }
+
+    fn ask_evidence(&mut self, now_ms: u64) {
+        let nonce = self.nonce();
         if let Ok(nonce) = &nonce {
             self.sources.evidence(now_ms, &nonce.bytes);
         }

@@ -17,12 +17,12 @@ use hookprobe_wire::{
 use crate::{
     attest::{Attest, DISCONNECTED, Question},
     clean,
+    errand::{self, Errand},
     history::History,
     key::Key,
     look::Look,
     proof::{Nonce, Proof},
     recovery::Recovery,
-    reload::Reload,
     ui::{Screen, Ui},
 };
 
@@ -121,6 +121,8 @@ pub enum Event {
     Attest(Option<Question>, attest::Reply),
     /// The nonce for evidence is known, or why it could not be drawn.
     Nonce(Result<Nonce, String>),
+    /// The nonce for [`Effect::Carry`] could not be drawn, and why.
+    NoCarry(String),
     /// The site configuration was read, or why not.
     Site(Result<Box<Site>, String>),
     /// A key was pressed.
@@ -138,6 +140,8 @@ pub enum Effect {
     Drill,
     /// Ask PID 1 to read rules and lists again.
     Reload,
+    /// Ask PID 1 to carry whole evidence to a USB stick, over the nonce that was typed, or one that is drawn.
+    Carry,
     /// Ask the attester for short evidence over the nonce that was typed, or one that is drawn; tell it by
     /// [`Event::Nonce`].
     Evidence,
@@ -291,7 +295,7 @@ impl Data {
                 }
             }
             // The model's, see [`Model::update`].
-            control::Reply::Reload { .. } => {}
+            control::Reply::Reload { .. } | control::Reply::Carry { .. } => {}
             control::Reply::Error { code, reason } => {
                 self.fail(now, Source::Init, &format!("{code} {reason}"));
             }
@@ -403,8 +407,10 @@ pub struct Model {
     pub proof: Proof,
     /// See [`Recovery`].
     pub recovery: Recovery,
-    /// See [`Reload`].
-    pub reload: Reload,
+    /// See [`errand::RELOAD`].
+    pub reload: Errand,
+    /// See [`errand::CARRY`].
+    pub carry: Errand,
 }
 
 impl Model {
@@ -422,7 +428,8 @@ impl Model {
             drill: Drill::Idle,
             proof: Proof::Idle,
             recovery: Recovery::Idle,
-            reload: Reload::Idle,
+            reload: Errand::new(errand::RELOAD),
+            carry: Errand::new(errand::CARRY),
         }
     }
 
@@ -494,11 +501,20 @@ impl Model {
             }
             Event::Init(reply) => {
                 live.hear(Source::Init, now);
-                if let control::Reply::Reload { number, reason } = &reply {
-                    self.reload.answered(now.mono_ms, *number, reason);
+                match &reply {
+                    control::Reply::Reload { number, reason } => {
+                        self.reload.answered(now.mono_ms, *number, reason);
+                    }
+                    control::Reply::Carry { number, reason } => {
+                        self.carry.answered(now.mono_ms, *number, reason);
+                    }
+                    _ => {}
                 }
                 live.init(now, reply);
-                self.reload.heard(live.status.as_ref().and_then(|status| status.reload.as_ref()));
+                if let Some(status) = &live.status {
+                    self.reload.heard(status.reload.as_ref());
+                    self.carry.heard(status.carry.as_ref());
+                }
             }
             Event::Sensor(reply) => {
                 live.hear(Source::Sensor, now);
@@ -538,6 +554,9 @@ impl Model {
                 self.attest(now, question, reply);
             }
             Event::Nonce(known) => self.proof.begin(known),
+            Event::NoCarry(reason) => self.carry.fail(&format!(
+                "HP-CO-026 usb: no random nonce ({reason}); check the seccomp groups"
+            )),
             Event::Site(site) => live.site = Some(site_lines(site)),
             Event::Key(key) => crate::ui::press(self, key, out),
             Event::Size(width, height) => self.size = (width, height),
@@ -588,6 +607,7 @@ impl Model {
         self.proof.tick(self.now.mono_ms);
         self.recovery.tick(self.now.mono_ms);
         self.reload.tick(self.now.mono_ms);
+        self.carry.tick(self.now.mono_ms);
         if let Drill::Sent { at_ms } = self.drill
             && self.now.mono_ms.saturating_sub(at_ms) > DRILL_WAIT_MS
         {

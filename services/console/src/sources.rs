@@ -116,6 +116,15 @@ impl Sources {
         }
     }
 
+    /// Asks PID 1 to carry whole evidence over a nonce to a USB stick.
+    pub fn carry(&mut self, now_ms: u64, nonce: &[u8]) {
+        if let Some(connection) = self.connection(Source::Init) {
+            // As above.
+            let _ =
+                connection.ask(now_ms, &control::Request::Carry { nonce: nonce.to_vec().into() });
+        }
+    }
+
     /// Asks attest for short evidence over a nonce.
     pub fn evidence(&mut self, now_ms: u64, nonce: &[u8]) {
         let nonce = nonce.to_vec().into();

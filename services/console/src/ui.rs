@@ -7,11 +7,11 @@ use crate::{
     attest::DISCONNECTED,
     command::{self, Action},
     detail,
+    errand::Stage,
     key::Key,
     model::{Contact, Drill, Effect, Model, Source},
     proof::{NONCE_DIGITS_MAX, Nonce, Proof},
     recovery::Recovery,
-    reload::Reload,
     table,
     views::evidence,
 };
@@ -242,8 +242,8 @@ pub fn press(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
         answer_drill(model, key, out);
         return;
     }
-    if model.reload == Reload::Asking && key != Key::Ctrl('l') {
-        let connected = *model.live().contact(Source::Init) == Contact::Up;
+    let connected = *model.live().contact(Source::Init) == Contact::Up;
+    if model.reload.stage == Stage::Asking && key != Key::Ctrl('l') {
         if model.reload.press(model.now.mono_ms, connected, key) {
             out.push(Effect::Reload);
         }
@@ -258,9 +258,8 @@ pub fn press(model: &mut Model, key: Key, out: &mut Vec<Effect>) {
     if matches!(model.drill, Drill::Done { .. }) {
         model.drill = Drill::Idle;
     }
-    if matches!(model.reload, Reload::Done { .. }) {
-        model.reload = Reload::Idle;
-    }
+    model.reload.seen();
+    model.carry.seen();
     if matches!(model.recovery, Recovery::Done { .. }) {
         model.recovery = Recovery::Idle;
     }
@@ -310,8 +309,15 @@ fn perform(model: &mut Model, action: Action, out: &mut Vec<Effect>) {
         Action::Drill => model.drill = Drill::Asking,
         Action::Reload => {
             let here = matches!(model.ui.screen, Screen::Services | Screen::Settings);
-            if here && matches!(model.reload, Reload::Idle) {
-                model.reload = Reload::Asking;
+            if here && model.reload.is_idle() {
+                model.reload.stage = Stage::Asking;
+            }
+        }
+        Action::Carry => {
+            let connected = *model.live().contact(Source::Init) == Contact::Up;
+            let here = model.ui.screen == Screen::Evidence && model.carry.is_idle();
+            if here && model.carry.send(model.now.mono_ms, connected) {
+                out.push(Effect::Carry);
             }
         }
         Action::Measured => {

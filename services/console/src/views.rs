@@ -13,11 +13,12 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     command::{self, Action},
-    detail, format,
+    detail,
+    errand::{Errand, Stage},
+    format,
     look::{Joint, Line, Mark, Pen},
     model::{Contact, Drill, Model, Source},
     recovery::Recovery,
-    reload::Reload,
     table,
     ui::{self, Screen},
 };
@@ -194,20 +195,21 @@ pub fn hints(model: &Model, area: Rect, buf: &mut Buffer) {
     pen.line(0, 0, width, &line);
 }
 
-/// The question before a reload, how it goes and what came of it.
-fn reload(model: &Model) -> Option<Line> {
-    match &model.reload {
-        Reload::Idle => None,
-        Reload::Asking => Some(
+/// The question before an errand, how it goes and what came of it.
+fn errand(errand: &Errand) -> Option<Line> {
+    let name = errand.name();
+    match &errand.stage {
+        Stage::Idle => None,
+        Stage::Asking => Some(
             Line::plain("read rules and lists on the boot partition again?  ")
                 .add(Mark::Key, "y")
                 .add(Mark::Plain, " yes  any other key no"),
         ),
-        Reload::Sent { .. } => Some(Line::plain("reload: sent, waiting for PID 1")),
-        Reload::Begun { text, .. } => Some(Line::plain(format!("reload: {text}"))),
-        Reload::Done { good, text } => {
+        Stage::Sent { .. } => Some(Line::plain(format!("{name}: sent, waiting for PID 1"))),
+        Stage::Begun { text, .. } => Some(Line::plain(format!("{name}: {text}"))),
+        Stage::Done { good, text } => {
             let (mark, word) = if *good { (Mark::Good, "[ OK ]") } else { (Mark::Bad, "FAIL") };
-            let line = Line::plain("reload: ").add(mark, word);
+            let line = Line::plain(format!("{name}: ")).add(mark, word);
             Some(line.add(Mark::Plain, format!(" {text}")))
         }
     }
@@ -235,7 +237,7 @@ fn news(model: &Model) -> Option<Line> {
             Some(line.add(Mark::Plain, format!(" {text}")))
         }
     };
-    drill.or_else(|| reload(model)).or(recovery)
+    drill.or_else(|| errand(&model.reload)).or_else(|| errand(&model.carry)).or(recovery)
 }
 
 /// Whether a key is worth a hint where the reader is.
@@ -258,6 +260,7 @@ fn useful(model: &Model, action: Action) -> bool {
             model.ui.screen == Screen::Overview && !list.detail
         }
         Action::Reload => matches!(model.ui.screen, Screen::Services | Screen::Settings),
+        Action::Carry => model.ui.screen == Screen::Evidence,
         Action::Recovery => model.data().attest.recovery_waiting(),
         _ => true,
     }

@@ -69,6 +69,7 @@ fn feed(nasty: &str) -> sample::Feed {
     status.diagnostics = vec![wrong()];
     feed.event(Event::Sensor(sensor::Reply::Status(status)));
     feed.event(Event::Init(control::Reply::Reload { number: 0, reason: nasty() }));
+    feed.event(Event::Init(control::Reply::Carry { number: 0, reason: nasty() }));
     feed.event(Event::Sensor(sensor::Reply::Drill { started: false, reason: nasty() }));
     let mut status = sample::response_status(&sample::records());
     status.protected.iter_mut().for_each(|item| item.why = nasty());

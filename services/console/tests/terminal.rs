@@ -76,6 +76,11 @@ fn services(dir: &Path) {
             let reason = "HP-CF-022 reload: 32 were asked for".into();
             vec![frame::to_vec(&control::Reply::Reload { number: 0, reason }).unwrap()]
         }
+        control::Request::Carry { nonce } => {
+            assert_eq!(nonce.len(), 16);
+            let reason = "HP-US-005 usb: no stick".into();
+            vec![frame::to_vec(&control::Reply::Carry { number: 0, reason }).unwrap()]
+        }
         control::Request::Log { from } => {
             let lines = sample::log().into_iter().filter(|line| line.number >= from);
             vec![frame::to_vec(&control::Reply::Log(lines.collect())).unwrap()]
@@ -287,6 +292,8 @@ fn evidence_is_copied_from_a_serial_line() {
     console.wait_for("HPQ1:26:26:");
     copied.push_str(&console.shown());
     assert_eq!(qr::join(&copied).unwrap(), sample::evidence());
+    console.press("w");
+    console.wait_for("usb: FAIL HP-US-005 usb: no stick");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! What is said on PID 1's socket: what the box is doing; and one wish, that rules and lists are read again.
+//! What is said on PID 1's socket: what the box is doing; and two errands that only a console may ask for:
+//! that rules and lists are read again, and that evidence is carried out on a USB stick.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 
 use crate::{
     bounded,
@@ -38,6 +39,14 @@ pub enum Request {
     /// by [`Reply::Reload`]. Only the box's own consoles may ask.
     #[n(2)]
     Reload,
+    /// Write whole evidence to the USB stick that is plugged in; answered by [`Reply::Carry`]. Only the
+    /// box's own consoles may ask.
+    #[n(3)]
+    Carry {
+        /// What the quote answers, see [`crate::attest::Request::Evidence`].
+        #[n(0)]
+        nonce: ByteVec,
+    },
 }
 
 /// From PID 1.
@@ -66,6 +75,16 @@ pub enum Reply {
     /// Whether reading began; [`Status::reload`] says how it goes.
     #[n(3)]
     Reload {
+        /// Which one of this boot, from 1; 0: refused.
+        #[n(0)]
+        number: u32,
+        /// With code and remedy when it was refused.
+        #[n(1)]
+        reason: String,
+    },
+    /// Whether evidence is on its way to a stick; [`Status::carry`] says how it goes.
+    #[n(4)]
+    Carry {
         /// Which one of this boot, from 1; 0: refused.
         #[n(0)]
         number: u32,
@@ -119,36 +138,39 @@ pub struct Status {
     pub state: Option<String>,
     /// The last time that rules and lists were read while services run; none since the start.
     #[n(13)]
-    pub reload: Option<Reload>,
+    pub reload: Option<Errand>,
+    /// The last time that evidence was carried out; none since the start.
+    #[n(14)]
+    pub carry: Option<Errand>,
 }
 
-/// How far a reload is.
+/// How far an errand is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
-pub enum ReloadState {
-    /// The boot partition is being read.
+pub enum ErrandState {
+    /// It began.
     #[n(0)]
-    Reading,
-    /// Measured; sensor and inspector take it in.
+    Begun,
+    /// What was read is measured; sensor and inspector take it in.
     #[n(1)]
     Measured,
-    /// In force.
+    /// In force; on the stick.
     #[n(2)]
     Done,
-    /// Not in force.
+    /// Not in force; not on the stick.
     #[n(3)]
     Failed,
 }
 
-/// Rules and lists read again.
+/// What a console asked PID 1 for.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Reload {
+pub struct Errand {
     /// Which one of this boot, from 1.
     #[n(0)]
     pub number: u32,
     /// How far it is.
     #[n(1)]
-    pub state: ReloadState,
+    pub state: ErrandState,
     /// How many more this boot may have.
     #[n(2)]
     pub left: u32,

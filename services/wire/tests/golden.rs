@@ -15,8 +15,8 @@ use hookprobe_wire::{
 };
 use minicbor::{Decode, Encode};
 use support::{
-    alert, attest_events, attest_log, attest_status, boot, control_status, hash, head, id,
-    inspector_read, inspector_state, loaded, log, missed, mitigation, other_events, record,
+    alert, attest_events, attest_log, attest_status, boot, carrying, control_status, hash, head,
+    id, inspector_read, inspector_state, loaded, log, missed, mitigation, other_events, record,
     reloading, response_status, sensor_status,
 };
 
@@ -52,7 +52,12 @@ fn every_message_has_its_old_bytes() {
     lines(
         &mut out,
         "control-request",
-        &[control::Request::Status, control::Request::Log { from: 300 }, control::Request::Reload],
+        &[
+            control::Request::Status,
+            control::Request::Log { from: 300 },
+            control::Request::Reload,
+            control::Request::Carry { nonce: vec![7; 8].into() },
+        ],
     );
     let (code, reason) = error();
     lines(
@@ -62,8 +67,10 @@ fn every_message_has_its_old_bytes() {
             control_status([1; 5]),
             log(1),
             control::Reply::Error { code, reason: reason.clone() },
-            control::Reply::Reload { number: 1, reason },
+            control::Reply::Reload { number: 1, reason: reason.clone() },
             reloading(),
+            control::Reply::Carry { number: 1, reason },
+            carrying(),
         ],
     );
     let mut events = vec![boot(1), alert(1), mitigation(1)];

@@ -20,7 +20,7 @@ use hookprobe_wire::qr;
 use hookprobe_xtask::{
     compose::{self, Signer, Vouch},
     vm::{
-        self, Options, Port, Screen, Serial, Vm, folder,
+        self, Options, Port, Screen, Serial, Stick, Vm, folder,
         wire::{self, Cable, Station},
     },
 };
@@ -128,12 +128,41 @@ fn rules_read_again(vm: &mut Vm, screen: &mut Screen, cable: &Cable, station: St
     assert!(!lines.iter().any(|line| line.text.contains("change=exited")), "{}", vm.tail());
 }
 
+/// Whole evidence over a verifier's nonce, on a USB stick that is plugged into the running box.
+fn evidence_on_a_stick(vm: &mut Vm, screen: &mut Screen, nonce: &[u8]) {
+    let theirs = ("holiday.txt", &b"not ours"[..]);
+    let stick = Stick::make(&vm.dir, theirs).unwrap();
+    screen.press("w").unwrap();
+    screen.wait(&["usb: FAIL HP-US-005"]).unwrap();
+    stick.plug(vm).unwrap();
+    // The kernel looks at it for a second or two.
+    std::thread::sleep(Duration::from_secs(10));
+    screen.press("w").unwrap();
+    screen.wait(&["usb: [ OK ] hookprobe-hp-lab-"]).unwrap();
+    let done = expect(vm, "carry", "result=done");
+    let names = stick.names().unwrap();
+    let [_, ours] = names.as_slice() else { panic!("{names:?}") };
+    assert!(done.text.contains(ours.as_str()), "{ours} {}", done.text);
+    assert_eq!(stick.read(theirs.0).unwrap(), theirs.1);
+    let evidence = Evidence::parse(&stick.read(ours).unwrap()).unwrap();
+    let reference = Reference {
+        release_keys: vec![Signer::find().unwrap().release_key().unwrap()],
+        nonce: Some(nonce.to_vec()),
+        first_contact: true,
+        ..Reference::default()
+    };
+    let seen = appraise(&evidence, &reference, 0);
+    assert_eq!(seen.divergence, None, "{:?}", seen.findings);
+    let stale = seen.findings.iter().any(|found| found.code == "HP-QV-045");
+    assert!(!stale && seen.level.to_string() == "T", "{} {:?}", seen.level, seen.findings);
+}
+
 #[test]
 fn measured_as_predicted_and_driven_over_the_serial_line() {
     let Some((tree, image, _one)) = image() else {
         return;
     };
-    let options = Options { serial: Serial::Socket, ..Options::lab("boot") };
+    let options = Options { serial: Serial::Socket, usb: true, ..Options::lab("boot") };
     let dir = vm::prepare(&tree, &image, &options).unwrap();
     let station = Station::new(67);
     let cable = Cable::plug(&dir, &[station]).unwrap();
@@ -183,6 +212,9 @@ fn measured_as_predicted_and_driven_over_the_serial_line() {
     let stale = |nonce: &[u8]| found(&evidence, nonce).iter().any(|code| code == "HP-QV-045");
     assert!(!stale(&nonce), "{:?}", found(&evidence, &nonce));
     assert!(stale(&[0xab; 8]));
+
+    // And all of it, over the same.
+    evidence_on_a_stick(&mut vm, &mut screen, &nonce);
 
     // Orderly shutdown by the power button.
     vm.power_off().unwrap();

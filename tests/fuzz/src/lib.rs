@@ -16,6 +16,7 @@ mod outputs;
 mod reputation;
 mod rules;
 mod seeds;
+mod stick;
 mod targets;
 mod traffic;
 mod trust;

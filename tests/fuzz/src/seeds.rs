@@ -165,12 +165,13 @@ pub(crate) fn control_replies() -> Vec<Vec<u8>> {
         rss_kib: 10,
         memory_kib: (11, 12),
         state: Some("encrypted".into()),
-        reload: Some(control::Reload {
+        reload: Some(control::Errand {
             number: 1,
-            state: control::ReloadState::Done,
+            state: control::ErrandState::Done,
             left: 31,
             text: "3 rules".into(),
         }),
+        carry: None,
     };
     framed(&[
         control::Reply::Status(status),

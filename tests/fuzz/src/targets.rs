@@ -26,7 +26,8 @@ use hookprobe_wire::{
 use minicbor::{Decode, Encode};
 
 use crate::{
-    Outcome, Target, app, behaviour, outputs, reputation, rules, seeds, traffic, trust, trust_seeds,
+    Outcome, Target, app, behaviour, outputs, reputation, rules, seeds, stick, traffic, trust,
+    trust_seeds,
 };
 
 /// All of them, in the order in which the loop takes them.
@@ -37,6 +38,7 @@ pub fn targets() -> Vec<Target> {
         &traffic::TARGETS,
         &app::TARGETS,
         &outputs::TARGETS,
+        &stick::TARGETS,
         &behaviour::TARGETS,
         &reputation::TARGETS,
         &rules::TARGETS,

@@ -11,6 +11,7 @@ pub mod log;
 pub mod proxy;
 pub mod qmp;
 mod screen;
+mod stick;
 pub mod tpm;
 pub mod wire;
 
@@ -33,6 +34,7 @@ pub use challenge::Port;
 pub use folder::{folder, prepare, set_site};
 pub use log::{Line, Log};
 pub use screen::Screen;
+pub use stick::Stick;
 
 /// The firmware with its room for variables, from the package ovmf.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
@@ -92,6 +94,8 @@ pub struct Options {
     pub tap: bool,
     /// An empty drive that the firmware tries to boot before the disk.
     pub empty_first: bool,
+    /// A USB controller, for a [`Stick`].
+    pub usb: bool,
     /// What the machine's clock says at its start, e.g. `1990-01-01T00:00:00`; none: the host's time.
     pub clock: Option<String>,
 }
@@ -113,6 +117,7 @@ impl Options {
             disk_prefix: String::new(),
             tap: false,
             empty_first: false,
+            usb: false,
             clock: None,
         }
     }
@@ -342,6 +347,9 @@ fn arguments(tree: &Tree, dir: &Path, options: &Options) -> Result<Vec<String>> 
     if options.empty_first {
         add(&["-drive", &format!("if=none,id=empty,format=raw,file={}", path(EMPTY))]);
         add(&["-device", "virtio-blk-pci,drive=empty,id=disk1,bootindex=0,romfile="]);
+    }
+    if options.usb {
+        add(&["-device", "qemu-xhci,id=usb0"]);
     }
     if options.tpm_banks.is_some() {
         add(&["-chardev", &format!("socket,id=tpm,path={}", path(tpm::SOCKET))]);

@@ -147,6 +147,7 @@ impl Control {
             Ok(
                 control::Reply::Log(_)
                 | control::Reply::Reload { .. }
+                | control::Reply::Carry { .. }
                 | control::Reply::Error { .. },
             )
             | Err(_) => self.lost(),

@@ -182,6 +182,12 @@ pub(super) fn evidence(model: &Model, text: &mut Text) {
                 text.field("Nonce", &model.ui.nonce);
             }
             text.paragraph("Enter asks attest for it.");
+            text.head("ALL OF IT");
+            text.paragraph(
+                "With both logs, the manifest and the certificate of the endorsement key it fits on a \
+                 USB stick that is formatted with FAT: plug it in, then w writes one file, which \
+                 hookprobe-verify bundle reads. What else is on the stick stays.",
+            );
         }
         Proof::Asked { .. } => text.paragraph("waiting for attest"),
         Proof::Failed(reason) => {

@@ -198,6 +198,7 @@ pub fn status() -> control::Status {
         memory_kib: (1_998_000, 1_724_000),
         state: Some("encrypted".into()),
         reload: None,
+        carry: None,
     }
 }
 

@@ -168,6 +168,7 @@ pub(crate) fn control_status(
         memory_kib: (11, 12),
         state: None,
         reload: None,
+        carry: None,
     })
 }
 
@@ -305,15 +306,18 @@ pub(crate) fn missed(samples: usize) -> inspector::Order {
 #[allow(dead_code, reason = "each test program uses a part")]
 pub(crate) fn reloading() -> control::Reply {
     let control::Reply::Status(status) = control_status([0; 5]) else { return log(0) };
-    control::Reply::Status(control::Status {
-        reload: Some(control::Reload {
-            number: 1,
-            state: control::ReloadState::Failed,
-            left: 31,
-            text: "x".into(),
-        }),
-        ..status
-    })
+    control::Reply::Status(control::Status { reload: Some(errand()), ..status })
+}
+
+/// A box that has carried evidence out.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn carrying() -> control::Reply {
+    let control::Reply::Status(status) = control_status([0; 5]) else { return log(0) };
+    control::Reply::Status(control::Status { carry: Some(errand()), ..status })
+}
+
+fn errand() -> control::Errand {
+    control::Errand { number: 1, state: control::ErrandState::Failed, left: 31, text: "x".into() }
 }
 
 /// As [`control_status`], for the response.
