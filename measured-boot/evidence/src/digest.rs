@@ -76,31 +76,44 @@ impl fmt::Display for HashAlg {
     }
 }
 
-/// A digest of one algorithm.
+/// Bytes of the longest digest.
+const BYTES_MAX: usize = 64;
+
+/// A digest of one algorithm. An appraisal handles thousands: they lie in place, zeros behind them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     alg: HashAlg,
-    bytes: Vec<u8>,
+    bytes: [u8; BYTES_MAX],
 }
 
 impl Digest {
     /// From raw bytes; `None` when the length is not the algorithm's.
     #[must_use]
     pub fn new(alg: HashAlg, bytes: &[u8]) -> Option<Self> {
-        (bytes.len() == alg.digest_bytes()).then(|| Self { alg, bytes: bytes.to_vec() })
+        (bytes.len() == alg.digest_bytes()).then(|| Self::of(alg, bytes))
     }
 
     /// All zero: a PCR after reset.
     #[must_use]
     pub fn zero(alg: HashAlg) -> Self {
-        Self { alg, bytes: vec![0; alg.digest_bytes()] }
+        Self { alg, bytes: [0; BYTES_MAX] }
+    }
+
+    /// At most [`BYTES_MAX`] bytes are taken.
+    fn of(alg: HashAlg, bytes: &[u8]) -> Self {
+        let mut digest = Self::zero(alg);
+        for (place, byte) in digest.bytes.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        digest
     }
 
     /// From hexadecimal digits of either case.
     #[must_use]
     pub fn from_hex(alg: HashAlg, text: &str) -> Option<Self> {
-        let bytes = hex::bytes(text).filter(|bytes| bytes.len() == alg.digest_bytes())?;
-        Some(Self { alg, bytes })
+        let mut digest = Self::zero(alg);
+        let place = digest.bytes.get_mut(..alg.digest_bytes())?;
+        hex::fill(text, place).then_some(digest)
     }
 
     /// Whose digest.
@@ -112,19 +125,19 @@ impl Digest {
     /// Raw bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(..self.alg.digest_bytes()).unwrap_or_default()
     }
 
     /// Lower-case hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> String {
-        hex::hex(&self.bytes)
+        hex::hex(self.as_bytes())
     }
 
     /// Whether `text` is [`Self::hex`].
     #[must_use]
     pub fn is_hex(&self, text: &str) -> bool {
-        hex::is_hex(&self.bytes, text)
+        hex::is_hex(self.as_bytes(), text)
     }
 
     /// The first eight hexadecimal digits, for people.
@@ -179,16 +192,10 @@ impl Hasher {
     #[must_use]
     pub fn finish(self) -> Digest {
         match self {
-            Self::Sha1(hasher) => Digest { alg: HashAlg::Sha1, bytes: hasher.finalize().to_vec() },
-            Self::Sha256(hasher) => {
-                Digest { alg: HashAlg::Sha256, bytes: hasher.finalize().to_vec() }
-            }
-            Self::Sha384(hasher) => {
-                Digest { alg: HashAlg::Sha384, bytes: hasher.finalize().to_vec() }
-            }
-            Self::Sha512(hasher) => {
-                Digest { alg: HashAlg::Sha512, bytes: hasher.finalize().to_vec() }
-            }
+            Self::Sha1(hasher) => Digest::of(HashAlg::Sha1, &hasher.finalize()),
+            Self::Sha256(hasher) => Digest::of(HashAlg::Sha256, &hasher.finalize()),
+            Self::Sha384(hasher) => Digest::of(HashAlg::Sha384, &hasher.finalize()),
+            Self::Sha512(hasher) => Digest::of(HashAlg::Sha512, &hasher.finalize()),
         }
     }
 }

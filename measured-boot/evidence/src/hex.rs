@@ -15,12 +15,22 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// The bytes that `text` names in digits of either case; `None` when it does not.
 pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; text.len() / 2];
+    fill(text, &mut bytes).then_some(bytes)
+}
+
+/// Fills `place` with the bytes that `text` names in digits of either case; `false` when it does not
+/// name exactly as many.
+pub(crate) fn fill(text: &str, place: &mut [u8]) -> bool {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let mut bytes = Vec::with_capacity(pairs.len());
-    for [high, low] in pairs {
-        bytes.push(value(*high)? << 4 | value(*low)?);
+    let mut all = rest.is_empty() && pairs.len() == place.len();
+    for ([high, low], byte) in pairs.iter().zip(place) {
+        match (value(*high), value(*low)) {
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => all = false,
+        }
     }
-    rest.is_empty().then_some(bytes)
+    all
 }
 
 const fn value(digit: u8) -> Option<u8> {

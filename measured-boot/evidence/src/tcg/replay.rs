@@ -189,7 +189,7 @@ fn check(log: &TcgLog<'_>, pcr: PcrIndex, quoted: &Digest) -> Option<ReplayError
 
 /// Value before the first event (PFP, 3.3.2; Part 1, 17.8).
 fn reset_value(bank: HashAlg, pcr: PcrIndex, locality: u8) -> Digest {
-    let mut bytes = vec![0; bank.digest_bytes()];
+    let mut bytes = Digest::zero(bank).as_bytes().to_vec();
     if DYNAMIC.contains(&pcr.get()) {
         bytes.fill(0xff);
     }
@@ -207,9 +207,11 @@ fn replayed(raw: &RawEvent<'_>, pcr: PcrIndex, quoted: &[(PcrIndex, Digest)]) ->
     let digests: Vec<Digest> =
         raw.digests.iter().filter(|digest| in_quote(digest.alg())).cloned().collect();
     // Only a variable whose digest is of its data: anybody can write other data beside a digest.
-    let measured = !digests.is_empty()
-        && digests.iter().all(|digest| digest.alg().digest(&[raw.data]) == *digest);
-    let variable = variable(raw).filter(|_| measured);
+    let measured = || {
+        !digests.is_empty()
+            && digests.iter().all(|digest| digest.alg().digest(&[raw.data]) == *digest)
+    };
+    let variable = variable(raw).filter(|_| measured());
     let secure_boot = variable
         .as_ref()
         .filter(|(name, _)| name == "SecureBoot")
