@@ -13,12 +13,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes that `text` names in digits of either case; `None` when it does not.
-pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; text.len() / 2];
-    fill(text, &mut bytes).then_some(bytes)
-}
-
 /// Fills `place` with the bytes that `text` names in digits of either case; `false` when it does not
 /// name exactly as many.
 pub(crate) fn fill(text: &str, place: &mut [u8]) -> bool {
@@ -66,12 +60,13 @@ mod tests {
             assert!(!is_hex(&all, wrong), "{wrong}");
         }
         assert!(is_hex(&[], "") && hex(&[]).is_empty());
+        let mut read = [0; 256];
         for text in [&expect, &expect.to_uppercase()] {
-            assert_eq!(bytes(text).as_ref(), Some(&all));
+            assert!(fill(text, &mut read) && read == *all);
         }
-        assert_eq!(
-            ["", "0", "0g", "+1", "\u{e9}"].map(bytes),
-            [Some(vec![]), None, None, None, None]
-        );
+        for wrong in ["", "0", "0g", "+1", "\u{e9}", "0000"] {
+            assert!(!fill(wrong, &mut [0]), "{wrong}");
+        }
+        assert!(fill("", &mut []));
     }
 }

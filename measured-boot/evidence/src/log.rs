@@ -1,6 +1,8 @@
 //! Event log in the format of systemd's user-space measurement log: JSON text sequences (RFC 7464),
 //! one record per event, `\x1e{...}\n`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -12,6 +14,8 @@ use crate::{
 
 /// Longest log that is parsed.
 pub const LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// In front of every record (RFC 7464, 2.2).
+const RECORD: u8 = 0x1e;
 /// Most events that are parsed.
 pub const EVENTS_MAX: usize = 16 * 1024;
 
@@ -67,29 +71,37 @@ pub enum LogError {
     },
 }
 
+// Strings stay in the log's bytes: an appraisal reads hundreds of records.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireRecord {
+struct WireRecord<'a> {
     pcr: u8,
-    digests: Vec<WireDigest>,
-    content_type: String,
-    content: WireContent,
+    #[serde(borrow)]
+    digests: Vec<WireDigest<'a>>,
+    #[serde(borrow)]
+    content_type: Cow<'a, str>,
+    #[serde(borrow)]
+    content: WireContent<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WireDigest {
-    hash_alg: String,
-    digest: String,
+struct WireDigest<'a> {
+    #[serde(borrow)]
+    hash_alg: Cow<'a, str>,
+    #[serde(borrow)]
+    digest: Cow<'a, str>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireContent {
-    event_type: String,
-    string: String,
-    #[serde(default)]
-    boot_id: String,
+struct WireContent<'a> {
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    string: Cow<'a, str>,
+    #[serde(borrow, default)]
+    boot_id: Cow<'a, str>,
     #[serde(default)]
     timestamp: u64,
 }
@@ -108,17 +120,20 @@ pub fn to_record(event: &Event) -> Vec<u8> {
         digests: event
             .digests
             .iter()
-            .map(|digest| WireDigest { hash_alg: digest.alg().name().into(), digest: digest.hex() })
+            .map(|digest| WireDigest {
+                hash_alg: digest.alg().name().into(),
+                digest: digest.hex().into(),
+            })
             .collect(),
         content_type: "systemd".into(),
         content: WireContent {
             event_type: event_type(&event.name).into(),
-            string: event.name.clone(),
-            boot_id: event.context.boot_id.clone(),
+            string: event.name.as_str().into(),
+            boot_id: event.context.boot_id.as_str().into(),
             timestamp: event.context.monotonic_us,
         },
     };
-    let mut out = vec![0x1e];
+    let mut out = vec![RECORD];
     // Plain structs of strings and numbers always serialise.
     out.extend(serde_json::to_vec(&record).unwrap_or_default());
     out.push(b'\n');
@@ -133,12 +148,14 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, LogError> {
     if bytes.len() > LOG_BYTES_MAX {
         return Err(LogError::TooLong { got: bytes.len() });
     }
-    let mut records = bytes.split(|byte| *byte == 0x1e);
-    if records.next().is_some_and(|before| !before.is_empty()) {
+    if bytes.first().is_some_and(|first| *first != RECORD) {
         return Err(LogError::Record { record: 0, why: "does not start with 0x1e".into() });
     }
+    let starts = memchr::memchr_iter(RECORD, bytes);
+    let ends = memchr::memchr_iter(RECORD, bytes).skip(1).chain([bytes.len()]);
     let mut events = Vec::new();
-    for (record, text) in records.enumerate() {
+    for (record, (start, end)) in starts.zip(ends).enumerate() {
+        let text = bytes.get(start + 1..end).unwrap_or_default();
         if record >= EVENTS_MAX {
             return Err(LogError::TooMany);
         }
@@ -168,9 +185,9 @@ fn from_record(text: &[u8]) -> Result<Event, String> {
     Ok(Event {
         pcr,
         digests,
-        name: record.content.string,
+        name: record.content.string.into_owned(),
         context: Context {
-            boot_id: record.content.boot_id,
+            boot_id: record.content.boot_id.into_owned(),
             monotonic_us: record.content.timestamp,
         },
     })

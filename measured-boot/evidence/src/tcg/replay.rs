@@ -271,6 +271,10 @@ fn text(data: &[u8]) -> String {
 
 /// A name as it is shown: printable ASCII, the rest escaped, cut after 256 characters.
 pub(crate) fn shown(name: &str) -> String {
+    // All of ours are.
+    if name.len() <= NAME_CHARS_MAX && name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return name.to_owned();
+    }
     name.chars()
         .take(NAME_CHARS_MAX)
         .flat_map(|c| {
