@@ -12,7 +12,7 @@ use std::{
 
 use hookprobe_wire::{
     attest::{NONCE_BYTES_MAX, NONCE_BYTES_MIN},
-    control::ErrandState,
+    control::{Errand, ErrandState},
 };
 use thiserror::Error;
 
@@ -27,7 +27,7 @@ use crate::{
 pub const STICK_LINK: &str = "/run/hookprobe/carry/stick";
 /// Its folder, which is root's.
 pub const DIRECTORY: &str = "/run/hookprobe/carry";
-/// Most block devices that are looked at.
+/// Most block devices: with more, no stick is taken.
 const BLOCKS_MAX: usize = 256;
 
 /// Why evidence was not carried out.
@@ -48,7 +48,7 @@ pub enum CarryError {
     #[error("HP-US-002 usb: number {0} is being written; ask again in a moment")]
     Busy(u32),
     /// The log would grow without an end.
-    #[error("HP-US-003 usb: {CARRIES_MAX} were written since the start; restart the box for more")]
+    #[error("HP-US-003 usb: {CARRIES_MAX} couriers were sent since the start; restart the box")]
     Spent,
     /// Not a nonce.
     #[error(
@@ -56,7 +56,10 @@ pub enum CarryError {
     )]
     Nonce(usize),
     /// Nothing there.
-    #[error("HP-US-005 usb: no stick; plug one in that is formatted with FAT, wait for its light")]
+    #[error(
+        "HP-US-005 usb: no stick; plug one in that is formatted with FAT (a disk of this system is \
+         none), wait for its light"
+    )]
     Nothing,
     /// Whose evidence goes where?
     #[error("HP-US-006 usb: {0} sticks; leave one in")]
@@ -75,12 +78,21 @@ pub enum CarryError {
         "HP-US-010 usb: not written within {} s; take another stick", CARRY_MS_MAX / 1000
     )]
     Late,
-    /// It said why.
-    #[error("{0}")]
-    Courier(String),
     /// It said nothing that can be shown.
     #[error("HP-US-011 usb: the courier ended ({0}); take another stick")]
     Ended(String),
+    /// No time left.
+    #[error("HP-US-012 usb: the box is being switched off; ask after its start")]
+    Ending,
+    /// The kernel can't end it.
+    #[error("HP-US-013 usb: the last courier still waits for its stick; pull that one out")]
+    Stuck,
+    /// Some may be the box's own, and not be seen.
+    #[error("HP-US-014 usb: more than {BLOCKS_MAX} disks and partitions; pull some out")]
+    Disks,
+    /// It said why.
+    #[error("{0}")]
+    Courier(String),
 }
 
 impl From<Refusal> for CarryError {
@@ -93,32 +105,125 @@ impl From<Refusal> for CarryError {
     }
 }
 
+/// What is to be done now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing.
+    Wait,
+    /// Send a courier to this node.
+    Send(PathBuf),
+    /// End it: it takes too long.
+    End,
+}
+
+/// Where an errand is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum At {
+    #[default]
+    Nowhere,
+    /// Asked for.
+    Asked(PathBuf),
+    /// The courier runs, until when at most.
+    Sent(u64),
+    /// It was told to end, and did not yet.
+    Stuck,
+}
+
 /// How far the last one is, and what it was asked over.
 #[derive(Debug)]
 pub struct Carries {
-    /// Who may, and how often.
-    pub errands: Errands,
+    errands: Errands,
     nonce: Vec<u8>,
+    at: At,
 }
 
 impl Default for Carries {
     fn default() -> Self {
-        Self { errands: Errands::new(CARRIES_MAX), nonce: Vec::new() }
+        Self { errands: Errands::new(CARRIES_MAX), nonce: Vec::new(), at: At::Nowhere }
     }
 }
 
 impl Carries {
-    /// Somebody asks; the number of the errand that begins.
+    /// Somebody asks; the number of the errand that begins. `look` finds the stick.
     ///
     /// # Errors
-    /// [`CarryError`]; counted.
-    pub fn ask(&mut self, peer: Peer, consoles: &[i32], nonce: &[u8]) -> Result<u32, CarryError> {
+    /// [`CarryError`]; those who may not ask are counted.
+    pub fn ask(
+        &mut self,
+        peer: Peer,
+        consoles: &[i32],
+        nonce: &[u8],
+        look: impl FnOnce() -> Result<PathBuf, CarryError>,
+    ) -> Result<u32, CarryError> {
+        self.errands.check(peer, consoles)?;
         if !(NONCE_BYTES_MIN..=NONCE_BYTES_MAX).contains(&nonce.len()) {
             return Err(CarryError::Nonce(nonce.len()));
         }
-        let number = self.errands.ask(peer, consoles, "looking for a stick")?;
+        if self.is_out() {
+            return Err(CarryError::Stuck);
+        }
+        let node = look()?;
         self.nonce = nonce.to_vec();
+        let number = self.errands.begin(&format!("writing to {}", node.display()));
+        self.at = At::Asked(node);
         Ok(number)
+    }
+
+    /// What is to be done at a time of the boot.
+    #[must_use]
+    pub fn turn(&self, now_ms: u64) -> Turn {
+        match &self.at {
+            At::Asked(node) => Turn::Send(node.clone()),
+            At::Sent(until_ms) if now_ms >= *until_ms => Turn::End,
+            At::Nowhere | At::Sent(_) | At::Stuck => Turn::Wait,
+        }
+    }
+
+    /// The courier runs.
+    pub fn sent(&mut self, now_ms: u64) {
+        self.at = At::Sent(now_ms + CARRY_MS_MAX);
+    }
+
+    /// Whether a courier's process is there.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        matches!(self.at, At::Sent(_) | At::Stuck)
+    }
+
+    /// It could not be sent, or has to end; what that means stands in the error.
+    pub fn failed(&mut self, error: &CarryError) {
+        self.at = if *error == CarryError::Late { At::Stuck } else { At::Nowhere };
+        self.errands.set(ErrandState::Failed, error.to_string());
+    }
+
+    /// The courier's process is gone: well or not, with its last line (without its level). None where
+    /// this was said before.
+    ///
+    /// # Errors
+    /// [`CarryError::Courier`] with what it said, [`CarryError::Ended`] where that is no reason.
+    pub fn ended(
+        &mut self,
+        good: bool,
+        how: &str,
+        said: &str,
+    ) -> Option<Result<String, CarryError>> {
+        let before = std::mem::take(&mut self.at);
+        if !matches!(before, At::Sent(_)) {
+            // An errand that waits is not this one's.
+            if matches!(before, At::Asked(_)) {
+                self.at = before;
+            }
+            return None;
+        }
+        if good {
+            self.errands.set(ErrandState::Done, said.into());
+            return Some(Ok(said.into()));
+        }
+        let reasoned = said.starts_with("HP-");
+        let error =
+            if reasoned { CarryError::Courier(said.into()) } else { CarryError::Ended(how.into()) };
+        self.errands.set(ErrandState::Failed, error.to_string());
+        Some(Err(error))
     }
 
     /// The nonce in hexadecimal.
@@ -127,17 +232,22 @@ impl Carries {
         self.nonce.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The courier ended: well or not, with its last line (without its level).
-    ///
-    /// # Errors
-    /// [`CarryError::Courier`] with what it said, [`CarryError::Ended`] where that is no reason.
-    pub fn ended(&mut self, good: bool, how: &str, said: &str) -> Result<String, CarryError> {
-        if good {
-            self.errands.set(ErrandState::Done, said.into());
-            return Ok(said.into());
-        }
-        let reasoned = said.starts_with("HP-");
-        Err(if reasoned { CarryError::Courier(said.into()) } else { CarryError::Ended(how.into()) })
+    /// Which one is the last of this boot; 0: none yet.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.errands.number()
+    }
+
+    /// For the console.
+    #[must_use]
+    pub fn status(&self) -> Option<Errand> {
+        self.errands.status()
+    }
+
+    /// Requests of those who may not.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.errands.refused()
     }
 }
 
@@ -157,9 +267,9 @@ struct Disk {
 /// The node of the one stick that is plugged in: its first partition, or all of it where it has none.
 ///
 /// # Errors
-/// None or several, or write-protected.
+/// None or several, write-protected, or too many disks to know.
 pub fn stick(class: &Path) -> Result<PathBuf, CarryError> {
-    let mut sticks: Vec<Disk> = disks(class);
+    let mut sticks: Vec<Disk> = disks(class)?;
     sticks.retain(|disk| disk.usb && !disk.ours && !disk.empty);
     let [disk] = sticks.as_slice() else {
         let count = sticks.len();
@@ -172,10 +282,13 @@ pub fn stick(class: &Path) -> Result<PathBuf, CarryError> {
     Ok(Path::new("/dev").join(name))
 }
 
-fn disks(class: &Path) -> Vec<Disk> {
+fn disks(class: &Path) -> Result<Vec<Disk>, CarryError> {
     let mut disks: Vec<Disk> = Vec::new();
     let entries = fs::read_dir(class).into_iter().flatten().flatten();
-    for entry in entries.take(BLOCKS_MAX) {
+    for (count, entry) in entries.enumerate() {
+        if count >= BLOCKS_MAX {
+            return Err(CarryError::Disks);
+        }
         let Ok(path) = fs::canonicalize(entry.path()) else { continue };
         let Some(name) = name_of(&path) else { continue };
         let number = read(&path, "partition").parse().ok();
@@ -200,7 +313,7 @@ fn disks(class: &Path) -> Vec<Disk> {
             disk.partitions.push((number, name));
         }
     }
-    disks
+    Ok(disks)
 }
 
 fn name_of(path: &Path) -> Option<String> {
@@ -305,25 +418,74 @@ mod tests {
     }
 
     #[test]
-    fn what_the_courier_says_is_what_is_shown() {
-        let console = Peer { uid: CONSOLE_UID, pid: 40 };
+    fn more_disks_than_are_looked_at_are_none() {
+        let sysfs = ours().disk(USB, "sdb", &[], &[]);
+        for number in 0..BLOCKS_MAX {
+            symlink(sysfs.0.path(), sysfs.class().join(format!("loop{number}"))).unwrap();
+        }
+        assert_eq!(stick(&sysfs.class()), Err(CarryError::Disks));
+    }
+
+    const CONSOLE: Peer = Peer { uid: CONSOLE_UID, pid: 40 };
+
+    fn ask(carries: &mut Carries) -> Result<u32, CarryError> {
+        carries.ask(CONSOLE, &[40], &[0xab; 8], || Ok("/dev/sdb1".into()))
+    }
+
+    #[test]
+    fn only_what_begins_has_a_number() {
         let mut carries = Carries::default();
-        assert_eq!(carries.ask(console, &[40], &[1; 7]), Err(CarryError::Nonce(7)));
-        assert_eq!(carries.ask(console, &[40], &[0xab; 8]), Ok(1));
+        let stranger = Peer { uid: 802, pid: 40 };
+        let nowhere = || -> Result<PathBuf, CarryError> { panic!("was looked for") };
+        let refused = carries.ask(stranger, &[40], &[1; 8], nowhere);
+        assert_eq!(refused, Err(CarryError::Stranger { uid: 802, pid: 40 }));
+        assert_eq!(carries.ask(CONSOLE, &[40], &[1; 7], nowhere), Err(CarryError::Nonce(7)));
+        let none = || Err(CarryError::Nothing);
+        assert_eq!(carries.ask(CONSOLE, &[40], &[1; 8], none), Err(CarryError::Nothing));
+        assert_eq!((carries.refused(), carries.number()), (1, 0));
+        assert_eq!(ask(&mut carries), Ok(1));
         assert_eq!(carries.nonce(), "ab".repeat(8));
-        assert_eq!(carries.ask(console, &[40], &[1; 8]), Err(CarryError::Busy(1)));
-        let why = carries.ended(false, "exit status 1", "HP-US-023 usb: full").unwrap_err();
-        assert_eq!(why.to_string(), "HP-US-023 usb: full");
-        let why = carries.ended(false, "signal 6", "panicked at").unwrap_err();
-        assert!(
-            why.to_string().starts_with("HP-US-011 usb: the courier ended (signal 6)"),
-            "{why}"
-        );
-        carries.ended(true, "exit status 0", "written x").unwrap();
-        assert_eq!(carries.errands.status().unwrap().text, "written x");
-        assert_eq!(
-            carries.ask(Peer { uid: 802, pid: 40 }, &[40], &[1; 8]).unwrap_err(),
-            CarryError::Stranger { uid: 802, pid: 40 }
-        );
+        assert_eq!(ask(&mut carries), Err(CarryError::Busy(1)));
+    }
+
+    #[test]
+    fn what_the_courier_says_is_what_is_shown() {
+        let mut carries = Carries::default();
+        let text = |carries: &Carries| carries.status().unwrap().text;
+        ask(&mut carries).unwrap();
+        assert_eq!(carries.turn(0), Turn::Send("/dev/sdb1".into()));
+        carries.sent(0);
+        assert_eq!(carries.turn(CARRY_MS_MAX - 1), Turn::Wait);
+        carries.ended(true, "exit status 0", "written x").unwrap().unwrap();
+        assert_eq!((text(&carries), carries.turn(u64::MAX)), ("written x".into(), Turn::Wait));
+        for (how, said, shown) in [
+            ("exit status 1", "HP-US-023 usb: full", "HP-US-023 usb: full"),
+            ("signal 6", "panicked at", "HP-US-011 usb: the courier ended (signal 6)"),
+        ] {
+            ask(&mut carries).unwrap();
+            carries.sent(0);
+            carries.ended(false, how, said).unwrap().unwrap_err();
+            assert!(text(&carries).starts_with(shown), "{}", text(&carries));
+        }
+    }
+
+    #[test]
+    fn a_courier_that_hangs_is_given_up_and_its_end_is_nobody_elses() {
+        let mut carries = Carries::default();
+        ask(&mut carries).unwrap();
+        carries.sent(5);
+        assert_eq!(carries.turn(5 + CARRY_MS_MAX), Turn::End);
+        carries.failed(&CarryError::Late);
+        assert!(carries.is_out());
+        assert_eq!(ask(&mut carries), Err(CarryError::Stuck));
+        assert_eq!(carries.number(), 1);
+        assert_eq!(carries.ended(true, "exit status 0", "written x"), None);
+        assert!(carries.status().unwrap().text.starts_with("HP-US-010"));
+        assert_eq!(ask(&mut carries), Ok(2));
+        assert_eq!(carries.ended(false, "signal 9", ""), None);
+        assert_eq!(carries.turn(0), Turn::Send("/dev/sdb1".into()));
+        carries.failed(&CarryError::Start("fork".into()));
+        assert!(!carries.is_out());
+        assert_eq!(ask(&mut carries), Ok(3));
     }
 }

@@ -43,11 +43,11 @@ impl Errands {
         Self { most, last: None, refused: 0 }
     }
 
-    /// Somebody asks; the number of the errand that begins, with what is said of it first.
+    /// Whether somebody may ask for one now.
     ///
     /// # Errors
     /// [`Refusal`]; counted.
-    pub fn ask(&mut self, peer: Peer, consoles: &[i32], text: &str) -> Result<u32, Refusal> {
+    pub fn check(&mut self, peer: Peer, consoles: &[i32]) -> Result<(), Refusal> {
         let number = self.number();
         let refusal = if !is_console(peer, consoles) {
             Some(Refusal::Stranger(peer))
@@ -62,10 +62,16 @@ impl Errands {
             self.refused += 1;
             return Err(refusal);
         }
+        Ok(())
+    }
+
+    /// One begins: its number. `text` is what is said of it first.
+    pub fn begin(&mut self, text: &str) -> u32 {
+        let number = self.number();
         let left = self.most.saturating_sub(number + 1);
         let state = ErrandState::Begun;
         self.last = Some(Errand { number: number + 1, state, left, text: text.into() });
-        Ok(number + 1)
+        number + 1
     }
 
     /// The last one is so far now.
@@ -113,6 +119,11 @@ mod tests {
 
     const CONSOLE: Peer = Peer { uid: CONSOLE_UID, pid: 40 };
 
+    fn ask(errands: &mut Errands) -> Result<u32, Refusal> {
+        errands.check(CONSOLE, &[40, 41])?;
+        Ok(errands.begin("x"))
+    }
+
     #[test]
     fn only_a_console_that_runs_may_ask() {
         let mut errands = Errands::new(3);
@@ -122,27 +133,27 @@ mod tests {
             Peer { uid: CONSOLE_UID, pid: 42 },
             Peer { uid: CONSOLE_UID, pid: 0 },
         ] {
-            assert_eq!(errands.ask(peer, &[40, 41, 0], "x"), Err(Refusal::Stranger(peer)));
+            assert_eq!(errands.check(peer, &[40, 41, 0]), Err(Refusal::Stranger(peer)));
         }
         assert_eq!((errands.refused(), errands.number(), errands.state()), (4, 0, None));
-        assert_eq!(errands.ask(CONSOLE, &[40, 41], "x"), Ok(1));
+        assert_eq!(ask(&mut errands), Ok(1));
     }
 
     #[test]
     fn one_at_a_time_and_so_many_in_a_boot() {
         let mut errands = Errands::new(4);
         for number in 1..=4 {
-            assert_eq!(errands.ask(CONSOLE, &[40], "x"), Ok(number));
-            assert_eq!(errands.ask(CONSOLE, &[40], "x"), Err(Refusal::Busy(number)));
+            assert_eq!(ask(&mut errands), Ok(number));
+            assert_eq!(ask(&mut errands), Err(Refusal::Busy(number)));
             if number % 2 == 0 {
                 errands.set(ErrandState::Failed, "no medium".into());
             } else {
                 errands.set(ErrandState::Measured, "measured".into());
-                assert_eq!(errands.ask(CONSOLE, &[40], "x"), Err(Refusal::Busy(number)));
+                assert_eq!(ask(&mut errands), Err(Refusal::Busy(number)));
                 errands.set(ErrandState::Done, "done".into());
             }
         }
-        assert_eq!(errands.ask(CONSOLE, &[40], "x"), Err(Refusal::Spent));
+        assert_eq!(ask(&mut errands), Err(Refusal::Spent));
         assert_eq!(errands.status().unwrap().left, 0);
     }
 }

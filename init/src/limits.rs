@@ -27,8 +27,11 @@ pub const RELOAD_ANSWER_MS_MAX: u64 = 60_000;
 /// How long evidence may take to be on a stick: a slow TPM quotes in seconds, a slow stick takes half a
 /// minute to write what it has promised.
 pub const CARRY_MS_MAX: u64 = 60_000;
-/// Times that evidence is carried out in a boot; each is a quote of the TPM and an event in the ledger.
+/// Couriers that are sent in a boot; each has a quote made by the TPM and leaves two events in the ledger.
 pub const CARRIES_MAX: u32 = 256;
+/// How long the end of the box waits for a courier that still writes: a stick that is cut off in the
+/// middle has a broken file on it.
+pub const CARRY_END_MS_MAX: u64 = 20_000;
 
 /// Lines kept in the log.
 pub const LOG_LINES_MAX: usize = 1024;

@@ -417,16 +417,16 @@ impl Machine {
         let now = clock::boot_ms();
         let consoles = self.consoles();
         let (boot, core) = (&self.boot, &self.core);
-        let (reload, carry) = (&mut self.reload, &mut self.carry);
+        let (reload, carry, is_ending) = (&mut self.reload, &mut self.carry, self.end.is_some());
         let pids: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
         let mut answer = |ask| match ask {
             Ask::Status => Reply::Status(control::Status {
                 reload: reload.core.status(),
-                carry: carry.core.errands.status(),
+                carry: carry.core.status(),
                 ..status::collect(boot, core, &pids, now)
             }),
             Ask::Reload(peer) => reload.ask(peer, &consoles, now),
-            Ask::Carry(peer, nonce) => carry.ask(peer, &consoles, &nonce),
+            Ask::Carry(peer, nonce) => carry.ask(peer, &consoles, &nonce, is_ending),
         };
         let (stays, waits) = self.clients.serve(id, now, &boot.log.ring, &mut answer);
         // A closed client left the set with its descriptor.

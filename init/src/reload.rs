@@ -95,7 +95,8 @@ impl Reloads {
     /// # Errors
     /// [`ReloadError`]; counted.
     pub fn ask(&mut self, peer: Peer, consoles: &[i32]) -> Result<u32, ReloadError> {
-        Ok(self.0.ask(peer, consoles, "reading the boot partition")?)
+        self.0.check(peer, consoles)?;
+        Ok(self.0.begin("reading the boot partition"))
     }
 
     /// It is measured and its files lie in their place.

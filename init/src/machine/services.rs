@@ -80,11 +80,7 @@ impl Machine {
             Effect::Kill(id) => self.kill(id.0),
             Effect::Changed(id, change, detail) => self.changed(id, change, &detail),
             Effect::AllReady => self.all_ready(),
-            Effect::AllStopped => {
-                self.boot.log.say(Severity::Info, "services stopped");
-                self.boot.log.flush();
-                power::finish(self.end.unwrap_or(End::Reboot));
-            }
+            Effect::AllStopped => self.all_stopped(),
         }
         None
     }
@@ -156,6 +152,7 @@ impl Machine {
         let child = match spawn::spawn(launch) {
             Ok(child) => child,
             Err(error) => {
+                devices::take_back(spec);
                 let how = escape(&error.to_string(), LAST_LINE_CHARS_MAX);
                 return Err(LaunchError::Failed(how));
             }

@@ -251,6 +251,8 @@ mod tests {
         let mut log = to_record(&event("a"));
         log.extend(b"\x1e{\"pcr\":24,\"digests\":[],\"content_type\":\"systemd\",\"content\":{\"eventType\":\"\",\"string\":\"\"}}\n");
         assert!(matches!(parse(&log), Err(LogError::Record { record: 1, .. })));
+        assert_eq!(parse(b""), Ok(Vec::new()));
+        assert!(matches!(parse(b"\x1e"), Err(LogError::Record { record: 0, .. })));
         assert!(matches!(parse(b"x"), Err(LogError::Record { record: 0, .. })));
     }
 

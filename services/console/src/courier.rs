@@ -1,6 +1,6 @@
 //! Whole evidence on a USB stick, for a verifier that has no network to this box.
 //!
-//! A process of its own without any right but the stick's node and attest's socket; PID 1 starts it for
+//! A process of its own that may open the stick's node and the sockets of clients; PID 1 starts it for
 //! each errand and ends it when it takes too long. The stick is a stranger's: its file system is read and
 //! written here, never by the kernel, and whatever it claims ends at worst this process. Nothing on it is
 //! overwritten, and nothing but evidence, which is no secret, is written to it.

@@ -137,7 +137,12 @@ impl Errand {
         let (Stage::Begun { number, text, .. }, Some(last)) = (&mut self.stage, last) else {
             return;
         };
-        if *number != last.number {
+        if last.number > *number {
+            let text = format!("number {number} is over, another began; see the log");
+            self.stage = Stage::Done { good: false, text };
+            return;
+        }
+        if last.number < *number {
             return;
         }
         match last.state {
@@ -197,6 +202,10 @@ mod tests {
         assert_eq!(reload.stage, Stage::Done { good: true, text: "Done".into() });
         reload.seen();
         assert!(reload.is_idle());
+        // Another console was faster with the next.
+        reload = at(RELOAD, Stage::Begun { number: 2, at_ms: 0, text: String::new() });
+        reload.heard(Some(&last(3, ErrandState::Begun)));
+        assert!(matches!(reload.stage, Stage::Done { good: false, .. }), "{reload:?}");
     }
 
     #[test]

@@ -69,3 +69,5 @@ pub const DHCP_UID: u32 = 805;
 pub const ATTEST_UID: u32 = 806;
 /// User of `inspector`.
 pub const INSPECTOR_UID: u32 = 807;
+/// User of `courier`.
+pub const COURIER_UID: u32 = 808;
