@@ -3,7 +3,7 @@
 use super::{Engine, exception, packet::Place};
 use crate::{
     Direction,
-    app::{Meta, Transport as Carrier},
+    app::{Hides, Meta, Transport as Carrier},
     config::Config,
     event::Event,
     flow::{Flow, State},
@@ -166,8 +166,9 @@ pub(super) fn feed(
         };
         let (fed, count, is_gap) = match next {
             Some(Next::Data(bytes)) => {
-                let count = bytes.len() as u64;
-                (flow.app.feed(now_ns, direction, bytes, meta), count, false)
+                let fed = flow.app.feed(now_ns, direction, bytes, meta);
+                let count = bytes.len().saturating_sub(fed.left) as u64;
+                (fed, count, false)
             }
             Some(Next::Gap(gap)) => {
                 (flow.app.feed(now_ns, direction, &[], Meta { gap, ..meta }), gap, true)
@@ -181,6 +182,9 @@ pub(super) fn feed(
         half.app_advance(count, is_gap, memory);
         if is_gap {
             session.note_loss();
+        }
+        if fed.hides != Hides::No {
+            place.hides = fed.hides;
         }
         if fed.is_error {
             place.exceptions |= exception::APP_ERROR;
@@ -200,6 +204,10 @@ pub(super) fn feed(
             flow.swap();
             direction = direction.reverse();
             place.direction = place.direction.reverse();
+        }
+        // The rest is for the next packet, as in Suricata: this one shows what was before it.
+        if fed.left > 0 {
+            return;
         }
     }
 }

@@ -129,11 +129,12 @@ impl Http {
         let id = self.response.tx;
         let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
         read_line(chomp(line), &mut tx.response);
+        tx.response.line = line.to_vec();
         if tx.response.version == Version::Invalid {
-            tx.events.add("response_invalid_protocol");
+            tx.events.add("response_line_invalid_protocol");
         }
         if tx.response.status_number == 0 {
-            tx.events.add("response_invalid_status");
+            tx.events.add("response_line_invalid_response_status");
         }
         let is_interim = tx.response.status_number == 100;
         self.response.at = At::Headers;
@@ -160,9 +161,12 @@ impl Http {
         }
         if status == 101 && !has_length {
             let upgrade = tx.response.headers.get("upgrade").unwrap_or_default();
-            let proto = [(&b"h2c"[..], Proto::Http2), (b"websocket", Proto::Websocket)];
-            let proto = proto.into_iter().find(|(name, _)| contains(upgrade, name));
-            return self.tunnel(Some(proto.map(|(_, proto)| proto)));
+            let proto = match upgrade {
+                b"h2c" => Some(Proto::Http2),
+                name if name.eq_ignore_ascii_case(b"websocket") => Some(Proto::Websocket),
+                _ => None,
+            };
+            return self.tunnel(Some(proto));
         }
         if status == 100 && is_chunked.is_none() && !matches!(length, Some(Some(1..))) {
             return self.interim();
@@ -249,7 +253,6 @@ fn is_next_response(rest: &[u8]) -> bool {
 
 /// Protocol, status, message.
 fn read_line(line: &[u8], response: &mut Response) {
-    response.line = line.to_vec();
     response.status.clear();
     response.status_number = 0;
     response.message.clear();
