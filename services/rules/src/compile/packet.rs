@@ -270,7 +270,11 @@ fn mode(text: &str) -> (FlagMode, &str) {
 }
 
 fn fragment_bits(name: &str, text: &str) -> Result<Test, RuleError> {
-    let (mode, text) = mode(text);
+    let (mode, text) = match mode(text) {
+        // A sign behind the letters says nothing.
+        (_, letters) if text.ends_with(['+', '*', '!']) => (FlagMode::Exactly, letters),
+        found => found,
+    };
     let mut bits = 0;
     for letter in text.chars() {
         bits |= match letter.to_ascii_uppercase() {

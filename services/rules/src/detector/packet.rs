@@ -76,6 +76,11 @@ impl Work<'_> {
             }
             self.add_unfound(&always.others, view);
         }
+        if view.is_payload_hidden {
+            // No search is made any more; what needs none may still match.
+            self.candidates.sort();
+            return;
+        }
         prefilter.in_payload(class, view.is_in_stream, view.packet.payload, self.candidates);
         for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
             prefilter.in_stream(raw.bytes, self.candidates);
@@ -99,7 +104,7 @@ impl Work<'_> {
             return;
         }
         if rule.app.is_some_and(|app| !is_app(app, view))
-            || !self.tests_hold(rule, view)
+            || !self.tests_hold_here(rule, view)
             || !self.header_fits(rule, view)
         {
             return;
@@ -149,8 +154,15 @@ impl Work<'_> {
             })
     }
 
-    pub(super) fn tests_hold(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
-        rule.tests.iter().all(|test| self.holds(test, view, None))
+    /// Suricata searches the payload of what is neither TCP nor UDP for the rules of both directions,
+    /// and a direction alone is nothing that it tests.
+    fn tests_hold_here(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
+        let is_sorted = matches!(view.packet.transport, Transport::Tcp(_) | Transport::Udp { .. });
+        let is_found = !is_sorted
+            && view.packet.origin != Origin::FlowEnd
+            && crate::prefilter::best(&rule.payload).is_some();
+        let is_way = |test: &Test| matches!(test, Test::Flow(flow) if flow.is_way_only());
+        rule.tests.iter().all(|test| (is_found && is_way(test)) || self.holds(test, view, None))
     }
 
     pub(super) fn header_fits(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
@@ -246,7 +258,11 @@ fn end_fits(
 }
 
 /// Whether the payload matches, and if so whether it was the stream that did.
-fn payload(rule: &Rule, view: &View<'_, '_>, scan: &mut crate::chain::Scan<'_>) -> Option<bool> {
+pub(super) fn payload(
+    rule: &Rule,
+    view: &View<'_, '_>,
+    scan: &mut crate::chain::Scan<'_>,
+) -> Option<bool> {
     let is_tcp =
         matches!(view.packet.transport, Transport::Tcp(_)) || view.packet.origin == Origin::FlowEnd;
     if is_tcp && rule.needs_stream {
@@ -261,7 +277,12 @@ fn payload(rule: &Rule, view: &View<'_, '_>, scan: &mut crate::chain::Scan<'_>) 
         return None;
     }
     let packet = view.packet;
-    if packet.origin == Origin::FlowEnd || packet.payload.is_empty() || packet.is_carrier {
+    // A packet that brings bytes of its stream is looked at even if it carries none itself.
+    let is_nothing = packet.payload.is_empty() && !(is_tcp && super::tests::has_raw(view));
+    if packet.origin == Origin::FlowEnd || is_nothing || packet.is_carrier {
+        return None;
+    }
+    if view.is_payload_hidden && !super::tests::has_raw(view) {
         return None;
     }
     scan.matches(&rule.payload, view.packet.payload, 0, true).then_some(false)
