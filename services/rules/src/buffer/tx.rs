@@ -72,7 +72,8 @@ fn http_data<'a>(
                 if is_request { tx.request.files.first() } else { tx.response.files.first() };
             let progress = tx.progress(direction);
             let whole = tx.body(direction);
-            if is_file && is_request && file.is_none() {
+            // What a server sends is looked at as a file, and a file has a name.
+            if (is_file || !is_request) && file.is_none() {
                 return None;
             }
             return window(whole, direction, progress > http::progress::BODY, body);

@@ -226,7 +226,7 @@ impl Http {
             let line = std::mem::take(&mut reader.held);
             match direction {
                 Direction::ToServer => self.whole_request_line(&line, &[], config),
-                Direction::ToClient => self.status_line(&line, &[], config),
+                Direction::ToClient => self.status_line(&line, &[]),
             };
         }
         if self.reader(direction).at == At::Headers {
@@ -236,9 +236,18 @@ impl Http {
                 self.header_block(direction, &mut &b"\r\n"[..], config);
             }
         }
+        if direction == Direction::ToClient
+            && self.response.at == At::Finalize
+            && !self.response.held.is_empty()
+        {
+            self.unexpected_body(config);
+        }
         let reader = self.reader(direction);
         let is_whole = matches!(reader.at, At::Close | At::Finalize | At::Idle | At::Ignore);
-        let is_cut = matches!(reader.at, At::ChunkLine | At::ChunkData(_) | At::ChunkEnd);
+        let is_cut = matches!(
+            reader.at,
+            At::Line | At::Headers | At::ChunkLine | At::ChunkData(_) | At::ChunkEnd
+        );
         let id = reader.tx;
         let state = if is_whole { FileState::Closed } else { FileState::Truncated };
         reader.at = At::Ignore;
@@ -373,7 +382,7 @@ impl Tx {
                 super::request::file(&self.request, are_hashed)
             }
             Direction::ToClient if self.response.files.is_empty() => {
-                Some(super::response::file(self, are_hashed))
+                super::response::file(self, are_hashed)
             }
             Direction::ToServer | Direction::ToClient => None,
         }

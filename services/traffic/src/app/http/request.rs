@@ -299,9 +299,12 @@ impl Http {
             self.request.at = At::Idle;
             return Turn::On;
         }
-        self.event(SIDE, "request_body_unexpected");
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (now, later) = rest.split_at(end);
+        let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
+        // What is no line yet may become a request.
+        if end.is_some() {
+            self.event(SIDE, "request_body_unexpected");
+        }
+        let (now, later) = rest.split_at(end.unwrap_or(rest.len()));
         *rest = later;
         self.body(SIDE, now);
         Turn::On
@@ -332,7 +335,7 @@ fn fields(
     let mut used = 0;
     loop {
         let rest = input.get(used..).unwrap_or_default();
-        let (length, is_end) = match grammar::next(rest, direction) {
+        let (length, is_end) = match grammar::next(rest, direction, used == 0) {
             Next::More => return Some((used, false)),
             Next::End(length) => (length, true),
             Next::Field(length, name, value) => {
@@ -518,12 +521,15 @@ pub(super) fn file(request: &Request, are_hashed: bool) -> Option<File> {
     if !is_file {
         return None;
     }
-    let name = request
-        .headers
-        .get("content-disposition")
-        .and_then(disposition_name)
-        .unwrap_or_else(|| path_name(request).to_vec());
-    Some(File::new(&name, are_hashed))
+    let named = request.headers.get("content-disposition").and_then(disposition_name);
+    Some(File::new(&named.or_else(|| own_name(request))?, are_hashed))
+}
+
+/// The path, as Suricata does, if there is one; that of a request that was not seen is not known.
+pub(super) fn own_name(request: &Request) -> Option<Vec<u8>> {
+    let path = request.uri_parts.path.as_ref();
+    let has_path = path.is_some_and(|path| !path.is_empty());
+    (has_path || request.is_partial).then(|| path_name(request).to_vec())
 }
 
 /// The name of a file without a name of its own: the path, as Suricata does.
