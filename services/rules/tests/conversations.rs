@@ -236,6 +236,39 @@ fn the_line_of_a_response_has_its_end_and_files_a_size_when_they_are_whole() {
 }
 
 #[test]
+fn a_fragment_of_ip_6_carries_nothing_that_is_known() {
+    // The fragment header says ICMPv6, more to come.
+    let mut packet = vec![0x60, 0, 0, 0, 0, 16, 44, 64];
+    for last in [1, 2] {
+        packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    packet.extend([58, 0, 0, 1, 0, 0, 0, 7]);
+    packet.extend(b"abcdefgh");
+    let packets = [packet];
+    assert_eq!(at(&packets, "ip|content:\"abc\";"), NONE);
+    assert_eq!(at(&packets, "ip|dsize:0;"), [1]);
+    assert_eq!(at(&packets, "ip|ip_proto:44;"), [1]);
+    assert_eq!(at(&packets, "ip|fragoffset:0;"), [1]);
+    packets_without_fragment();
+}
+
+fn packets_without_fragment() {
+    let mut packet = vec![0x60, 0, 0, 0, 0, 0, 59, 64];
+    packet.extend([0; 32]);
+    assert_eq!(at(&[packet], "ip|fragoffset:0;"), NONE);
+}
+
+#[test]
+fn a_frame_about_the_connection_is_over_as_it_is_there() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
+    let packets = conversation(80, &[(true, &[&preface[..], &settings].concat())]);
+    // The acknowledgement of the server brings it, and is its own direction's packet.
+    assert_eq!(at(&packets, "http2|http.protocol; content:\"HTTP/2\"; flow:to_client;"), [5]);
+    assert_eq!(at(&packets, "http2|http.start; isdataat:1;"), NONE);
+}
+
+#[test]
 fn bytes_behind_an_upgrade_are_of_the_new_protocol() {
     let request: &[u8] = b"GET /a HTTP/1.1\r\nHost: b\r\nUpgrade: h2c\r\n\r\n";
     let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];

@@ -2,7 +2,7 @@
 
 use hookprobe_traffic::{
     engine::View,
-    packet::{Origin, Transport},
+    packet::{Origin, Packet, Transport},
     stream::TcpState,
 };
 
@@ -81,7 +81,7 @@ impl Work<'_> {
             self.candidates.sort();
             return;
         }
-        prefilter.in_payload(class, view.is_in_stream, view.packet.payload, self.candidates);
+        prefilter.in_payload(class, view.is_in_stream, payload_of(view.packet), self.candidates);
         for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
             prefilter.in_stream(raw.bytes, self.candidates);
         }
@@ -233,6 +233,17 @@ impl Work<'_> {
     }
 }
 
+/// What a packet carries; of a fragment of IPv6 Suricata looks at nothing.
+pub(super) fn payload_of<'a>(packet: &Packet<'a>) -> &'a [u8] {
+    if packet.is_ip6_fragment() { &[] } else { packet.payload }
+}
+
+/// Its protocol; that of a fragment of IPv6 is the fragment's.
+pub(super) fn protocol_of(packet: &Packet<'_>) -> Option<u8> {
+    const IP6_FRAGMENT: u8 = 44;
+    if packet.is_ip6_fragment() { Some(IP6_FRAGMENT) } else { packet.protocol() }
+}
+
 /// Whether the packet's flow is of a protocol that counts for it.
 fn is_app(app: AppName, view: &View<'_, '_>) -> bool {
     let flow = view.flow.as_deref().filter(|_| has_app(view));
@@ -278,14 +289,14 @@ pub(super) fn payload(
     }
     let packet = view.packet;
     // A packet that brings bytes of its stream is looked at even if it carries none itself.
-    let is_nothing = packet.payload.is_empty() && !(is_tcp && super::tests::has_raw(view));
+    let is_nothing = payload_of(packet).is_empty() && !(is_tcp && super::tests::has_raw(view));
     if packet.origin == Origin::FlowEnd || is_nothing || packet.is_carrier {
         return None;
     }
     if view.is_payload_hidden && !super::tests::has_raw(view) {
         return None;
     }
-    scan.matches(&rule.payload, view.packet.payload, 0, true).then_some(false)
+    scan.matches(&rule.payload, payload_of(packet), 0, true).then_some(false)
 }
 
 fn transport_fits(wanted: Transports, view: &View<'_, '_>) -> bool {
@@ -300,7 +311,7 @@ fn transport_fits(wanted: Transports, view: &View<'_, '_>) -> bool {
     if wanted.is_any {
         return packet.ip.is_some();
     }
-    let number = packet.protocol();
+    let number = protocol_of(packet);
     match packet.transport {
         Transport::Tcp(_) => wanted.is_tcp,
         Transport::Udp { .. } => wanted.is_udp,

@@ -4,7 +4,7 @@ use hookprobe_traffic::{
     Direction,
     engine::View,
     flow::Flow,
-    packet::{Origin, TcpOptions, Transport},
+    packet::{Ip, Origin, TcpOptions, Transport, extension},
     stream::TcpState,
 };
 
@@ -70,9 +70,10 @@ fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
         Test::Size(compare) => {
             // A packet that brings bytes of its stream to be looked at is not empty to Suricata,
             // one whose payload is hidden is.
-            let has_payload = !packet.payload.is_empty() && !view.is_payload_hidden;
+            let payload = super::packet::payload_of(packet);
+            let has_payload = !payload.is_empty() && !view.is_payload_hidden;
             let is_empty = !has_payload && !has_raw(view);
-            compare.fits(packet.payload.len() as u64)
+            compare.fits(payload.len() as u64)
                 && match compare {
                     Compare::Equal(0) => is_empty,
                     Compare::Equal(_)
@@ -94,10 +95,12 @@ fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
             ip.is_some_and(|ip| ip.version() == 4 && fragment_bits_fit(*mode, ip.flags, *bits))
         }
         Test::FragmentOffset(compare) => {
-            ip.is_some_and(|ip| compare.fits(u64::from(ip.fragment_offset / 8)))
+            let has_offset =
+                |ip: &&Ip<'_>| ip.version() == 4 || ip.extensions & extension::FRAGMENT != 0;
+            ip.filter(has_offset).is_some_and(|ip| compare.fits(u64::from(ip.fragment_offset / 8)))
         }
         Test::IpProto(compare) => {
-            packet.protocol().is_some_and(|proto| compare.fits(u64::from(proto)))
+            super::packet::protocol_of(packet).is_some_and(|proto| compare.fits(u64::from(proto)))
         }
         Test::SameIp => ip.is_some_and(|ip| ip.source == ip.destination),
         Test::VlanId { layer, compare } => {

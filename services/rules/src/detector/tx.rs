@@ -443,8 +443,12 @@ fn test_outcome(
         }
         (TxTest::Reached, _) => true,
         (TxTest::Frame(test), TxRef::Http(tx)) => tx.notes.as_ref().is_some_and(|notes| {
+            // Of types of frames within streams Suricata sees those of the client.
+            let is_hidden = matches!(test, FrameTest::Kind(_))
+                && !notes.is_control
+                && direction == hookprobe_traffic::Direction::ToClient;
             let mut own = notes.list.iter().filter(|note| note.direction == direction);
-            own.any(|note| frame_fits(*test, note))
+            !is_hidden && own.any(|note| frame_fits(*test, note))
         }),
         (TxTest::Progress(compare), tx) => compare.fits(u64::from(tx.progress(direction))),
         (TxTest::SshVersion(version), TxRef::Ssh(tx)) => {

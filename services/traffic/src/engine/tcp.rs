@@ -3,7 +3,7 @@
 use super::{Engine, exception, packet::Place};
 use crate::{
     Direction,
-    app::{Hides, Meta, Transport as Carrier},
+    app::{Hides, Meta, Proto, Transport as Carrier},
     config::Config,
     event::Event,
     flow::{Flow, State},
@@ -199,6 +199,10 @@ pub(super) fn feed(
             }
         }
         *direction.of_mut(&mut flow.is_changed) |= is_changed;
+        if is_changed && flow.app.proto() == Some(Proto::Http2) {
+            // A frame about the connection is of both directions.
+            *direction.reverse().of_mut(&mut flow.is_changed) = true;
+        }
         flow.is_app_done = fed.is_done;
         if fed.is_reversed {
             flow.swap();
