@@ -285,3 +285,29 @@ fn bytes_behind_an_upgrade_are_of_the_new_protocol() {
     let packets = conversation(80, &[(true, request), (false, answer), (true, b"\x81\x81aaaab")]);
     assert!(!at(&packets, "websocket|flow:to_server;").is_empty());
 }
+
+#[test]
+fn replies_of_mail_are_looked_at_as_they_come_and_a_mail_when_it_ends() {
+    let packets = conversation(
+        25,
+        &[
+            (false, b"220 a\r\n"),
+            (true, b"HELO b\r\n"),
+            (false, b"250 c\r\n"),
+            (true, b"DATA\r\n"),
+            (false, b"354 d\r\n"),
+            (true, b"Subject: e\r\n\r\nfirst\r\n"),
+            (true, b"second\r\n"),
+            (true, b".\r\n"),
+        ],
+    );
+    let mail = "tcp-stream|flow:to_server; content:\"first\";";
+    assert!(at(&packets, mail).iter().all(|number| *number == 0 || *number > 18));
+    assert_eq!(at(&packets, mail).len(), 1);
+    assert_eq!(at(&packets, "tcp-stream|flow:to_server; content:\"HELO\";"), [9]);
+}
+
+#[test]
+fn events_of_http_2_load() {
+    assert_eq!(at(&web(), "http2|app-layer-event:http2.invalid_header;"), NONE);
+}

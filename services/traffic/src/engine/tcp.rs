@@ -194,7 +194,8 @@ pub(super) fn feed(
         let is_changed = fed.is_changed && flow.app.txs_len() > 0;
         if is_changed || fed.is_detected {
             place.is_app_changed = true;
-            if !fed.is_raw_waiting {
+            // That a protocol was found says nothing of its messages.
+            if !fed.is_raw_waiting && is_changed {
                 session.half_mut(direction).trigger_raw();
             }
         }
