@@ -283,38 +283,55 @@ impl<'s> Scan<'s> {
         }
     }
 
-    /// Where a content may begin and where it must end; `None`: it can't match here.
-    fn range(&self, content: &Content, length: i64, before: i64, start: i64) -> Option<(i64, i64)> {
+    /// A value as Suricata counts with it here: 32 bits, whatever a variable holds.
+    fn word(&self, value: Value) -> u32 {
+        match value {
+            Value::Number(number) => number as u32,
+            Value::Variable(index) => self.variables.get(index).copied().unwrap_or(0) as u32,
+        }
+    }
+
+    /// Where a content may begin and where it must end; `None`: it can't match here. Sums of 32 bits
+    /// that run over are part of what a rule means.
+    fn range(&self, content: &Content, length: u32, before: u32, start: u64) -> Option<(u32, u32)> {
         let is_relative = content.distance.is_some() || content.within.is_some();
         let is_variable = |value: Option<Value>| matches!(value, Some(Value::Variable(_)));
         let mut depth = length;
         let mut offset;
         if is_relative {
-            let distance = content.distance.map_or(0, |value| self.value(value));
-            offset = (before + distance).max(0);
+            let distance = content.distance.map_or(0, |value| self.word(value).cast_signed());
+            offset = before;
+            if distance < 0 && distance.unsigned_abs() > offset {
+                offset = 0;
+            } else {
+                offset = offset.wrapping_add_signed(distance);
+            }
             if let Some(within) = content.within {
-                depth = depth.min(before + self.value(within) + distance);
+                let end = before.wrapping_add(self.word(within)).wrapping_add_signed(distance);
+                if depth.cast_signed() > end.cast_signed() {
+                    depth = end;
+                }
                 if start != 0 && before == 0 {
                     depth = chunked(depth, start, length)?;
                 }
             }
             if let Some(limit) = content.depth {
-                depth = depth.min(before + self.value(limit));
+                depth = depth.min(before.saturating_add(self.word(limit)));
             }
             if let Some(least) = content.offset {
-                offset = offset.max(self.value(least));
+                offset = offset.max(self.word(least));
             }
         } else {
             if let Some(limit) = content.depth {
-                depth = self.value(limit);
+                depth = self.word(limit);
                 if start != 0 {
                     depth = chunked(depth, start, length)?;
                 }
             }
-            offset = content.offset.map_or(0, |value| self.value(value));
+            offset = content.offset.map_or(0, |value| self.word(value));
         }
         if is_variable(content.offset) || is_variable(content.depth) {
-            depth += offset;
+            depth = depth.wrapping_add(offset);
         }
         Some((offset, depth))
     }
@@ -328,25 +345,23 @@ impl<'s> Scan<'s> {
         is_end: bool,
         base64: &[Op],
     ) -> Outcome {
-        let length = i64::try_from(data.len()).unwrap_or(i64::MAX);
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let is_relative = content.distance.is_some() || content.within.is_some();
-        let before = if is_relative { i64::try_from(self.offset).unwrap_or(0) } else { 0 };
-        let start_i = i64::try_from(start).unwrap_or(i64::MAX);
-        let range = self.range(content, length, before, start_i);
+        let before = if is_relative { u32::try_from(self.offset).unwrap_or(0) } else { 0 };
+        let range = self.range(content, length, before, start);
         let mut again: Option<usize> = None;
         loop {
             let Some((offset, depth)) = range else { return Outcome::No };
             let depth = depth.min(length);
-            let offset = again.map_or(offset, |at| i64::try_from(at).unwrap_or(i64::MAX));
-            if offset > depth || depth <= 0 {
+            let offset = again.map_or(offset, |at| u32::try_from(at).unwrap_or(u32::MAX));
+            if offset > depth || depth == 0 {
                 return if content.is_negated {
                     self.run(rest, data, start, is_end, base64)
                 } else {
                     Outcome::No
                 };
             }
-            let (from, to) =
-                (usize::try_from(offset).unwrap_or(0), usize::try_from(depth).unwrap_or(0));
+            let (from, to) = (offset as usize, depth as usize);
             let found = if content.is_at_end && depth < length {
                 None
             } else {
@@ -439,13 +454,14 @@ impl<'s> Scan<'s> {
 }
 
 /// `depth` within a part of a whole that begins at `start`; `None`: it ends before the part.
-fn chunked(depth: i64, start: i64, length: i64) -> Option<i64> {
-    if depth <= start {
+fn chunked(depth: u32, start: u64, length: u32) -> Option<u32> {
+    let own = u64::from(depth);
+    if own <= start {
         None
-    } else if depth >= start.saturating_add(length) {
+    } else if own >= start.saturating_add(u64::from(length)) {
         Some(depth)
     } else {
-        Some(depth - start)
+        u32::try_from(own - start).ok()
     }
 }
 

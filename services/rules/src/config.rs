@@ -201,7 +201,8 @@ impl Config {
             config.action_order = order;
         }
         let number = |path: &str| node.path(path).and_then(Node::text).and_then(integer);
-        if let Some(max) = number("packet-alert-max").filter(|max| *max > 0) {
+        // Suricata takes one byte and falls back to its default.
+        if let Some(max) = number("packet-alert-max").filter(|max| (1..=255).contains(max)) {
             config.alerts_max = usize::try_from(max).unwrap_or(15);
         }
         config.is_tx_guessed =

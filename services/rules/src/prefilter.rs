@@ -13,7 +13,7 @@ use crate::{
     chain::{Content, Fast, Op, Value},
     lists::Lists,
     literals::{Literals, Seen},
-    rule::{AppName, Look, Rule, Test, Transports},
+    rule::{AppName, Hook, Look, Rule, Test, Transports},
 };
 
 /// How good a content is for the prefilter; `None`: not at all.
@@ -247,6 +247,9 @@ pub(crate) struct Prefilter {
     /// Rules for transactions that have no content in a buffer, and the protocol that they name.
     pub(crate) tx_always: Vec<(u32, Option<AppName>)>,
     pub(crate) ip_only: Vec<u32>,
+    /// Rules that run before the flow is known, and before its session has seen the packet.
+    pub(crate) pre_flow: Vec<u32>,
+    pub(crate) pre_stream: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -283,7 +286,7 @@ pub(crate) struct Unfound {
     pub(crate) test: Option<Test>,
 }
 
-fn best(ops: &[Op]) -> Option<&Content> {
+pub(crate) fn best(ops: &[Op]) -> Option<&Content> {
     let contents = ops.iter().filter_map(|op| match op {
         Op::Content(content) => rank(content).map(|rank| (rank, content.as_ref())),
         _ => None,
@@ -320,6 +323,12 @@ impl Prefilter {
         let mut buffers: BTreeMap<(Buffer, String), ((u32, usize), Patterns)> = BTreeMap::new();
         for rule in rules {
             let number = rule.order;
+            if let Some(hook) = rule.hook {
+                match hook {
+                    Hook::PreFlow => out.pre_flow.push(number),
+                    Hook::PreStream => out.pre_stream.push(number),
+                }
+            }
             if rule.kind == crate::rule::Kind::IpOnly {
                 out.ip_only.push(number);
             } else if rule.engines.is_empty() {

@@ -62,6 +62,15 @@ pub enum Kind {
     Transaction,
 }
 
+/// Where in the way of a packet a rule runs that does not wait for flow and stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// As soon as the packet is decoded: no flow is known.
+    PreFlow,
+    /// The flow is known, the session has not seen the segment.
+    PreStream,
+}
+
 /// Whom an action is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
@@ -87,6 +96,8 @@ pub(crate) struct Transports {
     pub(crate) is_arp: bool,
     /// Any frame, broken ones too.
     pub(crate) is_frame: bool,
+    /// `ether`: such a rule is about each frame.
+    pub(crate) is_ether: bool,
     /// 4 or 6 only.
     pub(crate) version: Option<u8>,
 }
@@ -186,6 +197,16 @@ pub(crate) struct FlowTest {
     pub(crate) no_stream: bool,
     pub(crate) only_fragment: bool,
     pub(crate) no_fragment: bool,
+}
+
+impl FlowTest {
+    /// It says which way and nothing else: Suricata sorts such rules by direction and tests no flow.
+    pub(crate) const fn is_way_only(self) -> bool {
+        self.is_established.is_none()
+            && !self.is_stateless
+            && !self.only_fragment
+            && !self.no_fragment
+    }
 }
 
 /// How flags are compared.
@@ -547,6 +568,7 @@ pub struct Rule {
     /// Its text, if [`crate::Config::is_text_kept`].
     pub text: Option<Box<str>>,
     pub(crate) header: Header,
+    pub(crate) hook: Option<Hook>,
     pub(crate) app: Option<AppName>,
     /// In the order of [`Test::weight`].
     pub(crate) tests: Vec<Test>,
@@ -566,6 +588,16 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// It is about a state of a transaction alone, and this is that state.
+    pub(crate) fn is_hook_at(&self, progress: u8) -> bool {
+        let mut tests = self.tx_tests.iter();
+        tests.any(|(test, places)| {
+            matches!(test, TxTest::Reached)
+                && self.buffers.is_empty()
+                && places.iter().any(|place| place.progress == progress)
+        })
+    }
+
     /// Gives back what its lists have too much: a rule changes no more, and there are many.
     pub(crate) fn shrink(&mut self) {
         self.metadata.shrink_to_fit();

@@ -475,6 +475,12 @@ impl Packet<'_> {
         }
     }
 
+    /// A fragment of IPv6 that was not put together: what it carries is not known.
+    #[must_use]
+    pub fn is_ip6_fragment(&self) -> bool {
+        self.ip.is_some_and(|ip| ip.version() == 6 && ip.is_fragment()) && !self.is_rebuilt()
+    }
+
     /// The protocol number (that of the IP header for fragments).
     #[must_use]
     pub fn protocol(&self) -> Option<u8> {

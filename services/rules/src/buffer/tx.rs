@@ -62,6 +62,7 @@ fn http_data<'a>(
 ) -> Option<(Cow<'a, [u8]>, u64)> {
     let is_request = direction == Direction::ToServer;
     match buffer {
+        Buffer::HttpResponseHeader if tx.stream != 0 => return None,
         Buffer::HttpRequestHeader | Buffer::HttpResponseHeader => {
             let item = tx.headers(direction).item(index)?;
             return Some((Cow::Owned(item), 0));
@@ -72,16 +73,19 @@ fn http_data<'a>(
                 if is_request { tx.request.files.first() } else { tx.response.files.first() };
             let progress = tx.progress(direction);
             let whole = tx.body(direction);
-            if is_file && is_request && file.is_none() {
+            // What a server sends is looked at as a file, and a file has a name.
+            if (is_file || !is_request) && file.is_none() {
                 return None;
             }
             return window(whole, direction, progress > http::progress::BODY, body);
         }
         Buffer::Http2HeaderName => {
             let headers = tx.headers(direction);
-            let field = headers.fields.get(index).filter(|_| tx.stream != 0)?;
+            // Of answers Suricata shows no names.
+            let field = headers.fields.get(index).filter(|_| tx.stream != 0 && is_request)?;
             return Some((Cow::Borrowed(field.name.as_slice()), 0));
         }
+        Buffer::FileName if tx.stream != 0 => return None,
         Buffer::FileName => {
             let files = if is_request { &tx.request.files } else { &tx.response.files };
             return files.get(index).map(|file| (Cow::Borrowed(file.name.as_slice()), 0));
@@ -140,6 +144,8 @@ fn http_single(buffer: Buffer, tx: &http::Tx, direction: Direction) -> Option<Co
         Buffer::HttpReferer => field("referer"),
         Buffer::HttpLocation => field("location"),
         Buffer::HttpServer => field("server"),
+        // It is of older versions only.
+        Buffer::HttpStart if tx.stream != 0 || tx.is_control() => None,
         Buffer::HttpStart => tx.start(direction).map(Cow::Owned),
         Buffer::HttpStatCode => some(&response.status),
         // HTTP/2 has none, which is an empty one.

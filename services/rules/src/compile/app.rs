@@ -10,7 +10,7 @@ use crate::{
     buffer::{self, Buffer, Place},
     chain::Op,
     number::Compare,
-    rule::{AppName, CertTime, FrameTest, Kind, Test, TxTest},
+    rule::{AppName, CertTime, FrameTest, Hook, Kind, Test, TxTest},
     syntax,
 };
 
@@ -192,6 +192,8 @@ impl Builder<'_, '_> {
                 self.needs_packet = true;
             }
             ("ip" | "tcp" | "udp" | "icmp", "flow_start") => self.kind = Some(Kind::IpOnly),
+            ("ip" | "tcp" | "udp" | "icmp", "pre_flow") => self.early = Some(Hook::PreFlow),
+            ("ip" | "tcp" | "udp" | "icmp", "pre_stream") => self.early = Some(Hook::PreStream),
             // There `http` is two protocols.
             ("http", _) => return Err(unknown()),
             _ => {

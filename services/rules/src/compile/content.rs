@@ -54,6 +54,9 @@ impl Builder<'_, '_> {
             }
             "bsize" => {
                 let compare = Compare::parse(text).ok_or_else(|| fault(name, "no comparison"))?;
+                if self.open() == List::Payload {
+                    return Err(fault(name, "needs a sticky buffer"));
+                }
                 self.push(Op::Size(compare));
             }
             "urilen" => self.urilen(name, text)?,
@@ -294,8 +297,8 @@ impl Builder<'_, '_> {
         let (compare, which) = text.split_once(',').unwrap_or((text, ""));
         let compare = Compare::parse(compare).ok_or_else(|| fault(name, "no comparison"))?;
         let buffer = match which.trim() {
-            "norm" => Buffer::HttpUri,
-            "raw" | "" => Buffer::HttpUriRaw,
+            "norm" | "" => Buffer::HttpUri,
+            "raw" => Buffer::HttpUriRaw,
             other => return Err(fault(name, format!("{other:?} is unknown"))),
         };
         self.buffer(buffer, Op::UriLength(compare))

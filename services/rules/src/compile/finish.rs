@@ -54,6 +54,8 @@ impl Builder<'_, '_> {
             line,
             text: None,
             header: self.header,
+            // The others have no early place in Suricata either.
+            hook: self.early.filter(|_| kind == Kind::Packet),
             app: self.app,
             tests: self.tests,
             payload: self.payload,
@@ -246,11 +248,14 @@ impl Builder<'_, '_> {
         // Whatever is tested but a bit that the host owns needs the packet.
         directions == [true, true]
             && !self.header.transports.is_arp
-            && !self.header.transports.is_frame
-            && self
-                .tests
-                .iter()
-                .all(|test| matches!(test, Test::Bits { bits, .. } if bits.owner != Owner::Flow))
+            && !self.header.transports.is_ether
+            && self.early.is_none()
+            && self.tests.iter().all(|test| match test {
+                Test::Bits { bits, .. } => bits.owner != Owner::Flow,
+                // These are part of the header to Suricata.
+                Test::IpProto(_) | Test::IpVersion(_) => true,
+                _ => false,
+            })
             && self.post.iter().all(|post| match post {
                 Post::Set(_) | Post::Tag(_) => true,
                 Post::Unset(bits) | Post::Toggle(bits) => bits.owner != Owner::Flow,

@@ -75,7 +75,7 @@ fn protocol(name: &str) -> Result<(Transports, Option<AppName>), RuleError> {
         "udp4" | "udpv4" => Transports { is_udp: true, version: Some(4), ..none },
         "udp6" | "udpv6" => Transports { is_udp: true, version: Some(6), ..none },
         "pkthdr" => Transports { is_any: true, is_frame: true, ..none },
-        "ether" => Transports { is_frame: true, is_any: true, ..none },
+        "ether" => Transports { is_frame: true, is_any: true, is_ether: true, ..none },
         "arp" => Transports { is_arp: true, ..none },
         other => {
             let app = app(other).ok_or_else(|| RuleError::Protocol(name.to_owned()))?;

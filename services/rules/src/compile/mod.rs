@@ -138,6 +138,7 @@ struct Builder<'b, 'c> {
     is_transactional: bool,
     /// Decided by a hook.
     kind: Option<crate::rule::Kind>,
+    early: Option<crate::rule::Hook>,
     gid: u32,
     sid: u32,
     rev: u32,
@@ -202,6 +203,7 @@ pub(crate) fn compile(
         needs_stream,
         is_transactional: raw.arrow == Arrow::Transaction,
         kind: None,
+        early: None,
         gid: 1,
         sid: 0,
         rev: 0,

@@ -201,7 +201,7 @@ impl Builder<'_, '_> {
         };
         let known = Proto::from_name(proto).ok_or_else(|| fault(name, "protocol is unknown"))?;
         let places = match known {
-            Proto::Http1 => HTTP_PLACES,
+            Proto::Http1 | Proto::Http2 => HTTP_PLACES,
             Proto::Dns | Proto::Mdns => DNS_PLACES,
             Proto::Tls => TLS_PLACES,
             Proto::Ssh => SSH_PLACES,
@@ -270,7 +270,11 @@ fn mode(text: &str) -> (FlagMode, &str) {
 }
 
 fn fragment_bits(name: &str, text: &str) -> Result<Test, RuleError> {
-    let (mode, text) = mode(text);
+    let (mode, text) = match mode(text) {
+        // A sign behind the letters says nothing.
+        (_, letters) if text.ends_with(['+', '*', '!']) => (FlagMode::Exactly, letters),
+        found => found,
+    };
     let mut bits = 0;
     for letter in text.chars() {
         bits |= match letter.to_ascii_uppercase() {

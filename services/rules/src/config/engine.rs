@@ -1,9 +1,25 @@
 //! Settings of the traffic engine by suricata.yaml.
 
-use hookprobe_traffic::{app::Proto, config as traffic};
+use hookprobe_traffic::{
+    app::{Personality, Proto},
+    config as traffic,
+};
 
 use super::ExceptionPolicy;
 use crate::{number::integer, yaml::Node};
+
+/// libhtp's personality by its name. Without one Suricata leaves URIs nearly as they are, whatever the
+/// configuration says that it ships.
+fn personality(name: Option<&str>) -> Personality {
+    match name.map(str::to_ascii_uppercase).as_deref() {
+        Some("IDS") => Personality::Ids,
+        Some("APACHE" | "APACHE_2" | "APACHE_2_2") => Personality::Apache2,
+        Some("IIS_6_0" | "IIS_7_0" | "IIS_7_5") => Personality::Iis,
+        // Older ones know no `%u`.
+        Some("GENERIC" | "IIS_4_0" | "IIS_5_0" | "IIS_5_1") => Personality::Generic,
+        _ => Personality::Minimal,
+    }
+}
 
 /// Settings of the traffic engine by suricata.yaml. `is_ips`: packets are inspected inline.
 #[must_use]
@@ -53,9 +69,11 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     }
     app.are_files_hashed = are_files_hashed(node);
     let htp = "app-layer.protocols.http.libhtp.default-config";
-    let has_htp = node.path("app-layer.protocols.http").is_some();
-    if !has_htp {
+    app.http_personality = personality(text(&format!("{htp}.personality")));
+    if node.path(htp).is_none() {
         // What Suricata does when its configuration says nothing of HTTP.
+        app.request_body_bytes_max = 4096;
+        app.response_body_bytes_max = 4096;
         app.response_inspect_bytes_min = 32_768;
         app.response_inspect_window_bytes = 4096;
     }

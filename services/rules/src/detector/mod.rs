@@ -4,6 +4,7 @@
 //! stream, rules for transactions, then `finalize` (limits, order, actions). State of flows is kept by
 //! slot. What must never happen here: state without a cap, an alert that depends on the prefilter.
 
+mod early;
 mod finalize;
 mod packet;
 mod tests;
@@ -254,7 +255,9 @@ impl Detector {
             Some(flow) => self.state_of(&mut flows, flow).unwrap_or(&mut none),
             None => &mut none,
         };
-        if state.is_dropped {
+        if self.early(view, state) {
+            // Nobody else sees it.
+        } else if state.is_dropped {
             let is_exception = state.is_exception;
             let reason = if is_exception { DropReason::ExceptionFlow } else { DropReason::Flow };
             self.verdict.drop = Some(reason);

@@ -2,7 +2,7 @@
 
 use hookprobe_traffic::{
     engine::View,
-    packet::{Origin, Transport},
+    packet::{Origin, Packet, Transport},
     stream::TcpState,
 };
 
@@ -76,7 +76,12 @@ impl Work<'_> {
             }
             self.add_unfound(&always.others, view);
         }
-        prefilter.in_payload(class, view.is_in_stream, view.packet.payload, self.candidates);
+        if view.is_payload_hidden {
+            // No search is made any more; what needs none may still match.
+            self.candidates.sort();
+            return;
+        }
+        prefilter.in_payload(class, view.is_in_stream, payload_of(view.packet), self.candidates);
         for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
             prefilter.in_stream(raw.bytes, self.candidates);
         }
@@ -99,7 +104,7 @@ impl Work<'_> {
             return;
         }
         if rule.app.is_some_and(|app| !is_app(app, view))
-            || !self.tests_hold(rule, view)
+            || !self.tests_hold_here(rule, view)
             || !self.header_fits(rule, view)
         {
             return;
@@ -149,8 +154,15 @@ impl Work<'_> {
             })
     }
 
-    pub(super) fn tests_hold(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
-        rule.tests.iter().all(|test| self.holds(test, view, None))
+    /// Suricata searches the payload of what is neither TCP nor UDP for the rules of both directions,
+    /// and a direction alone is nothing that it tests.
+    fn tests_hold_here(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
+        let is_sorted = matches!(view.packet.transport, Transport::Tcp(_) | Transport::Udp { .. });
+        let is_found = !is_sorted
+            && view.packet.origin != Origin::FlowEnd
+            && crate::prefilter::best(&rule.payload).is_some();
+        let is_way = |test: &Test| matches!(test, Test::Flow(flow) if flow.is_way_only());
+        rule.tests.iter().all(|test| (is_found && is_way(test)) || self.holds(test, view, None))
     }
 
     pub(super) fn header_fits(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
@@ -221,6 +233,17 @@ impl Work<'_> {
     }
 }
 
+/// What a packet carries; of a fragment of IPv6 Suricata looks at nothing.
+pub(super) fn payload_of<'a>(packet: &Packet<'a>) -> &'a [u8] {
+    if packet.is_ip6_fragment() { &[] } else { packet.payload }
+}
+
+/// Its protocol; that of a fragment of IPv6 is the fragment's.
+pub(super) fn protocol_of(packet: &Packet<'_>) -> Option<u8> {
+    const IP6_FRAGMENT: u8 = 44;
+    if packet.is_ip6_fragment() { Some(IP6_FRAGMENT) } else { packet.protocol() }
+}
+
 /// Whether the packet's flow is of a protocol that counts for it.
 fn is_app(app: AppName, view: &View<'_, '_>) -> bool {
     let flow = view.flow.as_deref().filter(|_| has_app(view));
@@ -246,7 +269,11 @@ fn end_fits(
 }
 
 /// Whether the payload matches, and if so whether it was the stream that did.
-fn payload(rule: &Rule, view: &View<'_, '_>, scan: &mut crate::chain::Scan<'_>) -> Option<bool> {
+pub(super) fn payload(
+    rule: &Rule,
+    view: &View<'_, '_>,
+    scan: &mut crate::chain::Scan<'_>,
+) -> Option<bool> {
     let is_tcp =
         matches!(view.packet.transport, Transport::Tcp(_)) || view.packet.origin == Origin::FlowEnd;
     if is_tcp && rule.needs_stream {
@@ -261,10 +288,15 @@ fn payload(rule: &Rule, view: &View<'_, '_>, scan: &mut crate::chain::Scan<'_>) 
         return None;
     }
     let packet = view.packet;
-    if packet.origin == Origin::FlowEnd || packet.payload.is_empty() || packet.is_carrier {
+    // A packet that brings bytes of its stream is looked at even if it carries none itself.
+    let is_nothing = payload_of(packet).is_empty() && !(is_tcp && super::tests::has_raw(view));
+    if packet.origin == Origin::FlowEnd || is_nothing || packet.is_carrier {
         return None;
     }
-    scan.matches(&rule.payload, view.packet.payload, 0, true).then_some(false)
+    if view.is_payload_hidden && !super::tests::has_raw(view) {
+        return None;
+    }
+    scan.matches(&rule.payload, payload_of(packet), 0, true).then_some(false)
 }
 
 fn transport_fits(wanted: Transports, view: &View<'_, '_>) -> bool {
@@ -279,7 +311,7 @@ fn transport_fits(wanted: Transports, view: &View<'_, '_>) -> bool {
     if wanted.is_any {
         return packet.ip.is_some();
     }
-    let number = packet.protocol();
+    let number = protocol_of(packet);
     match packet.transport {
         Transport::Tcp(_) => wanted.is_tcp,
         Transport::Udp { .. } => wanted.is_udp,

@@ -4,7 +4,8 @@ use hookprobe_traffic::{
     Direction,
     engine::View,
     flow::Flow,
-    packet::{Origin, TcpOptions, Transport},
+    packet::{Ip, Origin, TcpOptions, Transport, extension},
+    stream::TcpState,
 };
 
 use super::Work;
@@ -57,12 +58,8 @@ impl Work<'_> {
     }
 }
 
-/// Only nothing fits.
-const fn is_nothing(compare: Compare) -> bool {
-    matches!(compare, Compare::Equal(0))
-}
-
-fn has_raw(view: &View<'_, '_>) -> bool {
+/// The stream has bytes that are to be looked at with this packet.
+pub(super) fn has_raw(view: &View<'_, '_>) -> bool {
     view.flow.as_deref().is_some_and(|flow| flow.raws(view.direction).next().is_some())
 }
 
@@ -71,24 +68,39 @@ fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
     let ip = packet.ip.as_ref();
     match test {
         Test::Size(compare) => {
-            // A packet that brings bytes of its stream to be looked at is not empty to Suricata.
-            let is_empty = packet.payload.is_empty() && !has_raw(view);
-            compare.fits(packet.payload.len() as u64) && (is_empty || !is_nothing(*compare))
+            // A packet that brings bytes of its stream to be looked at is not empty to Suricata,
+            // one whose payload is hidden is.
+            let payload = super::packet::payload_of(packet);
+            let has_payload = !payload.is_empty() && !view.is_payload_hidden;
+            let is_empty = !has_payload && !has_raw(view);
+            compare.fits(payload.len() as u64)
+                && match compare {
+                    Compare::Equal(0) => is_empty,
+                    Compare::Equal(_)
+                    | Compare::NotEqual(_)
+                    | Compare::Greater(_)
+                    | Compare::Between(..) => !is_empty,
+                    _ => true,
+                }
         }
         Test::Ttl(compare) => ip.is_some_and(|ip| compare.fits(u64::from(ip.ttl))),
-        Test::Tos { value, is_negated } => ip.is_some_and(|ip| (ip.tos == *value) != *is_negated),
+        Test::Tos { value, is_negated } => {
+            ip.is_some_and(|ip| ip.version() == 4 && (ip.tos == *value) != *is_negated)
+        }
         Test::IpId(value) => ip.is_some_and(|ip| ip.version() == 4 && ip.id == u32::from(*value)),
         Test::IpOption(option) => {
             ip.is_some_and(|ip| has_option(ip.version(), ip.options, *option))
         }
         Test::FragmentBits { mode, bits } => {
-            ip.is_some_and(|ip| ip.version() == 4 && bits_fit(*mode, ip.flags, *bits))
+            ip.is_some_and(|ip| ip.version() == 4 && fragment_bits_fit(*mode, ip.flags, *bits))
         }
         Test::FragmentOffset(compare) => {
-            ip.is_some_and(|ip| compare.fits(u64::from(ip.fragment_offset / 8)))
+            let has_offset =
+                |ip: &&Ip<'_>| ip.version() == 4 || ip.extensions & extension::FRAGMENT != 0;
+            ip.filter(has_offset).is_some_and(|ip| compare.fits(u64::from(ip.fragment_offset / 8)))
         }
         Test::IpProto(compare) => {
-            packet.protocol().is_some_and(|proto| compare.fits(u64::from(proto)))
+            super::packet::protocol_of(packet).is_some_and(|proto| compare.fits(u64::from(proto)))
         }
         Test::SameIp => ip.is_some_and(|ip| ip.source == ip.destination),
         Test::VlanId { layer, compare } => {
@@ -178,6 +190,14 @@ const fn bits_fit(mode: FlagMode, own: u8, wanted: u8) -> bool {
     }
 }
 
+/// `+` wants others beside those that are named.
+const fn fragment_bits_fit(mode: FlagMode, own: u8, wanted: u8) -> bool {
+    match mode {
+        FlagMode::AllOf => own & wanted == wanted && own != wanted,
+        _ => bits_fit(mode, own, wanted),
+    }
+}
+
 fn has_option(version: u8, options: &[u8], wanted: u8) -> bool {
     if version != 4 {
         return false;
@@ -209,14 +229,14 @@ fn flow_fits(test: FlowTest, view: &View<'_, '_>) -> bool {
         return false;
     }
     if let Some(direction) = test.direction
-        && (!has_flow || direction != view.direction)
+        && (!(has_flow || test.is_way_only()) || direction != view.direction)
     {
         return false;
     }
     match test.is_established {
         Some(wanted) => {
             let is_end = view.packet.origin == Origin::FlowEnd;
-            has_flow && (view.is_established || is_end) == wanted
+            (has_flow && (view.is_established || is_end)) == wanted
         }
         None => true,
     }
@@ -233,14 +253,19 @@ fn counters_fit(
     match side {
         Side::To(direction) => compare.fits(value(direction)),
         Side::Either => compare.fits(server) || compare.fits(client),
-        Side::Both => compare.fits(server + client),
+        Side::Both => compare.fits(server) && compare.fits(client),
     }
 }
 
 fn stream_size(flow: &Flow, side: Side, compare: Compare) -> bool {
     let Some(session) = &flow.tcp else { return false };
-    // Suricata counts from the initial sequence number: the SYN is one.
-    let size = |direction: Direction| session.half(direction).end() + 1;
+    // Suricata counts from the initial sequence number: the SYN is one. Until the server answers a
+    // SYN it has none.
+    let is_unanswered = session.state == TcpState::SynSent;
+    let size = |direction: Direction| match direction {
+        Direction::ToClient if is_unanswered => 0,
+        _ => session.half(direction).end() + 1,
+    };
     let (client, server) = (size(Direction::ToServer), size(Direction::ToClient));
     match side {
         Side::To(direction) => compare.fits(size(direction)),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use hookprobe_traffic::{
     app::{
         App, Proto, TxRef,
+        http::{File, FileState},
         http2::{Note, Value},
         tls::Certificate,
     },
@@ -18,6 +19,7 @@ use crate::{
     chain::Scan,
     few::Few,
     grown::{Grown, may_grow},
+    number::Compare,
     rule::{CertTime, FrameTest, Look, Match, Rule, TxTest},
     state::{FlowState, TxState},
 };
@@ -52,7 +54,11 @@ impl Work<'_> {
         }
         self.forget(&flow.app);
         for tx in flow.app.txs() {
-            if tx.has_direction(view.direction) {
+            // A message of which nothing came yet is looked at when the flow ends.
+            let is_silent = matches!(tx, TxRef::Http(http) if http.notes.is_none())
+                && tx.progress(view.direction) == 0
+                && !is_end;
+            if tx.has_direction(view.direction) && !is_silent {
                 self.transaction(tx, view);
             }
         }
@@ -206,7 +212,10 @@ impl Work<'_> {
         };
         let is_full = run_engines(rule, tx, view, &mut flags, &mut scan, body);
         let (captures, contexts) = (scan.captures, scan.contexts);
-        if flags != stored.unwrap_or(0) {
+        // A hook holds as long as the message is where it says.
+        let is_there = rule.is_hook_at(tx.reached(view.direction));
+        let is_over = tx.progress(view.direction) >= tx.progress_complete(view.direction);
+        if flags != stored.unwrap_or(0) && (is_over || !is_there) {
             self.store(rule, tx, view, flags);
         }
         if is_full {
@@ -272,7 +281,7 @@ fn run_engines(
     scan: &mut Scan<'_>,
     body: crate::buffer::Body,
 ) -> bool {
-    let progress = tx.progress(view.direction);
+    let progress = tx.reached(view.direction);
     let now_s = i64::try_from(view.packet.time_ns / 1_000_000_000).unwrap_or(i64::MAX);
     let is_response = view.direction == hookprobe_traffic::Direction::ToClient;
     let mut matches = 0;
@@ -295,7 +304,7 @@ fn run_engines(
         if engine.proto.is_some_and(is_other) {
             continue;
         }
-        let own_progress = if is_own { progress } else { tx.progress(engine.direction) };
+        let own_progress = if is_own { progress } else { tx.reached(engine.direction) };
         if own_progress < engine.progress {
             return false;
         }
@@ -434,8 +443,12 @@ fn test_outcome(
         }
         (TxTest::Reached, _) => true,
         (TxTest::Frame(test), TxRef::Http(tx)) => tx.notes.as_ref().is_some_and(|notes| {
+            // Of types of frames within streams Suricata sees those of the client.
+            let is_hidden = matches!(test, FrameTest::Kind(_))
+                && !notes.is_control
+                && direction == hookprobe_traffic::Direction::ToClient;
             let mut own = notes.list.iter().filter(|note| note.direction == direction);
-            own.any(|note| frame_fits(*test, note))
+            !is_hidden && own.any(|note| frame_fits(*test, note))
         }),
         (TxTest::Progress(compare), tx) => compare.fits(u64::from(tx.progress(direction))),
         (TxTest::SshVersion(version), TxRef::Ssh(tx)) => {
@@ -448,7 +461,7 @@ fn test_outcome(
                 hookprobe_traffic::Direction::ToServer => &tx.request.files,
                 hookprobe_traffic::Direction::ToClient => &tx.response.files,
             };
-            files.iter().any(|file| compare.fits(file.size))
+            files.iter().any(|file| size_fits(*compare, file))
         }
         (TxTest::HasFile, TxRef::Http(tx)) => match direction {
             hookprobe_traffic::Direction::ToServer => !tx.request.files.is_empty(),
@@ -531,6 +544,18 @@ fn fingerprint(
         }
     }
     mark
+}
+
+/// The size of a file is known when it has ended; of one that was cut off it is the least.
+fn size_fits(compare: Compare, file: &File) -> bool {
+    match file.state {
+        FileState::Open => false,
+        FileState::Closed => compare.fits(file.size),
+        _ => {
+            let is_least = matches!(compare, Compare::Greater(_) | Compare::GreaterEqual(_));
+            is_least && compare.fits(file.size)
+        }
+    }
 }
 
 /// The protocol whose parser made it.

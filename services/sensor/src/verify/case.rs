@@ -77,6 +77,7 @@ impl Case {
                 // What Suricata ships says something of HTTP, which changes its limits.
                 let mut node = Node::Map(Vec::new());
                 node.set("app-layer.protocols.http.enabled", "yes");
+                node.set("app-layer.protocols.http.libhtp.default-config.personality", "IDS");
                 for (state, seconds) in [("new", "60"), ("established", "600"), ("closed", "60")] {
                     node.set(&format!("flow-timeouts.tcp.{state}"), seconds);
                 }

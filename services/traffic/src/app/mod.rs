@@ -61,6 +61,19 @@ pub struct Meta<'a> {
     pub offset: u64,
 }
 
+/// The flow is encrypted from here on, and what becomes of its payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hides {
+    /// It is not.
+    #[default]
+    No,
+    /// What came until now is to be inspected, then packets show no payload (Suricata's
+    /// `NO_INSPECTION`: SSH).
+    AfterFlush,
+    /// Neither packets nor stream show any more (`NO_INSPECTION_PAYLOAD`: TLS).
+    AtOnce,
+}
+
 /// What one call of `App::feed` did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fed {
@@ -78,6 +91,11 @@ pub struct Fed {
     pub is_error: bool,
     /// The parser is in the middle of a message: raw inspection need not look before its end.
     pub is_raw_waiting: bool,
+    /// Bytes at the end of the data that are of the protocol which comes now: they are to be given
+    /// again with what follows, when inspectors have seen what was before the change.
+    pub left: usize,
+    /// Encryption has begun with this call.
+    pub hides: Hides,
     /// Flow-level events of this call, Suricata's `applayer_*` names.
     pub events: Events,
 }
@@ -295,6 +313,15 @@ impl<'a> TxRef<'a> {
             Self::Quic(tx) => tx.progress(direction),
             Self::Dhcp(tx) => tx.progress(direction),
             Self::Record(tx) => tx.progress(direction),
+        }
+    }
+
+    /// The progress without what the end of the flow made of it.
+    #[must_use]
+    pub fn reached(self, direction: Direction) -> u8 {
+        match self {
+            Self::Http(tx) => tx.reached(direction),
+            other => other.progress(direction),
         }
     }
 

@@ -1,7 +1,7 @@
 //! SSH (RFC 4253): banners and the first key exchange messages.
 
 use super::bytes::Cursor;
-use super::{Events, Fed, Meta, Step};
+use super::{Events, Fed, Hides, Meta, Step};
 use crate::Direction;
 use crate::fingerprint::{hassh_client, hassh_server};
 
@@ -146,7 +146,13 @@ impl Ssh {
         if meta.eof {
             side.progress = progress::FINISHED;
         }
+        let is_new = before.0 != side.progress;
         fed.is_changed |= before != (side.progress, events.len());
+        let sides = [&self.tx.client, &self.tx.server];
+        let is_encrypted = sides.iter().all(|side| side.progress == progress::FINISHED);
+        if is_new && is_encrypted && !meta.eof {
+            fed.hides = Hides::AfterFlush;
+        }
         Step::Go
     }
 }

@@ -2,7 +2,9 @@
 
 use super::{Engine, Inspector, packet::Place, tcp::feed};
 use crate::{
-    Direction, decode,
+    Direction,
+    app::Hides,
+    decode,
     flow::Reason,
     packet::{Origin, Packet},
 };
@@ -59,6 +61,43 @@ impl Engine {
         }
     }
 
+    /// A flow is encrypted from the next packet on. Where what came until now is still of interest,
+    /// it is shown first, the other direction before that of `packet`.
+    pub(super) fn hide(
+        &mut self,
+        slot: u32,
+        place: &Place,
+        packet: &Packet<'_>,
+        inspector: &mut dyn Inspector,
+    ) {
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let flow = &mut entry.flow;
+        flow.hidden.begin(place.hides == Hides::AtOnce);
+        if place.hides == Hides::AtOnce {
+            if let Some(session) = &mut flow.tcp {
+                session.halves.iter_mut().for_each(crate::stream::Half::trigger_raw);
+            }
+            return;
+        }
+        let mut flush = decode::empty(packet.time_ns, self.number, &[]);
+        flush.origin = Origin::FlowEnd;
+        flush.vlans = flow.vlans;
+        for direction in [place.direction.reverse(), place.direction] {
+            let Some(entry) = self.table.get_mut(slot) else { return };
+            let flow = &mut entry.flow;
+            if let Some(session) = &mut flow.tcp {
+                session.half_mut(direction).trigger_raw();
+            }
+            let has_raw = flow.raw(direction).is_some() && inspector.reads_raw_streams();
+            if has_raw || *direction.of(&flow.is_changed) {
+                let place =
+                    Place { direction, is_established: true, is_stream_end: true, ..Place::NONE };
+                inspector.packet(&mut place.view(&flush, None, Some(flow)));
+                self.after(slot, direction, inspector.reads_raw_streams());
+            }
+        }
+    }
+
     fn show_end(
         &mut self,
         slot: u32,
@@ -74,6 +113,7 @@ impl Engine {
             is_established: flow.is_established(),
             is_in_stream: false,
             is_stream_end: true,
+            is_payload_hidden: flow.hidden.has_payload(),
             ..Place::NONE
         };
         if let Some(session) = &mut flow.tcp {

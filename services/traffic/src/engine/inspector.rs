@@ -51,6 +51,8 @@ pub struct View<'v, 'a> {
     pub exceptions: u8,
     /// What the application layer did with this packet, in either direction.
     pub is_app_changed: bool,
+    /// Suricata's `PKT_NOPAYLOAD_INSPECTION`: the flow is encrypted by now, its payload says nothing.
+    pub is_payload_hidden: bool,
 }
 
 /// Called by the engine. Methods may not block and keep their own state bounded; state of a flow

@@ -3,7 +3,7 @@
 use super::{Engine, Inspector, View, exception};
 use crate::{
     Direction,
-    app::{Meta, Transport as Carrier},
+    app::{Hides, Meta, Transport as Carrier},
     checksum, config, decode,
     event::Event,
     flow::{Fate, Flow, Key, Reason, State, is_timed_out},
@@ -22,6 +22,9 @@ pub(super) struct Place {
     pub(super) is_stream_end: bool,
     pub(super) exceptions: u8,
     pub(super) is_app_changed: bool,
+    pub(super) is_payload_hidden: bool,
+    /// What the application layer says of encryption.
+    pub(super) hides: Hides,
     /// What protocol detection found odd.
     pub(super) detection: Option<Event>,
 }
@@ -35,6 +38,8 @@ impl Place {
         is_stream_end: false,
         exceptions: 0,
         is_app_changed: false,
+        is_payload_hidden: false,
+        hides: Hides::No,
         detection: None,
     };
 
@@ -55,6 +60,7 @@ impl Place {
             is_stream_end: self.is_stream_end,
             exceptions: self.exceptions,
             is_app_changed: self.is_app_changed,
+            is_payload_hidden: self.is_payload_hidden,
         }
     }
 }
@@ -93,7 +99,8 @@ impl Engine {
         let flow = &mut entry.flow;
         let is_first = is_new || !flow.has_packets(direction);
         flow.count(packet, direction);
-        let mut place = Place { direction, is_first, ..Place::NONE };
+        let is_payload_hidden = flow.hidden.has_payload();
+        let mut place = Place { direction, is_first, is_payload_hidden, ..Place::NONE };
         match packet.transport {
             _ if flow.fate != Fate::Followed => {}
             Transport::Tcp(tcp) => self.tcp(slot, packet, &tcp, &mut place),
@@ -101,6 +108,9 @@ impl Engine {
             _ => self.other(slot, &mut place),
         }
         self.table.touch(slot);
+        if place.hides != Hides::No && !is_payload_hidden {
+            self.hide(slot, &place, packet, inspector);
+        }
         let Some(entry) = self.table.get_mut(slot) else { return };
         match changed(packet, &entry.flow, place.direction, self.config.stream.is_inline) {
             None => inspector.packet(&mut place.view(packet, outer, Some(&mut entry.flow))),
@@ -330,7 +340,9 @@ impl Engine {
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         let Some(session) = &mut flow.tcp else { return };
-        for half in &mut session.halves {
+        flow.hidden.shown(direction);
+        for (half, own) in session.halves.iter_mut().zip(Direction::BOTH) {
+            let is_raw_read = is_raw_read && !flow.hidden.has_stream(own);
             half.slide(flow.is_app_done, is_raw_read, &self.config.stream, &mut self.memory);
         }
     }

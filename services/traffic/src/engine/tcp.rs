@@ -3,7 +3,7 @@
 use super::{Engine, exception, packet::Place};
 use crate::{
     Direction,
-    app::{Meta, Transport as Carrier},
+    app::{Hides, Meta, Proto, Transport as Carrier},
     config::Config,
     event::Event,
     flow::{Flow, State},
@@ -166,8 +166,9 @@ pub(super) fn feed(
         };
         let (fed, count, is_gap) = match next {
             Some(Next::Data(bytes)) => {
-                let count = bytes.len() as u64;
-                (flow.app.feed(now_ns, direction, bytes, meta), count, false)
+                let fed = flow.app.feed(now_ns, direction, bytes, meta);
+                let count = bytes.len().saturating_sub(fed.left) as u64;
+                (fed, count, false)
             }
             Some(Next::Gap(gap)) => {
                 (flow.app.feed(now_ns, direction, &[], Meta { gap, ..meta }), gap, true)
@@ -182,6 +183,9 @@ pub(super) fn feed(
         if is_gap {
             session.note_loss();
         }
+        if fed.hides != Hides::No {
+            place.hides = fed.hides;
+        }
         if fed.is_error {
             place.exceptions |= exception::APP_ERROR;
         }
@@ -190,16 +194,25 @@ pub(super) fn feed(
         let is_changed = fed.is_changed && flow.app.txs_len() > 0;
         if is_changed || fed.is_detected {
             place.is_app_changed = true;
-            if !fed.is_raw_waiting {
+            // That a protocol was found says nothing of its messages.
+            if !fed.is_raw_waiting && is_changed {
                 session.half_mut(direction).trigger_raw();
             }
         }
         *direction.of_mut(&mut flow.is_changed) |= is_changed;
+        if is_changed && flow.app.proto() == Some(Proto::Http2) {
+            // A frame about the connection is of both directions.
+            *direction.reverse().of_mut(&mut flow.is_changed) = true;
+        }
         flow.is_app_done = fed.is_done;
         if fed.is_reversed {
             flow.swap();
             direction = direction.reverse();
             place.direction = place.direction.reverse();
+        }
+        // The rest is for the next packet, as in Suricata: this one shows what was before it.
+        if fed.left > 0 {
+            return;
         }
     }
 }

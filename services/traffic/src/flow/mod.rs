@@ -7,6 +7,7 @@
 //! What must never happen here: more flows than the cap, a search that grows with their number.
 
 mod counts;
+mod hidden;
 mod key;
 mod table;
 
@@ -15,7 +16,7 @@ pub(crate) use table::{Table, is_timed_out};
 
 use std::net::IpAddr;
 
-use self::counts::Counts;
+use self::{counts::Counts, hidden::Hidden};
 use crate::{
     Direction,
     app::App,
@@ -109,6 +110,8 @@ pub struct Flow {
     pub(crate) app_bytes: u32,
     /// The application layer wants no more bytes.
     pub is_app_done: bool,
+    /// What of it is encrypted by now.
+    pub(crate) hidden: Hidden,
     /// What an inspector has decided: the engine counts the packets of such a flow and no more.
     pub fate: Fate,
     /// Directions whose transactions changed since an inspector last saw that direction.
@@ -134,6 +137,7 @@ impl Flow {
             app_bytes: 0,
             tcp: None,
             is_app_done: false,
+            hidden: Hidden::default(),
             fate: Fate::Followed,
             is_changed: [false; 2],
             is_eof: [false; 2],
@@ -165,6 +169,7 @@ impl Flow {
         self.counts.reverse();
         self.is_changed.reverse();
         self.is_eof.reverse();
+        self.hidden.swap();
         self.zeek.flow_swapped();
         if let Some(session) = &mut self.tcp {
             session.swap();
@@ -201,12 +206,13 @@ impl Flow {
     /// Bytes of the stream of `direction` that are due for raw inspection now, see [`Session::raw`].
     #[must_use]
     pub fn raw(&self, direction: Direction) -> Option<Raw<'_>> {
-        self.tcp.as_ref()?.raw(direction)
+        self.tcp.as_ref().filter(|_| !self.hidden.has_stream(direction))?.raw(direction)
     }
 
     /// All pieces of [`Self::raw`] that are due.
     pub fn raws(&self, direction: Direction) -> impl Iterator<Item = Raw<'_>> {
-        self.tcp.iter().flat_map(move |session| session.raws(direction))
+        let session = self.tcp.as_ref().filter(|_| !self.hidden.has_stream(direction));
+        session.into_iter().flat_map(move |session| session.raws(direction))
     }
 
     /// Raw inspection of `direction` has read up to the stream offset `progress`.

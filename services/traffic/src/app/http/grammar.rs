@@ -2,7 +2,7 @@
 //! ends of a block that browsers accept. Browsers differ from the standard here, and evasions live
 //! on it.
 
-use super::line::{is_space, is_token};
+use super::line::is_token;
 use crate::Direction;
 
 /// Lines that one value may be folded over (libhtp's limit).
@@ -20,9 +20,15 @@ pub(super) enum Next {
     More,
 }
 
-/// Reads what is next in `input`.
-pub(super) fn next(input: &[u8], side: Direction) -> Next {
-    match end_of_block(input, side) {
+/// Reads what is next in `input`; `is_first`: nothing of the block was read before it.
+pub(super) fn next(input: &[u8], side: Direction, is_first: bool) -> Next {
+    // A server's block can't begin with a lone line end: that is a field without anything, as libhtp
+    // has it, and what follows is no body.
+    let is_empty_field = is_first
+        && side == Direction::ToClient
+        && matches!(input, [b'\n', _, ..] | [b'\r', 0..=9 | 11.., ..]);
+    let end = if is_empty_field { Some(None) } else { end_of_block(input, side) };
+    match end {
         Some(Some(used)) => return Next::End(used),
         Some(None) => {}
         None => return Next::More,
@@ -188,9 +194,7 @@ fn looks_like_field(input: &[u8]) -> Option<bool> {
 
 /// Whether a name has white space at its ends or bytes that no token has.
 pub(super) fn is_odd_name(name: &[u8]) -> bool {
-    name.is_empty()
-        || name.last().is_some_and(|last| is_space(*last))
-        || !super::line::trim(name).iter().all(|byte| is_token(*byte))
+    !super::line::trim(name).iter().all(|byte| is_token(*byte))
 }
 
 #[cfg(test)]
@@ -202,7 +206,7 @@ mod tests {
         let mut input = input.as_bytes();
         let mut found = Vec::new();
         loop {
-            match next(input, side) {
+            match next(input, side, found.is_empty()) {
                 Next::Field(used, name, value) => {
                     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
                     found.push((name.map(text).unwrap_or_default(), text(value)));

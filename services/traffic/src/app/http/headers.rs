@@ -184,9 +184,13 @@ pub(super) const fn by_side(
     }
 }
 
-/// Notes what is wrong with a field.
+/// Notes what is wrong with a field. Of what makes its name invalid Suricata tells the first in a
+/// transaction only.
 pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Events) {
-    let Some(name) = name else {
+    const REQUEST: [&str; 2] = ["request_invalid_lws_after_name", "request_header_invalid"];
+    const RESPONSE: [&str; 2] =
+        ["response_invalid_lws_after_name", "response_header_name_not_token"];
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
         events.add(by_side(
             direction,
             "request_field_missing_colon",
@@ -194,8 +198,15 @@ pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Event
         ));
         return;
     };
-    if is_odd_name(name) {
-        events.add(by_side(direction, "request_header_invalid", "response_header_invalid"));
+    let [after, odd] = match direction {
+        Direction::ToServer => REQUEST,
+        Direction::ToClient => RESPONSE,
+    };
+    let is_known = events.contains(after) || events.contains(odd);
+    if !is_known && name.last().is_some_and(|last| is_space(*last)) {
+        events.add(after);
+    } else if !is_known && is_odd_name(name) {
+        events.add(odd);
     }
     if name.first().is_some_and(|first| is_space(*first)) {
         events.add(by_side(

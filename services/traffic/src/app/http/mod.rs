@@ -63,6 +63,8 @@ pub struct Tx {
     pub events: Events,
     /// The connection became something else after this (CONNECT, upgrade).
     pub is_tunnel: bool,
+    /// How far a message came that the end of the flow cut off; by direction.
+    pub(crate) cut_at: [Option<u8>; 2],
     /// HTTP/2: number of the stream; 0 in HTTP/1.
     pub stream: u32,
     /// HTTP/2: what its frames say.
@@ -84,6 +86,12 @@ impl Tx {
             Direction::ToServer => self.request.progress,
             Direction::ToClient => self.response.progress,
         }
+    }
+
+    /// How far a message really came: the end of the flow ends it, but does not bring the rest.
+    #[must_use]
+    pub fn reached(&self, direction: Direction) -> u8 {
+        direction.of(&self.cut_at).unwrap_or_else(|| self.progress(direction))
     }
 
     /// The header fields of one side.
@@ -117,7 +125,7 @@ impl Tx {
         };
         (at > progress::HEADERS).then(|| {
             let mut start = Vec::with_capacity(line.len() + headers.raw.len() + 4);
-            start.extend_from_slice(line);
+            start.extend_from_slice(line::chomp(line));
             start.extend_from_slice(b"\r\n");
             start.extend_from_slice(&headers.raw);
             start
@@ -187,7 +195,7 @@ pub struct Request {
 pub struct Response {
     /// See `progress`.
     pub progress: u8,
-    /// `http.response_line`: without its line end.
+    /// `http.response_line`: with its line end, as Suricata has it.
     pub line: Vec<u8>,
     /// `http.protocol` to the client.
     pub protocol: Vec<u8>,

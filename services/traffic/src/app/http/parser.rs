@@ -114,8 +114,10 @@ impl Http {
         if meta.eof {
             self.close(direction, config);
         }
-        if matches!(step, Step::Fail) {
-            self.end(direction);
+        match step {
+            Step::Fail => self.end(direction),
+            Step::Become(_) => fed.left = rest.len(),
+            _ => {}
         }
         fed.is_raw_waiting = step == Step::Go && self.done(direction) == done;
         step
@@ -224,7 +226,7 @@ impl Http {
             let line = std::mem::take(&mut reader.held);
             match direction {
                 Direction::ToServer => self.whole_request_line(&line, &[], config),
-                Direction::ToClient => self.status_line(&line, &[], config),
+                Direction::ToClient => self.status_line(&line, &[]),
             };
         }
         if self.reader(direction).at == At::Headers {
@@ -234,13 +236,23 @@ impl Http {
                 self.header_block(direction, &mut &b"\r\n"[..], config);
             }
         }
+        if direction == Direction::ToClient
+            && self.response.at == At::Finalize
+            && !self.response.held.is_empty()
+        {
+            self.unexpected_body(config);
+        }
         let reader = self.reader(direction);
         let is_whole = matches!(reader.at, At::Close | At::Finalize | At::Idle | At::Ignore);
+        let is_cut = matches!(
+            reader.at,
+            At::Line | At::Headers | At::ChunkLine | At::ChunkData(_) | At::ChunkEnd
+        );
         let id = reader.tx;
         let state = if is_whole { FileState::Closed } else { FileState::Truncated };
         reader.at = At::Ignore;
         if let Some(tx) = self.tx(id) {
-            tx.finish(direction, state);
+            tx.end(direction, state, is_cut);
         }
         self.end(direction);
     }
@@ -249,7 +261,7 @@ impl Http {
     fn end(&mut self, direction: Direction) {
         self.reader(direction).at = At::Ignore;
         for tx in &mut self.txs {
-            tx.finish(direction, FileState::Truncated);
+            tx.end(direction, FileState::Truncated, true);
         }
     }
 
@@ -370,7 +382,7 @@ impl Tx {
                 super::request::file(&self.request, are_hashed)
             }
             Direction::ToClient if self.response.files.is_empty() => {
-                Some(super::response::file(self, are_hashed))
+                super::response::file(self, are_hashed)
             }
             Direction::ToServer | Direction::ToClient => None,
         }
@@ -410,6 +422,15 @@ impl Tx {
         for file in files {
             file.finish(if file.has_gap { FileState::Truncated } else { state });
         }
+    }
+
+    /// The end of the flow ends `direction`, with or without what was to come.
+    fn end(&mut self, direction: Direction, state: FileState, is_cut: bool) {
+        let at = self.progress(direction);
+        if at < progress::COMPLETE && (is_cut || at == progress::NOT_STARTED) {
+            *direction.of_mut(&mut self.cut_at) = Some(at);
+        }
+        self.finish(direction, state);
     }
 
     pub(crate) fn raise(&mut self, direction: Direction, to: u8) {

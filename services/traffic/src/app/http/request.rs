@@ -168,7 +168,7 @@ impl Http {
         let id = self.request.tx;
         let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
         host(&mut tx.request, &mut tx.events);
-        credentials(&mut tx.request);
+        credentials(&mut tx.request, &mut tx.events);
         let is_connect = tx.request.method == b"CONNECT";
         let (at, length) = request_body(tx);
         if matches!(at, At::Known(_) | At::ChunkLine) {
@@ -299,9 +299,12 @@ impl Http {
             self.request.at = At::Idle;
             return Turn::On;
         }
-        self.event(SIDE, "request_body_unexpected");
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (now, later) = rest.split_at(end);
+        let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
+        // What is no line yet may become a request.
+        if end.is_some() {
+            self.event(SIDE, "request_body_unexpected");
+        }
+        let (now, later) = rest.split_at(end.unwrap_or(rest.len()));
         *rest = later;
         self.body(SIDE, now);
         Turn::On
@@ -332,7 +335,7 @@ fn fields(
     let mut used = 0;
     loop {
         let rest = input.get(used..).unwrap_or_default();
-        let (length, is_end) = match grammar::next(rest, direction) {
+        let (length, is_end) = match grammar::next(rest, direction, used == 0) {
             Next::More => return Some((used, false)),
             Next::End(length) => (length, true),
             Next::Field(length, name, value) => {
@@ -407,7 +410,7 @@ fn host(request: &mut Request, events: &mut Events) {
     if let Some(host) = part(&request.uri_parts.host).filter(|host| !host.starts_with(b"/")) {
         let (name, _, is_valid) = host_port(host);
         if !is_valid {
-            events.add("uri_host_invalid");
+            events.add("request_uri_host_invalid");
         }
         let port = part(&request.uri_parts.port).map(|digits| host_port(&[b"h:", digits].concat()));
         from_uri = Some((name, port.and_then(|(_, port, _)| port), host.to_vec()));
@@ -422,8 +425,9 @@ fn host(request: &mut Request, events: &mut Events) {
         return;
     };
     let (name, port, is_valid) = host_port(field);
-    if !is_valid {
-        events.add("header_host_invalid");
+    // A field without a value says nothing.
+    if !is_valid && !field.is_empty() {
+        events.add("request_header_host_invalid");
     }
     match from_uri {
         Some((uri_name, uri_port, raw)) => {
@@ -435,13 +439,14 @@ fn host(request: &mut Request, events: &mut Events) {
         }
         None => {
             request.host_raw = Some(field.to_vec());
-            (request.host, request.port) = (Some(name), port);
+            // A field without a value names nobody.
+            (request.host, request.port) = (Some(name).filter(|name| !name.is_empty()), port);
         }
     }
 }
 
 /// User and password of basic authorization, user of digest.
-fn credentials(request: &mut Request) {
+fn credentials(request: &mut Request, events: &mut Events) {
     let Some(value) = request.headers.get("authorization") else { return };
     let (scheme, rest) = split_at_first(trim(value), is_space);
     if scheme.eq_ignore_ascii_case(b"basic") {
@@ -454,6 +459,8 @@ fn credentials(request: &mut Request) {
         let commas: Vec<u8> =
             named.iter().map(|byte| if *byte == b',' { b';' } else { *byte }).collect();
         request.credentials = super::parameter(&commas, b"username").map(|user| (user, Vec::new()));
+    } else if !scheme.eq_ignore_ascii_case(b"bearer") {
+        events.add("request_auth_unrecognized");
     }
 }
 
@@ -506,17 +513,23 @@ fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
 /// PUT and POST carry a file unless they are forms.
 pub(super) fn file(request: &Request, are_hashed: bool) -> Option<File> {
     let kind = request.headers.get("content-type").unwrap_or_default();
-    let is_form = contains(kind, b"multipart/form-data")
-        || contains(kind, b"application/x-www-form-urlencoded");
-    if !matches!(&request.method[..], b"PUT" | b"POST") || is_form {
+    let is_file = match &request.method[..] {
+        b"PUT" => true,
+        b"POST" => !contains(kind, b"multipart/form-data"),
+        _ => false,
+    };
+    if !is_file {
         return None;
     }
-    let name = request
-        .headers
-        .get("content-disposition")
-        .and_then(disposition_name)
-        .unwrap_or_else(|| path_name(request).to_vec());
-    Some(File::new(&name, are_hashed))
+    let named = request.headers.get("content-disposition").and_then(disposition_name);
+    Some(File::new(&named.or_else(|| own_name(request))?, are_hashed))
+}
+
+/// The path, as Suricata does, if there is one; that of a request that was not seen is not known.
+pub(super) fn own_name(request: &Request) -> Option<Vec<u8>> {
+    let path = request.uri_parts.path.as_ref();
+    let has_path = path.is_some_and(|path| !path.is_empty());
+    (has_path || request.is_partial).then(|| path_name(request).to_vec())
 }
 
 /// The name of a file without a name of its own: the path, as Suricata does.

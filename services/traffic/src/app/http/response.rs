@@ -3,7 +3,7 @@
 use super::file::disposition_name;
 use super::line::{chomp, contains, content_length, is_space, split_at_first, version};
 use super::parser::{At, Turn};
-use super::request::path_name;
+use super::request::{own_name, path_name};
 use super::{File, Http, Lines, Response, Tx, Version, progress};
 use crate::Direction;
 use crate::app::{Config, Proto, Step};
@@ -63,22 +63,43 @@ impl Http {
 
     /// After a response: the next one, or bytes that are shown though nothing said so.
     fn response_finalize(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
-        if rest.is_empty() || is_next_response(rest) {
+        let held = &self.response.held;
+        if held.is_empty() && (rest.is_empty() || is_next_response(rest)) {
+            self.complete(SIDE);
+            self.response.at = At::Idle;
+            return Turn::On;
+        }
+        let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
+        let (now, later) = rest.split_at(end.unwrap_or(rest.len()));
+        *rest = later;
+        self.response.held.extend_from_slice(now);
+        if self.response.held.len() > config.http_field_bytes_max as usize {
+            return self.too_long(SIDE);
+        }
+        // What a line is shows when it is whole.
+        if end.is_none() {
+            return Turn::Wait;
+        }
+        if is_next_response(&self.response.held) {
+            // It stays held: the next response begins with it.
             self.complete(SIDE);
             self.response.at = At::Idle;
             return Turn::On;
         }
         self.event(SIDE, "response_body_unexpected");
+        self.unexpected_body(config);
+        Turn::On
+    }
+
+    /// What is held is shown, though nothing said that there would be a body.
+    pub(super) fn unexpected_body(&mut self, config: &Config) {
         let id = self.response.tx;
         if let Some(tx) = self.tx(id).filter(|tx| tx.response.body.wire == 0) {
             tx.begin_body(SIDE, config);
             tx.raise(SIDE, progress::BODY);
         }
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (now, later) = rest.split_at(end);
-        *rest = later;
-        self.body(SIDE, now);
-        Turn::On
+        let held = std::mem::take(&mut self.response.held);
+        self.body(SIDE, &held);
     }
 
     fn response_line(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
@@ -106,34 +127,34 @@ impl Http {
         if matches!(line.as_slice(), b"\r\n" | b"\n" | b"\r") {
             return Turn::On;
         }
-        self.status_line(&line, rest, config)
+        self.status_line(&line, rest)
     }
 
     /// A whole line where the status is expected.
-    pub(super) fn status_line(&mut self, line: &[u8], rest: &[u8], config: &Config) -> Turn {
+    pub(super) fn status_line(&mut self, line: &[u8], rest: &[u8]) -> Turn {
         let (_, text) = split_at_first(line, |byte| !is_space(byte) && byte != 0);
         if !text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"http")) {
             // Browsers show such bytes; so they are the body.
             if rest.len() > 1 && (rest.first() == Some(&b'H') || chomp(line).len() <= 2) {
                 return Turn::On;
             }
-            let id = self.response.tx;
-            if let Some(tx) = self.tx(id) {
-                tx.begin_body(SIDE, config);
-            }
             self.body(SIDE, line);
-            self.response.at = At::Close;
-            self.raise(SIDE, progress::BODY);
+            // Until a line is the status line, or nothing follows.
+            if rest.is_empty() {
+                self.raise(SIDE, progress::BODY);
+                self.response.at = At::Finalize;
+            }
             return Turn::On;
         }
         let id = self.response.tx;
         let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
         read_line(chomp(line), &mut tx.response);
+        tx.response.line = line.to_vec();
         if tx.response.version == Version::Invalid {
-            tx.events.add("response_invalid_protocol");
+            tx.events.add("response_line_invalid_protocol");
         }
         if tx.response.status_number == 0 {
-            tx.events.add("response_invalid_status");
+            tx.events.add("response_line_invalid_response_status");
         }
         let is_interim = tx.response.status_number == 100;
         self.response.at = At::Headers;
@@ -160,9 +181,12 @@ impl Http {
         }
         if status == 101 && !has_length {
             let upgrade = tx.response.headers.get("upgrade").unwrap_or_default();
-            let proto = [(&b"h2c"[..], Proto::Http2), (b"websocket", Proto::Websocket)];
-            let proto = proto.into_iter().find(|(name, _)| contains(upgrade, name));
-            return self.tunnel(Some(proto.map(|(_, proto)| proto)));
+            let proto = match upgrade {
+                b"h2c" => Some(Proto::Http2),
+                name if name.eq_ignore_ascii_case(b"websocket") => Some(Proto::Websocket),
+                _ => None,
+            };
+            return self.tunnel(Some(proto));
         }
         if status == 100 && is_chunked.is_none() && !matches!(length, Some(Some(1..))) {
             return self.interim();
@@ -249,7 +273,6 @@ fn is_next_response(rest: &[u8]) -> bool {
 
 /// Protocol, status, message.
 fn read_line(line: &[u8], response: &mut Response) {
-    response.line = line.to_vec();
     response.status.clear();
     response.status_number = 0;
     response.message.clear();
@@ -307,13 +330,14 @@ fn response_body(tx: &mut Tx, is_chunked: Option<bool>, length: Option<Option<u6
     }
 }
 
-/// A response's body is a file.
-pub(super) fn file(tx: &Tx, are_hashed: bool) -> File {
-    let name = tx
-        .response
-        .headers
-        .get_lenient("content-disposition")
-        .and_then(|value| disposition_name(&value))
-        .unwrap_or_else(|| path_name(&tx.request).to_vec());
-    File::new(&name, are_hashed)
+/// A response's body is a file, if anything names it.
+pub(super) fn file(tx: &Tx, are_hashed: bool) -> Option<File> {
+    let named = tx.response.headers.get_lenient("content-disposition");
+    let named = named.and_then(|value| disposition_name(&value));
+    let own = || match tx.stream {
+        0 => own_name(&tx.request),
+        // A stream of HTTP/2 is a file whatever was asked for.
+        _ => Some(path_name(&tx.request).to_vec()),
+    };
+    Some(File::new(&named.or_else(own)?, are_hashed))
 }

@@ -228,3 +228,72 @@ fn bodies_that_should_not_be_there_are_files() {
     check("HTTP/1.1 200 OK\r\nContent-Length: 0", "", &none);
     check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", "0\r\n\r\n", &none);
 }
+
+#[test]
+fn lines_that_are_none_and_blocks_that_begin_with_a_line_end() {
+    assert_eq!(shown(b"HTTP/1.1 200 OK\n\nhello").0, "", "a field without anything, then another");
+    assert_eq!(shown(b"HTTP/1.1 200 OK\n\rX: y\r\n\r\nhello").0, "hello");
+    assert_eq!(shown(b"HTTP/1.1 200 OK\r\n\r\nhello").0, "hello");
+    // Until a line is the status line each other is shown, but for the one before it.
+    let odd = b"FOO/1.1 200 OK\r\nbar\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(shown(odd).0, "FOO/1.1 200 OK\r\nx");
+}
+
+#[test]
+fn what_is_no_line_yet_waits_behind_a_response() {
+    let config = Config::default();
+    let mut http = Http::default();
+    let mut feed = |direction, data: &[u8], eof| {
+        let meta = Meta { eof, ..meta(&config) };
+        http.feed(1, direction, data, &meta, &mut Fed::default());
+        let tx = &http.txs[0];
+        (text(tx.response.body.window().1), tx.events.contains("response_body_unexpected"))
+    };
+    feed(ToServer, b"GET /a HTTP/1.1\r\nHost: hp.org\r\n\r\n", false);
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab";
+    assert_eq!(feed(ToClient, head, false), ("a".into(), false));
+    assert_eq!(feed(ToClient, b"c\nd", false), ("abc\n".into(), true));
+    assert_eq!(feed(ToClient, b"", true), ("abc\nd".into(), true));
+}
+
+#[test]
+fn a_file_has_a_name_and_the_end_of_a_flow_brings_nothing() {
+    let names = |request: &[u8]| {
+        let config = Config::default();
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let (http, _) = run(&[(ToServer, request), (ToClient, response)], &config);
+        let files = http.txs[0].request.files.iter().chain(&http.txs[0].response.files);
+        files.map(|file| text(&file.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(b"GET ?x HTTP/1.1\r\nHost: a\r\n\r\n"), [""; 0]);
+    assert_eq!(names(b"GET /. HTTP/1.1\r\nHost: a\r\n\r\n"), [""]);
+    let form = b"PUT /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\n\r\na=b";
+    assert_eq!(names(form), ["/p", "/p"]);
+    let config = Config::default();
+    let mut http = Http::default();
+    let end = Meta { eof: true, ..meta(&config) };
+    let cut = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
+    http.feed(1, ToServer, cut, &end, &mut Fed::default());
+    let tx = &http.txs[0];
+    assert_eq!((tx.progress(ToServer), tx.reached(ToServer)), (progress::COMPLETE, progress::BODY));
+}
+
+#[test]
+fn names_of_what_is_wrong() {
+    let config = Config::default();
+    let request =
+        b"GET / HTTP/1.1\r\nHost: \r\nAuthorization: foo\r\n: x\r\nA : b\r\nC d: e\r\n\r\n";
+    let response = b"HTTP/7.1 2 OK\r\nC d: e\r\n\r\n";
+    let (http, _) = run(&[(ToServer, request), (ToClient, response)], &config);
+    let want = [
+        "request_field_missing_colon",
+        "request_invalid_lws_after_name",
+        "request_auth_unrecognized",
+        "response_line_invalid_protocol",
+        "response_line_invalid_response_status",
+        "response_header_name_not_token",
+    ];
+    assert_eq!(events(&http.txs[0]), want);
+    assert_eq!(http.txs[0].request.host, None);
+}

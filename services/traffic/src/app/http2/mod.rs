@@ -89,10 +89,6 @@ impl Http2 {
         self.now_ns = now_ns;
         self.keeps = Some(keeps(meta.config));
         fed.is_changed |= !data.is_empty() || meta.eof;
-        for tx in self.txs.iter_mut().filter(|tx| tx.is_control()) {
-            // The other direction has had its turn.
-            tx.finish(direction, FileState::Closed);
-        }
         let Some(slot) = self.sides.get_mut(direction.index()) else { return Step::Go };
         let mut side = std::mem::take(slot);
         side.is_over |= meta.gap > 0;
@@ -252,7 +248,10 @@ impl Http2 {
         (tx.request.version, tx.response.version) = (Version::V2, Version::V2);
         tx.request.line = b"  HTTP/2\r\n".to_vec();
         tx.response.line = b"HTTP/2 \r\n".to_vec();
-        tx.finish(direction, FileState::Closed);
+        // It is over as it is there, to both sides.
+        for own in Direction::BOTH {
+            tx.finish(own, FileState::Closed);
+        }
     }
 
     /// What an upgrade brings: the request is that of the first stream, and its settings are the
@@ -519,13 +518,13 @@ mod tests {
         let notes = |tx: &super::Tx| tx.notes.as_ref().unwrap().list[0].value.clone();
         let settings = vec![(3, 100), (4, 1 << 30), (2, 0)];
         assert_eq!(notes(&http.txs[1]), super::Value::Settings(settings));
-        // An acknowledgement is none, a window is one; it is over when the other side speaks.
+        // An acknowledgement is none, a window is one; it is over as it is there.
         let bytes = [frame(4, 1, 0, b""), frame(8, 0, 0, &[0, 0, 0, 9])].concat();
         http.feed(2, ToClient, &bytes, &meta(&config), &mut Fed::default());
         assert_eq!(http.txs.len(), 3);
         assert_eq!(notes(&http.txs[2]), super::Value::Window(9));
         assert_eq!(http.txs[1].response.progress, progress::COMPLETE);
-        assert_eq!(http.txs[2].request.progress, progress::NOT_STARTED);
+        assert_eq!(http.txs[2].request.progress, progress::COMPLETE);
         http.feed(3, ToServer, PREFACE, &meta(&config), &mut Fed::default());
         http.prune();
         assert_eq!(http.txs.len(), 1, "the stream waits for its answer");

@@ -110,10 +110,15 @@ impl Smtp {
             self.finish();
             return Step::Fail;
         }
+        let is_mail = |mode: &Mode| !matches!(mode, Mode::Command);
+        let was_mail = is_mail(&self.mode);
         let step = match direction {
             Direction::ToServer => self.client(now_ns, data, meta.config),
             Direction::ToClient => self.server(data),
         };
+        // Commands and replies are looked at as they come, a mail when there is enough of it.
+        fed.is_raw_waiting =
+            direction == Direction::ToServer && was_mail && is_mail(&self.mode) && !meta.eof;
         if meta.eof {
             self.finish();
         }

@@ -168,6 +168,8 @@ fn server_hello(hello: ServerHello, meta: &Meta<'_>, tx: &mut Tx) {
     tx.version = hello.negotiated();
     if hello.is_retry() {
         tx.has_retry = true;
+        // To Suricata it is a hello like any other.
+        tx.raise(Direction::ToClient, SERVER_HELLO);
         return;
     }
     tx.raise(Direction::ToClient, SERVER_HELLO);

@@ -5,7 +5,7 @@ use super::progress::{CLIENT_FINISHED, CLIENT_HANDSHAKE_DONE};
 use super::progress::{SERVER_FINISHED, SERVER_HANDSHAKE_DONE};
 use super::{Tls, Tx, handshake};
 use crate::Direction;
-use crate::app::{Fed, Meta, Step};
+use crate::app::{Fed, Hides, Meta, Step};
 
 /// Longest legal record: 2^14 and what encryption may add (RFC 5246, section 6.2.3).
 const RECORD_BYTES_MAX: usize = 16_384 + 2_048;
@@ -85,6 +85,9 @@ impl Tls {
         fed.is_error |= meta.gap > 0 && self.sides.iter().any(|side| side.is_lost);
         self.settle();
         fed.is_changed |= before != (self.tx.progress, self.tx.events.len());
+        if self.sides.iter().any(|side| side.has_data) {
+            fed.hides = Hides::AtOnce;
+        }
         match step {
             Step::Go if self.is_silent() => Step::Done,
             other => other,
@@ -222,7 +225,17 @@ impl Side {
                 let room = SMALL_BYTES_MAX - self.small.len().min(SMALL_BYTES_MAX);
                 self.small.extend_from_slice(now.get(..room.min(now.len())).unwrap_or_default());
             }
-            APPLICATION_DATA => self.has_data = true,
+            APPLICATION_DATA => {
+                self.has_data = true;
+                // Data means that the handshake is done; early data comes before any answer.
+                match direction {
+                    Direction::ToServer if tx.server_hello.is_some() => {
+                        tx.raise(direction, CLIENT_HANDSHAKE_DONE);
+                    }
+                    Direction::ToClient => tx.raise(direction, SERVER_HANDSHAKE_DONE),
+                    Direction::ToServer => {}
+                }
+            }
             _ => {}
         }
     }

@@ -1,0 +1,313 @@
+//! Rules against small conversations: at which packet each fires, as Suricata 8 does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that can not go on has to fail there"
+)]
+
+use std::{fmt::Write, sync::Arc};
+
+use hookprobe_rules::{Config, Detector, Mode, Ruleset};
+use hookprobe_traffic::{
+    config,
+    engine::{Engine, Inspector, View},
+    packet::{Frame, Link, Origin},
+};
+
+const CLIENT: [u8; 4] = [10, 0, 0, 1];
+const SERVER: [u8; 4] = [10, 0, 0, 2];
+const NONE: [u64; 0] = [];
+
+/// Notes with which packet a rule fires, from 1; 0: when something ended.
+struct Judge {
+    detector: Detector,
+    number: u64,
+    fired: Vec<u64>,
+}
+
+impl Inspector for Judge {
+    fn packet(&mut self, view: &mut View<'_, '_>) {
+        let is_end = view.packet.origin == Origin::FlowEnd;
+        let number = if is_end { 0 } else { self.number };
+        let alerts = self.detector.inspect(view).alerts.len();
+        self.fired.extend(std::iter::repeat_n(number, alerts));
+    }
+
+    fn reads_raw_streams(&self) -> bool {
+        true
+    }
+}
+
+/// IPv4 with `flags` of fragmentation.
+fn ip4(from: [u8; 4], to: [u8; 4], flags: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let total = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let mut packet = vec![0x45, 0, total[0], total[1], 0, 7, flags << 5, 0, 64, protocol, 0, 0];
+    packet.extend(from);
+    packet.extend(to);
+    packet.extend(payload);
+    packet
+}
+
+fn tcp(ports: (u16, u16), flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+    let mut segment = Vec::new();
+    segment.extend(ports.0.to_be_bytes());
+    segment.extend(ports.1.to_be_bytes());
+    segment.extend(seq.to_be_bytes());
+    segment.extend(ack.to_be_bytes());
+    segment.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend(payload);
+    segment
+}
+
+/// A handshake, then messages of the client (true) and the server: each acknowledged at once by the
+/// other side.
+fn conversation(port: u16, messages: &[(bool, &[u8])]) -> Vec<Vec<u8>> {
+    let (mut seq, mut ack) = (101_u32, 501_u32);
+    let client = |flags, seq, ack, data: &[u8]| {
+        ip4(CLIENT, SERVER, 2, 6, &tcp((4000, port), flags, seq, ack, data))
+    };
+    let server = |flags, seq, ack, data: &[u8]| {
+        ip4(SERVER, CLIENT, 2, 6, &tcp((port, 4000), flags, seq, ack, data))
+    };
+    let mut out =
+        vec![client(2, 100, 0, b""), server(0x12, 500, 101, b""), client(0x10, 101, 501, b"")];
+    for (is_client, data) in messages {
+        let length = u32::try_from(data.len()).unwrap();
+        if *is_client {
+            out.push(client(0x18, seq, ack, data));
+            seq += length;
+            out.push(server(0x10, ack, seq, b""));
+        } else {
+            out.push(server(0x18, ack, seq, data));
+            ack += length;
+            out.push(client(0x10, seq, ack, b""));
+        }
+    }
+    out
+}
+
+/// The packets with which the rule `HEAD|OPTIONS` fires.
+fn at(packets: &[Vec<u8>], rule: &str) -> Vec<u64> {
+    let (head, options) = rule.split_once('|').unwrap();
+    let mut text = String::new();
+    writeln!(text, "alert {head} any any -> any any ({options} sid:1;)").unwrap();
+    let (ruleset, sets) = Ruleset::new(&[("test", &text)], Config::default());
+    assert!(ruleset.problems.is_empty(), "{:?}", ruleset.problems);
+    let detector = Detector::new(Arc::new(ruleset), sets, Mode::Passive);
+    let mut judge = Judge { detector, number: 0, fired: Vec::new() };
+    let mut settings = config::Config::default();
+    settings.stream.is_checksum_validated = false;
+    let mut engine = Engine::new(settings);
+    let link = Link::from_linktype(101).unwrap();
+    for (number, bytes) in (1..).zip(packets) {
+        judge.number = number;
+        let wire_bytes = u32::try_from(bytes.len()).unwrap();
+        engine.handle(Frame { time_ns: number * 1_000_000, wire_bytes, link, bytes }, &mut judge);
+    }
+    engine.finish(&mut judge);
+    judge.fired.sort_unstable();
+    judge.fired
+}
+
+fn echo(from: [u8; 4], to: [u8; 4], kind: u8) -> Vec<u8> {
+    ip4(from, to, 0, 1, &[&[kind, 0, 0, 0, 0, 1, 0, 1][..], b"abcdef"].concat())
+}
+
+fn web() -> Vec<Vec<u8>> {
+    let request = b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n";
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    conversation(80, &[(true, request), (false, response)])
+}
+
+#[test]
+fn early_hooks_fire_before_flow_and_stream_and_once_more_with_the_rest() {
+    let packets = web();
+    assert_eq!(at(&packets, "tcp:pre_flow|dsize:>0;"), [4, 4, 6, 6]);
+    // Before the flow nobody knows the direction, afterwards it counts.
+    assert_eq!(at(&packets[..4], "tcp:pre_flow|flow:to_client;"), [1, 2, 2, 3, 4]);
+    assert_eq!(at(&packets[..4], "tcp:pre_stream|flow:to_client; flags:SA;"), [2, 2]);
+    assert_eq!(at(&[echo(CLIENT, SERVER, 8)], "icmp:pre_stream|itype:8;"), [1]);
+}
+
+#[test]
+fn a_direction_alone_needs_no_flow_and_is_not_asked_of_what_a_search_found() {
+    let pings = [echo(CLIENT, SERVER, 8), echo(SERVER, CLIENT, 0)];
+    assert_eq!(at(&pings, "icmp|flow:to_client;"), [2]);
+    assert_eq!(at(&pings, "icmp|flow:to_client; dsize:>3;"), [2]);
+    assert_eq!(at(&pings, "icmp|flow:to_client; content:\"abc\";"), [1, 2]);
+    // A first fragment has no flow: it counts as sent to a server.
+    let fragment = ip4(CLIENT, SERVER, 1, 17, &[0; 16]);
+    assert_eq!(at(std::slice::from_ref(&fragment), "ip|flow:to_server; fragbits:M;"), [1]);
+    assert_eq!(at(&[fragment], "ip|flow:to_client; fragbits:M;"), NONE);
+}
+
+#[test]
+fn rules_for_a_protocol_number_are_for_addresses_only() {
+    let packets = web();
+    assert_eq!(at(&packets, "ip|ip_proto:6;"), [1, 2]);
+    assert_eq!(at(&packets, "ip|l3_proto:ipv4;"), [1, 2]);
+    assert_eq!(at(&packets, "pkthdr|priority:1;"), [1, 2]);
+    assert_eq!(at(&packets, "tcp:all|priority:1;"), [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn sizes_of_packets_without_payload() {
+    // The request is acknowledged with packet 5 and shown with 7: what brings bytes of its stream
+    // is not empty.
+    let packets = web();
+    assert_eq!(at(&packets, "tcp|dsize:!40;"), [4, 6, 7]);
+    assert_eq!(at(&packets, "tcp|dsize:>1;"), [4, 6]);
+    assert_eq!(at(&packets, "tcp|dsize:1<>900;"), [4, 6]);
+    assert_eq!(at(&packets, "tcp|dsize:0;"), [1, 2, 3, 5]);
+    assert_eq!(at(&packets, "tcp|dsize:<3;"), [1, 2, 3, 5, 7]);
+}
+
+#[test]
+fn a_packet_that_brings_its_stream_is_looked_at_though_it_is_empty() {
+    let packets = web();
+    assert_eq!(at(&packets, "tcp|flow:to_server; content:\"GET\";"), [7]);
+    assert_eq!(at(&packets, "tcp|flow:to_server; content:!\"GET\";"), [7]);
+    assert_eq!(at(&packets, "tcp|flow:to_server; isdataat:!1;"), [7]);
+}
+
+#[test]
+fn fragmentation_bits_and_sizes_of_streams() {
+    let packets = web();
+    assert_eq!(at(&packets[..1], "ip|fragbits:D;"), [1]);
+    assert_eq!(at(&packets[..1], "ip|fragbits:D+;"), [1]);
+    assert_eq!(at(&packets[..1], "ip|fragbits:+D;"), NONE, "others are wanted, too");
+    assert_eq!(at(&packets[..3], "tcp|stream_size:both,>,0;"), [2, 3]);
+    assert_eq!(at(&packets[..3], "tcp|stream_size:server,=,0;"), [1]);
+    assert_eq!(at(&packets[..3], "tcp|flow.pkts:both,>0;"), [2, 3]);
+}
+
+#[test]
+fn distances_that_run_over_32_bits_go_back() {
+    // G is 71: the variable is less than nothing.
+    let rule = "tcp|flow:to_server; byte_math:bytes 1,offset 0,oper -,rvalue 73,result v; \
+                content:\"GET\"; content:\"ET\"; distance:v;";
+    assert_eq!(at(&web(), rule), [7]);
+}
+
+#[test]
+fn encryption_hides_the_payload_of_what_follows() {
+    // Messages of the exchange of keys: length, padding, type.
+    let keys = [0, 0, 0, 4, 1, 21, 0, 0];
+    let packets = conversation(
+        22,
+        &[
+            (true, b"SSH-2.0-a\r\n"),
+            (false, b"SSH-2.0-b\r\n"),
+            (true, &keys),
+            (false, &keys),
+            (true, b"secret"),
+            (true, b"secret"),
+        ],
+    );
+    assert_eq!(at(&packets, "tcp-pkt|content:\"SSH\";"), [4, 6]);
+    assert_eq!(at(&packets, "tcp-pkt|content:\"secret\";"), NONE);
+    assert_eq!(at(&packets, "tcp|dsize:>5;"), [4, 6, 8, 10]);
+    assert_eq!(at(&packets, "tcp|dsize:>=6;"), [4, 6, 8, 10, 12, 14], "the size is still there");
+}
+
+#[test]
+fn states_of_http_at_the_end_of_a_flow() {
+    let request = b"POST / HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
+    let packets = conversation(80, &[(true, request)]);
+    assert_eq!(at(&packets, "http1:request_headers|priority:1;"), [0]);
+    // It never came to its end, and the answer not at all.
+    assert_eq!(at(&packets, "http1:request_complete|priority:1;"), NONE);
+    assert_eq!(at(&packets, "http1:response_started|priority:1;"), [0]);
+    assert_eq!(at(&packets, "http1:response_line|priority:1;"), NONE);
+}
+
+#[test]
+fn the_line_of_a_response_has_its_end_and_files_a_size_when_they_are_whole() {
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+    let request: &[u8] = b"GET /%41 HTTP/1.1\r\nHost: b\r\n\r\n";
+    let packets = conversation(80, &[(true, request), (false, response), (false, b"world")]);
+    let line = "http|http.response_line; content:\"OK|0d 0a|\"; endswith;";
+    assert_eq!(at(&packets, line).len(), 1);
+    assert_eq!(at(&packets, "http|filesize:10;").len(), 1);
+    assert_eq!(at(&packets, "http|filesize:5;"), NONE);
+    assert_eq!(at(&packets, "http|urilen:2;").len(), 1, "of the normalized one");
+}
+
+#[test]
+fn a_fragment_of_ip_6_carries_nothing_that_is_known() {
+    // The fragment header says ICMPv6, more to come.
+    let mut packet = vec![0x60, 0, 0, 0, 0, 16, 44, 64];
+    for last in [1, 2] {
+        packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    packet.extend([58, 0, 0, 1, 0, 0, 0, 7]);
+    packet.extend(b"abcdefgh");
+    let packets = [packet];
+    assert_eq!(at(&packets, "ip|content:\"abc\";"), NONE);
+    assert_eq!(at(&packets, "ip|dsize:0;"), [1]);
+    assert_eq!(at(&packets, "ip|ip_proto:44;"), [1]);
+    assert_eq!(at(&packets, "ip|fragoffset:0;"), [1]);
+    packets_without_fragment();
+}
+
+fn packets_without_fragment() {
+    let mut packet = vec![0x60, 0, 0, 0, 0, 0, 59, 64];
+    packet.extend([0; 32]);
+    assert_eq!(at(&[packet], "ip|fragoffset:0;"), NONE);
+}
+
+#[test]
+fn a_frame_about_the_connection_is_over_as_it_is_there() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
+    let packets = conversation(80, &[(true, &[&preface[..], &settings].concat())]);
+    // The acknowledgement of the server brings it, and is its own direction's packet.
+    assert_eq!(at(&packets, "http2|http.protocol; content:\"HTTP/2\"; flow:to_client;"), [5]);
+    assert_eq!(at(&packets, "http2|http.start; isdataat:1;"), NONE);
+}
+
+#[test]
+fn bytes_behind_an_upgrade_are_of_the_new_protocol() {
+    let request: &[u8] = b"GET /a HTTP/1.1\r\nHost: b\r\nUpgrade: h2c\r\n\r\n";
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
+    let head = &b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"[..];
+    let answer = [head, &settings].concat();
+    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    let packets = conversation(80, &[(true, request), (false, &answer), (false, &window)]);
+    let rule = "http2|http2.settings:SETTINGS_MAX_CONCURRENT_STREAMS=100;";
+    assert!(!at(&packets, rule).is_empty());
+    assert!(!at(&packets, "http2|http2.window:9;").is_empty());
+    let request: &[u8] = b"GET /a HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\n\r\n";
+    let answer: &[u8] =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\n\r\n\x81\x05hello";
+    let packets = conversation(80, &[(true, request), (false, answer), (true, b"\x81\x81aaaab")]);
+    assert!(!at(&packets, "websocket|flow:to_server;").is_empty());
+}
+
+#[test]
+fn replies_of_mail_are_looked_at_as_they_come_and_a_mail_when_it_ends() {
+    let packets = conversation(
+        25,
+        &[
+            (false, b"220 a\r\n"),
+            (true, b"HELO b\r\n"),
+            (false, b"250 c\r\n"),
+            (true, b"DATA\r\n"),
+            (false, b"354 d\r\n"),
+            (true, b"Subject: e\r\n\r\nfirst\r\n"),
+            (true, b"second\r\n"),
+            (true, b".\r\n"),
+        ],
+    );
+    let mail = "tcp-stream|flow:to_server; content:\"first\";";
+    assert!(at(&packets, mail).iter().all(|number| *number == 0 || *number > 18));
+    assert_eq!(at(&packets, mail).len(), 1);
+    assert_eq!(at(&packets, "tcp-stream|flow:to_server; content:\"HELO\";"), [9]);
+}
+
+#[test]
+fn events_of_http_2_load() {
+    assert_eq!(at(&web(), "http2|app-layer-event:http2.invalid_header;"), NONE);
+}
