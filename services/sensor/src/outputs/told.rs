@@ -1,11 +1,15 @@
 //! From what a rule says and where it matched to what outputs take.
 
 use hookprobe_rules::{
-    Alert, Rule,
+    Alert, Detector, Rule,
     detector::DropReason,
     rule::{Action, RejectTarget},
 };
-use hookprobe_traffic::engine::{View, exception};
+use hookprobe_traffic::{
+    engine::{View, exception},
+    flow::{Fate, Flow},
+};
+use serde_json::{Map, Value, json};
 
 use super::eve::{Place, Signature};
 
@@ -85,4 +89,100 @@ pub fn reject_target(target: RejectTarget) -> &'static str {
         RejectTarget::Destination => "to_server",
         RejectTarget::Both => "both",
     }
+}
+
+/// The `verdict` object: what became of a packet in the end.
+#[must_use]
+pub fn verdict(detector: &Detector, view: &View<'_, '_>) -> Value {
+    let verdict = detector.verdict();
+    let action = if verdict.drop.is_some() && detector.is_inline() {
+        "drop"
+    } else if verdict.is_passed {
+        "pass"
+    } else {
+        "alert"
+    };
+    match verdict.reject {
+        Some(target) => json!({
+            "action": action,
+            "reject-target": reject_target(target),
+            "reject": [if view.packet.protocol() == Some(6) { "tcp-reset" } else { "icmp-prohib" }],
+        }),
+        None => json!({ "action": action }),
+    }
+}
+
+/// The `metadata` object: what rules set in a flow and captured of a packet.
+#[must_use]
+pub fn metadata(
+    detector: &Detector,
+    flow: Option<&Flow>,
+    packet: &[(String, Vec<u8>)],
+) -> Option<Value> {
+    let mut out = Map::new();
+    if let Some(flow) = flow {
+        // Names that begin with `traffic/` stand in an object of their own.
+        let bits = detector.flow_bits(flow.slot);
+        let bits: Vec<&str> = bits.into_iter().filter(|bit| !bit.starts_with("traffic/")).collect();
+        if !bits.is_empty() {
+            out.insert("flowbits".into(), json!(bits));
+        }
+    }
+    let is_counted = flow.is_some_and(|flow| detector.is_flow_counted(flow.slot));
+    let flow = list(flow.map(|flow| detector.flow_variables(flow.slot)).unwrap_or_default());
+    for (name, list) in [("flowvars", flow), ("pktvars", list(packet))] {
+        if !list.is_empty() {
+            out.insert(name.into(), Value::Array(list));
+        }
+    }
+    // A count of the flow is a variable that has no name: it leaves the object empty.
+    (!out.is_empty() || is_counted).then_some(Value::Object(out))
+}
+
+/// The `traffic` object: labels that rules gave a flow.
+#[must_use]
+pub fn traffic(detector: &Detector, flow: &Flow) -> Option<Value> {
+    let bits = detector.flow_bits(flow.slot);
+    let mut out = Map::new();
+    for kind in ["id", "label"] {
+        let prefix = format!("traffic/{kind}/");
+        let names: Vec<&str> =
+            bits.iter().filter_map(|bit| bit.strip_prefix(prefix.as_str())).collect();
+        if !names.is_empty() {
+            out.insert(kind.into(), json!(names));
+        }
+    }
+    (!out.is_empty()).then_some(Value::Object(out))
+}
+
+/// What the `flow` object of a flow that ends has from the rules.
+#[must_use]
+pub fn flow_end(detector: &Detector, flow: &Flow) -> Map<String, Value> {
+    let (_, is_dropped, is_passed) = detector.flow_marks(flow.slot);
+    let mut out = Map::new();
+    if is_dropped || is_passed {
+        out.insert("action".into(), json!(if is_dropped { "drop" } else { "pass" }));
+    }
+    let policies: Vec<Value> = detector
+        .flow_exceptions(flow.slot)
+        .map(|(target, policy)| json!({ "target": target, "policy": policy.name() }))
+        .collect();
+    if !policies.is_empty() {
+        out.insert("exception_policy".into(), json!(policies));
+    }
+    if flow.fate == Fate::Bypassed {
+        out.insert("state".into(), json!("bypassed"));
+        out.insert("bypass".into(), json!("local"));
+    }
+    out
+}
+
+/// Objects of one key each.
+fn list(variables: &[(String, Vec<u8>)]) -> Vec<Value> {
+    let objects = variables.iter().map(|(name, value)| {
+        let mut object = Map::new();
+        object.insert(name.clone(), json!(String::from_utf8_lossy(value)));
+        Value::Object(object)
+    });
+    objects.collect()
 }

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use base64ct::{Base64, Encoding as _};
+
 use hookprobe_traffic::{
     Direction,
     app::{Proto, TxRef, dhcp, quic, smtp, ssh, tls},
@@ -9,7 +11,7 @@ use hookprobe_traffic::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    dns, http, records,
+    Details, dns, http, records,
     text::{hex, text},
 };
 use crate::outputs::time;
@@ -22,7 +24,7 @@ const BANNER_BYTES_MAX: usize = 256;
 #[must_use]
 pub fn objects(tx: TxRef<'_>, proto: Option<Proto>) -> Vec<(&'static str, Value)> {
     match tx {
-        TxRef::Http(tx) => vec![("http", http::http(tx))],
+        TxRef::Http(tx) => http::http(tx).map(|value| ("http", value)).into_iter().collect(),
         TxRef::Dns(tx) if proto == Some(Proto::Mdns) => vec![("mdns", dns::mdns(tx))],
         TxRef::Dns(tx) => vec![("dns", dns::dns(tx))],
         TxRef::Tls(tx) => vec![("tls", tls(tx))],
@@ -32,6 +34,64 @@ pub fn objects(tx: TxRef<'_>, proto: Option<Proto>) -> Vec<(&'static str, Value)
         TxRef::Dhcp(tx) => vec![("dhcp", dhcp(tx))],
         TxRef::Record(tx) => vec![records::object(tx)],
     }
+}
+
+/// Takes away what the settings do not want made.
+pub(super) fn strip(tx: TxRef<'_>, object: &mut Value, details: &Details) {
+    let Some(object) = object.as_object_mut() else { return };
+    let [ja3, ja4] = details.fingerprints;
+    if matches!(tx, TxRef::Tls(_) | TxRef::Quic(_)) {
+        object.retain(|name, _| match name.as_str() {
+            "ja3" | "ja3s" => ja3,
+            "ja4" => ja4,
+            _ => true,
+        });
+    }
+}
+
+/// An object of an event of its own, as the settings want it.
+pub(super) fn shaped(tx: TxRef<'_>, mut object: Value, details: &Details) -> Value {
+    /// Fields of TLS that are always written.
+    const TLS_BASIC: [&str; 4] = ["subject", "issuerdn", "subjectaltname", "session_resumed"];
+    strip(tx, &mut object, details);
+    let Value::Object(mut out) = object else { return object };
+    match tx {
+        TxRef::Http(tx) if tx.stream == 0 && !tx.is_control() => {
+            if !details.is_http_extended {
+                out = http::basic(tx);
+            }
+            http::more(tx, details, &mut out);
+        }
+        TxRef::Tls(tx) => {
+            if !details.tls_custom.is_empty() {
+                tls_custom(tx, &mut out);
+                out.retain(|name, _| is_wanted(name, &details.tls_custom));
+            } else if !details.is_tls_extended {
+                out.retain(|name, _| TLS_BASIC.contains(&name.as_str()));
+            }
+        }
+        _ => {}
+    }
+    Value::Object(out)
+}
+
+/// A field of TLS by its name in suricata.yaml, which is not always that in events.
+fn is_wanted(name: &str, custom: &[String]) -> bool {
+    let name = match name {
+        "issuerdn" => "issuer",
+        "notbefore" => "not_before",
+        "notafter" => "not_after",
+        other => other,
+    };
+    custom.iter().any(|wanted| wanted == name)
+}
+
+/// What only asking for it brings.
+fn tls_custom(tx: &tls::Tx, out: &mut Map<String, Value>) {
+    let (Some(leaf), encode) = (tx.server_chain.first(), Base64::encode_string) else { return };
+    put(out, "certificate", encode(&leaf.der));
+    let chain: Vec<String> = tx.server_chain.iter().map(|one| encode(&one.der)).collect();
+    put(out, "chain", chain);
 }
 
 fn put(out: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
@@ -55,7 +115,9 @@ pub(super) fn tls(tx: &tls::Tx) -> Value {
             put(&mut out, "subjectaltname", certificate.sans.clone());
         }
     }
-    if tx.is_resumed && tx.certificate().is_none() && tx.server_hello.is_some() {
+    // In TLS 1.3 every session looks like one that is resumed.
+    let is_modern = tx.server_hello.as_ref().is_some_and(|hello| hello.negotiated() >= 0x0304);
+    if tx.is_resumed && tx.certificate().is_none() && tx.server_hello.is_some() && !is_modern {
         put(&mut out, "session_resumed", true);
     }
     if let Some(sni) = tx.sni() {

@@ -135,7 +135,8 @@ pub fn header(
     if let Some(flow) = flow {
         out.insert("flow_id".into(), json!(flow_id(flow)));
     }
-    if packet.origin != Origin::FlowEnd {
+    // What came out of something else has no place of its own in the capture.
+    if packet.origin == Origin::Wire {
         out.insert("pcap_cnt".into(), json!(packet.number));
     }
     out.insert("event_type".into(), json!(kind));
@@ -150,9 +151,6 @@ pub fn header(
         out.insert("icmp_code".into(), json!(icmp.code));
     }
     out.insert("pkt_src".into(), json!(packet_source(packet)));
-    if let Some(flow) = flow {
-        out.insert("community_id".into(), json!(community(flow)));
-    }
     out
 }
 
@@ -259,7 +257,6 @@ pub fn flow_header(flow: &Flow, now_ns: u64) -> Map<String, Value> {
         out.insert("vlan".into(), json!(vlans));
     }
     put_tuple(&mut out, Tuple::of_flow(flow, Direction::ToServer));
-    out.insert("community_id".into(), json!(community(flow)));
     if matches!(flow.key.protocol, 1 | 58) {
         out.insert("icmp_type".into(), json!(flow.key.client_port));
         out.insert("icmp_code".into(), json!(0));

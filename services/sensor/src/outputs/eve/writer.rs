@@ -15,7 +15,8 @@ use hookprobe_traffic::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    alert::{self, Parts, Place, Signature},
+    Details, Settings,
+    alert::{self, Place, Signature},
     app, base, http,
 };
 use crate::outputs::time;
@@ -26,73 +27,29 @@ const REMEMBERED_MAX: usize = 256;
 /// Hardware addresses of one end of a flow that are written.
 const MACS_MAX: usize = 8;
 
-/// Which events are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Types(Vec<String>);
-
-impl Default for Types {
-    fn default() -> Self {
-        Self(Self::ALL.iter().map(|name| (*name).to_owned()).collect())
-    }
-}
-
-impl Types {
-    /// Every type, by its `event_type`.
-    pub const ALL: [&'static str; 15] = [
-        "alert", "anomaly", "dhcp", "dns", "fileinfo", "flow", "http", "mdns", "pgsql", "quic",
-        "sip", "smb", "smtp", "ssh", "tls",
-    ];
-
-    /// Only these; `Err` names one that does not exist.
-    ///
-    /// # Errors
-    /// The first name that is no type.
-    pub fn only(names: &[String]) -> Result<Self, String> {
-        match names.iter().find(|name| !Self::ALL.contains(&name.as_str())) {
-            Some(unknown) => Err(unknown.clone()),
-            None => Ok(Self(names.to_vec())),
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|known| known == name)
-    }
-
-    /// Whether anything but alerts is wanted.
-    fn is_only_alerts(&self) -> bool {
-        self.0.iter().all(|name| name == "alert")
-    }
-}
-
-/// How events of some types look; `eve-log: types:` of suricata.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Details {
-    /// `dns.version`: 2 has one event for each query, 3 one for each message.
-    pub dns_version: u8,
-    /// SSH: the fingerprint of the key exchange is waited for.
-    pub is_hassh_awaited: bool,
-    /// `ethernet`: flows name the hardware addresses that they were seen with.
-    pub has_ethernet: bool,
-}
-
-impl Default for Details {
-    fn default() -> Self {
-        Self { dns_version: 3, is_hassh_awaited: true, has_ethernet: false }
-    }
-}
-
 /// EVE lines to `out`.
 pub struct Writer<W: Write> {
     out: W,
-    types: Types,
-    parts: Parts,
-    details: Details,
+    settings: Settings,
     is_only_alerts: bool,
+    /// What rules decided of the packet whose alerts are told: `verdict`, `metadata`.
+    judged: Judged,
     flows: Vec<FlowEve>,
     now_ns: u64,
     lines: u64,
     alerts: u64,
     failed: Option<io::Error>,
+}
+
+/// What rules decided about a packet.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// The `verdict` object.
+    pub verdict: Option<Value>,
+    /// The `metadata` object of the packet and its flow.
+    pub metadata: Option<Value>,
+    /// The `metadata` object of the flow alone, for events that follow.
+    pub of_flow: Option<Value>,
 }
 
 /// What is kept of one flow.
@@ -103,10 +60,19 @@ struct FlowEve {
     is_alerted: bool,
     /// Transaction, direction, index of files that were written.
     files: Vec<(u64, usize, usize)>,
+    /// A file waits for a packet of its direction.
+    is_file_waiting: bool,
     /// Transaction and name of anomalies that were written.
     anomalies: Vec<(u64, &'static str)>,
     /// Hardware addresses of client and server.
     macs: [Vec<Mac>; 2],
+    /// Bits and variables that rules set.
+    metadata: Option<Value>,
+    /// What rules say of the flow at its end: for the `flow` object, and beside it.
+    end: Map<String, Value>,
+    traffic: Option<Value>,
+    /// Directions in which a packet was told as dropped.
+    is_dropped: [bool; 2],
 }
 
 impl FlowEve {
@@ -124,14 +90,13 @@ impl FlowEve {
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes events of `types` to `out`.
-    pub fn new(out: W, types: Types, parts: Parts) -> Self {
+    /// Writes what `settings` want to `out`.
+    pub fn new(out: W, settings: Settings) -> Self {
         Self {
-            is_only_alerts: types.is_only_alerts(),
+            is_only_alerts: settings.types.is_only_alerts(),
             out,
-            types,
-            parts,
-            details: Details::default(),
+            settings,
+            judged: Judged::default(),
             flows: Vec::new(),
             now_ns: 0,
             lines: 0,
@@ -140,10 +105,62 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// With events that look otherwise.
+    /// Takes what rules decided about a packet, before its alerts are told.
+    pub fn judged(&mut self, flow: Option<&Flow>, mut judged: Judged) {
+        let of_flow = judged.of_flow.take();
+        if !self.is_only_alerts
+            && let Some(slot) = flow.and_then(|flow| self.slot(flow))
+        {
+            slot.metadata = of_flow;
+        }
+        self.judged = judged;
+    }
+
+    /// Whether [`Self::judged`] wants to know of metadata.
     #[must_use]
-    pub fn with_details(self, details: Details) -> Self {
-        Self { details, ..self }
+    pub const fn has_metadata(&self) -> bool {
+        self.settings.details.has_metadata
+    }
+
+    /// Whether [`Self::judged`] wants to know what became of packets.
+    #[must_use]
+    pub const fn has_verdicts(&self) -> bool {
+        self.settings.parts.verdict || self.settings.details.has_drop_verdicts
+    }
+
+    /// Takes what rules say of a flow that ends, before its end is told.
+    pub fn flow_ends(&mut self, flow: &Flow, end: Map<String, Value>, traffic: Option<Value>) {
+        if self.is_only_alerts {
+            return;
+        }
+        if let Some(slot) = self.slot(flow) {
+            (slot.end, slot.traffic) = (end, traffic);
+        }
+    }
+
+    /// A packet that is dropped: why, and the rule that wanted it.
+    pub fn dropped(&mut self, place: &Place<'_, '_>, reason: &str, by: Option<&Signature<'_>>) {
+        let details = &self.settings.details;
+        if !self.settings.types.has("drop") {
+            return;
+        }
+        let (is_once, by) = (details.are_drops_once, by.filter(|_| details.has_drop_alerts));
+        if let (true, Some(flow)) = (is_once, place.flow) {
+            let index = place.direction.index();
+            let told = self.slot(flow).and_then(|slot| slot.is_dropped.get_mut(index));
+            if told.is_some_and(|told| std::mem::replace(told, true)) {
+                return;
+            }
+        }
+        let mut value = alert::dropped(place, reason, by);
+        let details = &self.settings.details;
+        put_common(&mut value, details, place, self.judged.metadata.as_ref());
+        if let (true, Some(verdict), Some(object)) =
+            (details.has_drop_verdicts, &self.judged.verdict, value.as_object_mut())
+        {
+            object.insert("verdict".into(), verdict.clone());
+        }
+        self.line(&value);
     }
 
     /// The alert of a rule; what was written, for the ledger's reference.
@@ -155,18 +172,30 @@ impl<W: Write> Writer<W> {
             slot.is_alerted = true;
         }
         self.alerts += 1;
-        if !self.types.has("alert") {
+        if !self.settings.types.has("alert") {
             return None;
         }
-        let value = alert::alert(signature, place, self.parts);
+        let Settings { parts, details, .. } = &self.settings;
+        let mut value = alert::alert(signature, place, *parts, details);
+        put_common(&mut value, details, place, self.judged.metadata.as_ref());
+        if let Some(xff) = &details.xff {
+            xff.put(&mut value, place);
+        }
+        if let (true, Some(verdict), Some(object)) =
+            (parts.verdict, &self.judged.verdict, value.as_object_mut())
+        {
+            object.insert("verdict".into(), verdict.clone());
+        }
         self.line(&value);
         Some(value)
     }
 
     /// A packet that follows the alert of a rule with `tag`.
     pub fn tagged(&mut self, place: &Place<'_, '_>) {
-        if self.types.has("alert") {
-            let value = alert::tagged(place);
+        if self.settings.types.has("alert") && self.settings.parts.tagged {
+            let mut value = alert::tagged(place);
+            let details = &self.settings.details;
+            put_common(&mut value, details, place, self.judged.metadata.as_ref());
             self.line(&value);
         }
     }
@@ -182,17 +211,10 @@ impl<W: Write> Writer<W> {
         self.out
     }
 
-    /// A flow had an alert that is written elsewhere.
-    pub fn mark_alerted(&mut self, flow: &Flow) {
-        if let Some(slot) = self.slot(flow) {
-            slot.is_alerted = true;
-        }
-    }
-
     /// The alert of a detector.
     pub fn finding(&mut self, finding: &Finding) -> Option<Value> {
         self.alerts += 1;
-        if !self.types.has("alert") {
+        if !self.settings.types.has("alert") {
             return None;
         }
         let value = alert::finding(finding);
@@ -253,9 +275,11 @@ impl<W: Write> Writer<W> {
         tuple: Option<base::Tuple>,
     ) -> Map<String, Value> {
         let mut out = base::header(kind, packet, flow, tuple);
-        if self.details.has_ethernet {
-            base::put_ether(&mut out, packet, tuple.as_ref());
-        }
+        let slot = flow.and_then(|flow| usize::try_from(flow.slot).ok());
+        let state = slot.and_then(|slot| self.flows.get(slot));
+        let metadata = state.and_then(|state| state.metadata.as_ref());
+        let details = &self.settings.details;
+        put_common_of(&mut out, details, packet, flow, tuple, metadata);
         out
     }
 
@@ -268,20 +292,29 @@ impl<W: Write> Writer<W> {
         self.flows.get_mut(slot)
     }
 
-    fn transactions(&mut self, packet: Option<&Packet<'_>>, flow: &Flow, is_over: bool) {
-        let Some(mut state) = self.slot(flow).map(std::mem::take) else {
+    fn transactions(
+        &mut self,
+        packet: Option<&Packet<'_>>,
+        towards: Option<Direction>,
+        flow: &Flow,
+        is_over: bool,
+    ) {
+        let Some(slot) = self.slot(flow) else {
             return;
         };
+        let metadata = slot.metadata.clone();
+        let mut state = std::mem::replace(slot, FlowEve { metadata, ..FlowEve::default() });
+        state.is_file_waiting = false;
         let ended = end_of(flow, self.now_ns);
         let packet = packet.unwrap_or(&ended);
         let mut is_waiting = false;
         for tx in flow.app.txs() {
             self.anomalies(packet, flow, tx, &mut state);
-            self.files(packet, flow, tx, &mut state);
+            self.files(packet, towards, flow, tx, &mut state);
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
             let is_taken =
                 if is_single { state.is_handshake_written } else { tx.id() < state.next_tx };
-            is_waiting |= !is_over && !is_due(tx, self.details);
+            is_waiting |= !is_over && !is_due(tx, &self.settings.details);
             if is_taken || is_waiting {
                 continue;
             }
@@ -304,10 +337,10 @@ impl<W: Write> Writer<W> {
         let Some((name, _)) = objects.first() else {
             return;
         };
-        if !self.types.has(name) {
+        if !self.settings.types.has(name) {
             return;
         }
-        if let (TxRef::Dns(dns), 2, "dns") = (tx, self.details.dns_version, *name) {
+        if let (TxRef::Dns(dns), 2, "dns") = (tx, self.settings.details.dns_version, *name) {
             for object in super::dns::dns_2(dns) {
                 let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
                 let mut out = self.header("dns", packet, Some(flow), Some(tuple));
@@ -325,17 +358,27 @@ impl<W: Write> Writer<W> {
         };
         let tuple = base::Tuple::of_flow(flow, direction);
         let mut out = self.header(name, packet, Some(flow), Some(tuple));
-        if matches!(tx, TxRef::Http(_) | TxRef::Smtp(_)) {
+        if has_tx_id(tx) {
             out.insert("tx_id".into(), json!(tx.id()));
         }
         for (name, object) in objects {
+            let object = app::shaped(tx, object, &self.settings.details);
             out.insert(name.into(), object);
         }
         self.line(&Value::Object(out));
     }
 
-    fn files(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
-        if !self.types.has("fileinfo") {
+    /// Files that ended, with the packet that goes their way (`towards`); at the end of a flow with
+    /// none.
+    fn files(
+        &mut self,
+        packet: &Packet<'_>,
+        towards: Option<Direction>,
+        flow: &Flow,
+        tx: TxRef<'_>,
+        state: &mut FlowEve,
+    ) {
+        if !self.settings.types.has("fileinfo") {
             return;
         }
         let mut emit = |direction: Direction, index: usize, file: &http1::File| {
@@ -346,10 +389,15 @@ impl<W: Write> Writer<W> {
             {
                 return;
             }
+            if towards.is_some_and(|towards| towards != direction) {
+                state.is_file_waiting = true;
+                return;
+            }
             state.files.push(key);
             let tuple = base::Tuple::of_flow(flow, direction);
             let mut out = self.header("fileinfo", packet, Some(flow), Some(tuple));
-            for (name, object) in app::objects(tx, flow.app.proto()) {
+            for (name, mut object) in app::objects(tx, flow.app.proto()) {
+                app::strip(tx, &mut object, &self.settings.details);
                 out.insert(name.into(), object);
             }
             base::put_app_proto(&mut out, flow);
@@ -385,7 +433,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn anomalies(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
-        if tx.events().is_empty() || !self.types.has("anomaly") {
+        if tx.events().is_empty() || !self.settings.types.has("anomaly") {
             return;
         }
         for event in tx.events().iter() {
@@ -461,11 +509,63 @@ impl<W: Write> Writer<W> {
         if txs > 0 {
             object.insert("tx_cnt".into(), json!(txs));
         }
+        object.extend(state.end.clone());
         out.insert("flow".into(), Value::Object(object));
+        let details = &self.settings.details;
+        if details.has_community_id {
+            out.insert("community_id".into(), json!(base::community(flow)));
+        }
+        if let Some(metadata) = state.metadata.as_ref().filter(|_| details.has_metadata) {
+            out.insert("metadata".into(), metadata.clone());
+        }
+        if let Some(traffic) = &state.traffic {
+            out.insert("traffic".into(), traffic.clone());
+        }
         if flow.key.protocol == 6 {
             out.insert("tcp".into(), tcp(flow));
         }
         self.line(&Value::Object(out));
+    }
+}
+
+/// Whether events of a transaction say its number beside its object.
+fn has_tx_id(tx: TxRef<'_>) -> bool {
+    match tx {
+        TxRef::Http(tx) => tx.stream == 0 && !tx.is_control(),
+        TxRef::Smtp(_) => true,
+        _ => false,
+    }
+}
+
+/// What every event may have: `ether`, `community_id`, `metadata`.
+fn put_common(
+    value: &mut Value,
+    details: &Details,
+    place: &Place<'_, '_>,
+    metadata: Option<&Value>,
+) {
+    let tuple = base::Tuple::of_packet(place.packet);
+    if let Some(out) = value.as_object_mut() {
+        put_common_of(out, details, place.packet, place.flow, tuple, metadata);
+    }
+}
+
+fn put_common_of(
+    out: &mut Map<String, Value>,
+    details: &Details,
+    packet: &Packet<'_>,
+    flow: Option<&Flow>,
+    tuple: Option<base::Tuple>,
+    metadata: Option<&Value>,
+) {
+    if details.has_ethernet {
+        base::put_ether(out, packet, tuple.as_ref());
+    }
+    if let Some(flow) = flow.filter(|_| details.has_community_id) {
+        out.insert("community_id".into(), json!(base::community(flow)));
+    }
+    if let Some(metadata) = metadata.filter(|_| details.has_metadata) {
+        out.insert("metadata".into(), metadata.clone());
     }
 }
 
@@ -503,7 +603,7 @@ fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
 }
 
 /// Whether a transaction can be written before its flow ends.
-fn is_due(tx: TxRef<'_>, details: Details) -> bool {
+fn is_due(tx: TxRef<'_>, details: &Details) -> bool {
     match tx {
         TxRef::Tls(tx) => {
             let [client, server] = tx.progress;
@@ -515,6 +615,8 @@ fn is_due(tx: TxRef<'_>, details: Details) -> bool {
             let has_kex = tx.client.kex.is_some() && tx.server.kex.is_some();
             is_done(&tx.client) && is_done(&tx.server) && (has_kex || !details.is_hassh_awaited)
         }
+        // A frame about the connection is nobody's answer.
+        TxRef::Http(tx) if tx.is_control() => true,
         TxRef::Http(_)
         | TxRef::Dns(_)
         | TxRef::Smtp(_)
@@ -582,21 +684,21 @@ impl<W: Write> Inspector for Writer<W> {
             return;
         }
         let flow = view.flow.as_deref();
-        if self.details.has_ethernet
+        if self.settings.details.has_ethernet
             && let (Some(flow), Some(ether)) = (flow, &view.packet.ether)
             && let Some(slot) = self.slot(flow)
         {
             slot.note(ether, view.direction);
         }
-        if !view.packet.events.is_empty() && self.types.has("anomaly") {
+        if !view.packet.events.is_empty() && self.settings.types.has("anomaly") {
             for event in view.packet.events.iter() {
                 self.packet_anomaly(view.packet, flow, event);
             }
         }
         if let Some(flow) = flow
-            && view.is_app_changed
+            && (view.is_app_changed || self.slot(flow).is_some_and(|slot| slot.is_file_waiting))
         {
-            self.transactions(Some(view.packet), flow, false);
+            self.transactions(Some(view.packet), Some(view.direction), flow, false);
         }
     }
 
@@ -604,11 +706,11 @@ impl<W: Write> Inspector for Writer<W> {
         if self.is_only_alerts {
             return;
         }
-        self.transactions(None, flow, true);
+        self.transactions(None, None, flow, true);
         let Some(state) = self.slot(flow).map(std::mem::take) else {
             return;
         };
-        if self.types.has("flow") {
+        if self.settings.types.has("flow") {
             self.flow(flow, reason, &state);
         }
     }

@@ -503,11 +503,10 @@ fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
     }
 }
 
-/// PUT and POST carry a file unless they are forms.
+/// PUT and POST carry a file; a form in parts has one in each.
 pub(super) fn file(request: &Request, are_hashed: bool) -> Option<File> {
     let kind = request.headers.get("content-type").unwrap_or_default();
-    let is_form = contains(kind, b"multipart/form-data")
-        || contains(kind, b"application/x-www-form-urlencoded");
+    let is_form = contains(kind, b"multipart/form-data");
     if !matches!(&request.method[..], b"PUT" | b"POST") || is_form {
         return None;
     }
