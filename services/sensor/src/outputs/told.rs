@@ -112,21 +112,19 @@ pub fn verdict(detector: &Detector, view: &View<'_, '_>) -> Value {
     }
 }
 
-/// The `metadata` object: what rules set in a flow and captured of a packet.
+/// `metadata` and `traffic`: what rules set in a flow and captured of a packet. Bits whose names begin
+/// with `traffic/` are labels.
 #[must_use]
 pub fn metadata(
     detector: &Detector,
     flow: Option<&Flow>,
     packet: &[(String, Vec<u8>)],
-) -> Option<Value> {
+) -> Option<Map<String, Value>> {
     let mut out = Map::new();
-    if let Some(flow) = flow {
-        // Names that begin with `traffic/` stand in an object of their own.
-        let bits = detector.flow_bits(flow.slot);
-        let bits: Vec<&str> = bits.into_iter().filter(|bit| !bit.starts_with("traffic/")).collect();
-        if !bits.is_empty() {
-            out.insert("flowbits".into(), json!(bits));
-        }
+    let bits = flow.map(|flow| detector.flow_bits(flow.slot)).unwrap_or_default();
+    let names: Vec<&&str> = bits.iter().filter(|bit| !bit.starts_with("traffic/")).collect();
+    if !names.is_empty() {
+        out.insert("flowbits".into(), json!(names));
     }
     let is_counted = flow.is_some_and(|flow| detector.is_flow_counted(flow.slot));
     let flow = list(flow.map(|flow| detector.flow_variables(flow.slot)).unwrap_or_default());
@@ -135,14 +133,20 @@ pub fn metadata(
             out.insert(name.into(), Value::Array(list));
         }
     }
-    // A count of the flow is a variable that has no name: it leaves the object empty.
-    (!out.is_empty() || is_counted).then_some(Value::Object(out))
+    // A label or a count of the flow is a variable without a name: it leaves the object empty.
+    if out.is_empty() && bits.is_empty() && !is_counted {
+        return None;
+    }
+    let mut all = Map::new();
+    all.insert("metadata".into(), Value::Object(out));
+    if let Some(traffic) = traffic(&bits) {
+        all.insert("traffic".into(), traffic);
+    }
+    Some(all)
 }
 
 /// The `traffic` object: labels that rules gave a flow.
-#[must_use]
-pub fn traffic(detector: &Detector, flow: &Flow) -> Option<Value> {
-    let bits = detector.flow_bits(flow.slot);
+fn traffic(bits: &[&str]) -> Option<Value> {
     let mut out = Map::new();
     for kind in ["id", "label"] {
         let prefix = format!("traffic/{kind}/");
@@ -173,6 +177,10 @@ pub fn flow_end(detector: &Detector, flow: &Flow) -> Map<String, Value> {
     if flow.fate == Fate::Bypassed {
         out.insert("state".into(), json!("bypassed"));
         out.insert("bypass".into(), json!("local"));
+        // Nobody but us lets packets pass, and we count them with the others.
+        let none = ["pkts_toserver", "pkts_toclient", "bytes_toserver", "bytes_toclient"];
+        let none = none.map(|name| (name.to_owned(), json!(0)));
+        out.insert("bypassed".into(), Value::Object(Map::from_iter(none)));
     }
     out
 }

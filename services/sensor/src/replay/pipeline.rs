@@ -94,8 +94,7 @@ impl<W: Write> Told for Outputs<W> {
 
     fn flow_ends(&mut self, flow: &Flow, detector: &Detector) {
         if let Some(eve) = &mut self.eve {
-            let (end, traffic) = (told::flow_end(detector, flow), told::traffic(detector, flow));
-            eve.flow_ends(flow, end, traffic);
+            eve.flow_ends(flow, told::flow_end(detector, flow));
         }
     }
 

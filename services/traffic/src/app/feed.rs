@@ -127,7 +127,12 @@ impl App {
                 fed.events.add("applayer_mismatch_protocol_both_directions");
                 *side = Some(found);
             }
-            Verdict::No => fed.events.add("applayer_detect_protocol_only_one_direction"),
+            // The answer of HTTP/2 begins with a frame, which is no pattern.
+            Verdict::No if known == Proto::Http2 => {}
+            Verdict::No => {
+                fed.events.add("applayer_detect_protocol_only_one_direction");
+                *side = Some(Proto::Failed);
+            }
             Verdict::Is(_) | Verdict::More => {}
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn strip(tx: TxRef<'_>, object: &mut Value, details: &Details) {
     let [ja3, ja4] = details.fingerprints;
     if matches!(tx, TxRef::Tls(_) | TxRef::Quic(_)) {
         object.retain(|name, _| match name.as_str() {
-            "ja3" | "ja3s" => ja3,
+            "ja3" | "ja3s" => ja3 || matches!(tx, TxRef::Quic(_)),
             "ja4" => ja4,
             _ => true,
         });

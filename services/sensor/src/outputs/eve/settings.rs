@@ -225,19 +225,20 @@ impl Settings {
 
     /// What is made where the settings or a rule want it: fingerprints.
     pub fn fingerprints<'t>(&mut self, config: &Node, rules: impl Iterator<Item = &'t str>) {
-        let mut named = [false; 3];
+        let mut named = [false; 2];
         for text in rules {
-            for (is_named, word) in named.iter_mut().zip(["ja3", "ja4", "hassh"]) {
+            for (is_named, word) in named.iter_mut().zip(["ja3", "hassh"]) {
                 *is_named |= text.contains(word);
             }
         }
         let on = |path: &str, is_named: bool| {
             config.path(path).and_then(Node::switch).unwrap_or(is_named)
         };
-        let [ja3, ja4, hassh] = named;
+        let [ja3, hassh] = named;
         self.details.fingerprints = [
             on("app-layer.protocols.tls.ja3-fingerprints", ja3),
-            on("app-layer.protocols.tls.ja4-fingerprints", ja4),
+            // Rules that need it or not: it is made where nobody says no.
+            on("app-layer.protocols.tls.ja4-fingerprints", true),
         ];
         self.details.is_hassh_awaited = on("app-layer.protocols.ssh.hassh", hassh);
     }

@@ -24,6 +24,9 @@ use crate::outputs::time;
 /// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
 const REMEMBERED_MAX: usize = 256;
 
+/// The answer that gives an address.
+const DHCP_ACK: u8 = 5;
+
 /// Hardware addresses of one end of a flow that are written.
 const MACS_MAX: usize = 8;
 
@@ -46,10 +49,10 @@ pub struct Writer<W: Write> {
 pub struct Judged {
     /// The `verdict` object.
     pub verdict: Option<Value>,
-    /// The `metadata` object of the packet and its flow.
-    pub metadata: Option<Value>,
-    /// The `metadata` object of the flow alone, for events that follow.
-    pub of_flow: Option<Value>,
+    /// `metadata` of the packet and its flow, `traffic` of the flow.
+    pub metadata: Option<Map<String, Value>>,
+    /// Those of the flow alone, for events that follow.
+    pub of_flow: Option<Map<String, Value>>,
 }
 
 /// What is kept of one flow.
@@ -66,11 +69,12 @@ struct FlowEve {
     anomalies: Vec<(u64, &'static str)>,
     /// Hardware addresses of client and server.
     macs: [Vec<Mac>; 2],
-    /// Bits and variables that rules set.
-    metadata: Option<Value>,
-    /// What rules say of the flow at its end: for the `flow` object, and beside it.
+    /// Bits, variables and labels that rules set: `metadata` and `traffic`.
+    metadata: Option<Map<String, Value>>,
+    /// What rules say of the flow at its end, for the `flow` object.
     end: Map<String, Value>,
-    traffic: Option<Value>,
+    /// Transactions that began.
+    txs: u64,
     /// Directions in which a packet was told as dropped.
     is_dropped: [bool; 2],
 }
@@ -129,12 +133,12 @@ impl<W: Write> Writer<W> {
     }
 
     /// Takes what rules say of a flow that ends, before its end is told.
-    pub fn flow_ends(&mut self, flow: &Flow, end: Map<String, Value>, traffic: Option<Value>) {
+    pub fn flow_ends(&mut self, flow: &Flow, end: Map<String, Value>) {
         if self.is_only_alerts {
             return;
         }
         if let Some(slot) = self.slot(flow) {
-            (slot.end, slot.traffic) = (end, traffic);
+            slot.end = end;
         }
     }
 
@@ -309,6 +313,7 @@ impl<W: Write> Writer<W> {
         let packet = packet.unwrap_or(&ended);
         let mut is_waiting = false;
         for tx in flow.app.txs() {
+            state.txs = state.txs.max(tx.id() + 1);
             self.anomalies(packet, flow, tx, &mut state);
             self.files(packet, towards, flow, tx, &mut state);
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
@@ -337,7 +342,14 @@ impl<W: Write> Writer<W> {
         let Some((name, _)) = objects.first() else {
             return;
         };
-        if !self.settings.types.has(name) {
+        let details = &self.settings.details;
+        let is_left_out = match tx {
+            TxRef::Dns(tx) => !details.dns.get(tx.direction.index()).is_some_and(|is_on| *is_on),
+            // Only what a client was given.
+            TxRef::Dhcp(tx) => !details.is_dhcp_extended && tx.message.kind() != Some(DHCP_ACK),
+            _ => false,
+        };
+        if is_left_out || !self.settings.types.has(name) {
             return;
         }
         if let (TxRef::Dns(dns), 2, "dns") = (tx, self.settings.details.dns_version, *name) {
@@ -400,7 +412,9 @@ impl<W: Write> Writer<W> {
                 app::strip(tx, &mut object, &self.settings.details);
                 out.insert(name.into(), object);
             }
-            base::put_app_proto(&mut out, flow);
+            if let Some(proto) = flow.app.proto() {
+                out.insert("app_proto".into(), json!(proto.name()));
+            }
             out.insert("fileinfo".into(), http::fileinfo(file, tx.id()));
             self.line(&Value::Object(out));
         };
@@ -433,7 +447,8 @@ impl<W: Write> Writer<W> {
     }
 
     fn anomalies(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
-        if tx.events().is_empty() || !self.settings.types.has("anomaly") {
+        let [_, _, is_wanted] = self.settings.details.anomalies;
+        if tx.events().is_empty() || !is_wanted || !self.settings.types.has("anomaly") {
             return;
         }
         for event in tx.events().iter() {
@@ -462,6 +477,17 @@ impl<W: Write> Writer<W> {
 
     fn packet_anomaly(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, event: Event) {
         let name = event.name();
+        let [decode, stream, applayer] = self.settings.details.anomalies;
+        let is_wanted = if name.starts_with("applayer_") {
+            applayer
+        } else if name.starts_with("stream.") {
+            stream
+        } else {
+            decode
+        };
+        if !is_wanted {
+            return;
+        }
         let tuple = base::Tuple::of_packet(packet);
         let mut out = self.header("anomaly", packet, flow, tuple);
         let anomaly = if name.starts_with("applayer_") {
@@ -505,9 +531,8 @@ impl<W: Write> Writer<W> {
         };
         object.insert("reason".into(), json!(reason));
         object.insert("alerted".into(), json!(state.is_alerted));
-        let txs = state.next_tx.max(u64::from(state.is_handshake_written));
-        if txs > 0 {
-            object.insert("tx_cnt".into(), json!(txs));
+        if state.txs > 0 {
+            object.insert("tx_cnt".into(), json!(state.txs));
         }
         object.extend(state.end.clone());
         out.insert("flow".into(), Value::Object(object));
@@ -516,10 +541,7 @@ impl<W: Write> Writer<W> {
             out.insert("community_id".into(), json!(base::community(flow)));
         }
         if let Some(metadata) = state.metadata.as_ref().filter(|_| details.has_metadata) {
-            out.insert("metadata".into(), metadata.clone());
-        }
-        if let Some(traffic) = &state.traffic {
-            out.insert("traffic".into(), traffic.clone());
+            out.extend(metadata.clone());
         }
         if flow.key.protocol == 6 {
             out.insert("tcp".into(), tcp(flow));
@@ -542,7 +564,7 @@ fn put_common(
     value: &mut Value,
     details: &Details,
     place: &Place<'_, '_>,
-    metadata: Option<&Value>,
+    metadata: Option<&Map<String, Value>>,
 ) {
     let tuple = base::Tuple::of_packet(place.packet);
     if let Some(out) = value.as_object_mut() {
@@ -556,7 +578,7 @@ fn put_common_of(
     packet: &Packet<'_>,
     flow: Option<&Flow>,
     tuple: Option<base::Tuple>,
-    metadata: Option<&Value>,
+    metadata: Option<&Map<String, Value>>,
 ) {
     if details.has_ethernet {
         base::put_ether(out, packet, tuple.as_ref());
@@ -565,12 +587,20 @@ fn put_common_of(
         out.insert("community_id".into(), json!(base::community(flow)));
     }
     if let Some(metadata) = metadata.filter(|_| details.has_metadata) {
-        out.insert("metadata".into(), metadata.clone());
+        out.extend(metadata.clone());
     }
 }
 
 /// Parsers of one age write the names of their events in capitals.
 fn event_name(proto: Option<Proto>, event: &str) -> String {
+    let event = match event {
+        // Rules know these by another name as well.
+        "response_invalid_status" => "response_line_invalid_response_status",
+        "response_invalid_protocol" => "response_line_invalid_protocol",
+        "header_host_invalid" => "request_header_host_invalid",
+        "uri_host_invalid" => "request_uri_host_invalid",
+        other => other,
+    };
     match proto {
         Some(Proto::Http1 | Proto::Tls | Proto::Smtp) => event.to_ascii_uppercase(),
         _ => event.to_owned(),

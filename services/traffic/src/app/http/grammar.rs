@@ -2,7 +2,7 @@
 //! ends of a block that browsers accept. Browsers differ from the standard here, and evasions live
 //! on it.
 
-use super::line::{is_space, is_token};
+use super::line::is_token;
 use crate::Direction;
 
 /// Lines that one value may be folded over (libhtp's limit).
@@ -188,9 +188,7 @@ fn looks_like_field(input: &[u8]) -> Option<bool> {
 
 /// Whether a name has white space at its ends or bytes that no token has.
 pub(super) fn is_odd_name(name: &[u8]) -> bool {
-    name.is_empty()
-        || name.last().is_some_and(|last| is_space(*last))
-        || !super::line::trim(name).iter().all(|byte| is_token(*byte))
+    !super::line::trim(name).iter().all(|byte| is_token(*byte))
 }
 
 #[cfg(test)]

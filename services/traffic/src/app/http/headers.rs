@@ -186,7 +186,8 @@ pub(super) const fn by_side(
 
 /// Notes what is wrong with a field.
 pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Events) {
-    let Some(name) = name else {
+    // A colon alone is as good as none.
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
         events.add(by_side(
             direction,
             "request_field_missing_colon",
@@ -194,8 +195,14 @@ pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Event
         ));
         return;
     };
-    if is_odd_name(name) {
-        events.add(by_side(direction, "request_header_invalid", "response_header_invalid"));
+    if name.last().is_some_and(|last| is_space(*last)) {
+        events.add(by_side(
+            direction,
+            "request_invalid_lws_after_name",
+            "response_invalid_lws_after_name",
+        ));
+    } else if is_odd_name(name) {
+        events.add(by_side(direction, "request_header_invalid", "response_header_name_not_token"));
     }
     if name.first().is_some_and(|first| is_space(*first)) {
         events.add(by_side(
