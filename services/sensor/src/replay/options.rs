@@ -63,6 +63,9 @@ impl Options {
     pub(super) fn open(&self) -> Result<Replay<Box<dyn Write>>, ReplayError> {
         let node = self.node()?;
         let mut eve = eve::Settings::from_yaml(&node).unwrap_or_default();
+        if std::env::var_os("SURICATA_EVE_DNS_VERSION").is_some_and(|version| version == "2") {
+            eve.details.dns_version = 2;
+        }
         if !self.eve_types.is_empty() {
             eve.types =
                 eve::Types::only(&self.eve_types).map_err(|name| ReplayError::Type { name })?;

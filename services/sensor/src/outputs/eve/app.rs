@@ -40,9 +40,10 @@ pub fn objects(tx: TxRef<'_>, proto: Option<Proto>) -> Vec<(&'static str, Value)
 pub(super) fn strip(tx: TxRef<'_>, object: &mut Value, details: &Details) {
     let Some(object) = object.as_object_mut() else { return };
     let [ja3, ja4] = details.fingerprints;
-    if matches!(tx, TxRef::Tls(_) | TxRef::Quic(_)) {
+    // QUIC has them always.
+    if matches!(tx, TxRef::Tls(_)) {
         object.retain(|name, _| match name.as_str() {
-            "ja3" | "ja3s" => ja3 || matches!(tx, TxRef::Quic(_)),
+            "ja3" | "ja3s" => ja3,
             "ja4" => ja4,
             _ => true,
         });
@@ -231,6 +232,64 @@ fn email(email: &smtp::Email, progress: u8) -> Value {
     Value::Object(out)
 }
 
+/// Names of extensions of TLS (IANA's registry) that events of QUIC have.
+#[rustfmt::skip]
+const EXTENSIONS: [(u16, &str); 57] = [
+    (0, "server_name"), (1, "max_fragment_length"), (2, "client_certificate_url"),
+    (3, "trusted_ca_keys"), (4, "truncated_hmac"), (5, "status_request"), (6, "user_mapping"),
+    (7, "client_authz"), (8, "server_authz"), (9, "cert_type"), (10, "supported_groups"),
+    (11, "ec_point_formats"), (12, "srp"), (13, "signature_algorithms"), (14, "use_srtp"),
+    (15, "heartbeat"), (16, "alpn"), (17, "status_request_v2"),
+    (18, "signed_certificate_timestamp"), (19, "client_certificate_type"),
+    (20, "server_certificate_type"), (21, "padding"), (22, "encrypt_then_mac"),
+    (23, "extended_master_secret"), (24, "token_binding"), (25, "cached_info"), (26, "tls_lts"),
+    (27, "compress_certificate"), (28, "record_size_limit"), (29, "pwd_protect"),
+    (30, "pwd_clear"), (31, "password_salt"), (32, "ticket_pinning"),
+    (33, "tls_cert_with_extern_psk"), (34, "delegated_credentials"), (35, "session_ticket"),
+    (36, "tlmsp"), (37, "tlmsp_proxying"), (38, "tlmsp_delegate"), (39, "supported_ekt_ciphers"),
+    (41, "pre_shared_key"), (42, "early_data"), (43, "supported_versions"), (44, "cookie"),
+    (45, "psk_key_exchange_modes"), (47, "certificate_authorities"), (48, "oid_filters"),
+    (49, "post_handshake_auth"), (50, "signature_algorithms_cert"), (51, "key_share"),
+    (52, "transparency_info"), (54, "connection_id"), (55, "external_id_hash"),
+    (56, "external_session_id"), (57, "quic_transport_parameters"), (58, "ticket_request"),
+    (0xff01, "renegotiation_info"),
+];
+
+/// What some extensions say, as text.
+fn extension_values(tx: &quic::Tx, kind: u16) -> Vec<String> {
+    let client = tx.client_hello.as_ref();
+    let server = tx.server_hello.as_ref();
+    match kind {
+        0 => client.and_then(|hello| hello.sni()).map(text).into_iter().collect(),
+        13 => client
+            .map(|hello| hello.signatures.iter().map(u16::to_string).collect())
+            .unwrap_or_default(),
+        16 => client
+            .map(|hello| &hello.alpn)
+            .or(server.map(|hello| &hello.alpn))
+            .map(|names| names.iter().map(|name| text(name)).collect())
+            .unwrap_or_default(),
+        43 => {
+            let chosen = server.and_then(|hello| hello.chosen_version);
+            let versions = client.map(|hello| hello.versions.as_slice()).unwrap_or_default();
+            versions.iter().copied().chain(chosen).map(version).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A version of TLS in one word.
+fn version(number: u16) -> String {
+    match number {
+        0x0300 => "Ssl30".into(),
+        0x0301 => "Tls10".into(),
+        0x0302 => "Tls11".into(),
+        0x0303 => "Tls12".into(),
+        0x0304 => "Tls13".into(),
+        other => format!("TlsVersion({other} / 0x{other:x})"),
+    }
+}
+
 fn quic(tx: &quic::Tx) -> Value {
     let mut out = Map::new();
     put(&mut out, "version", tx.version_name());
@@ -252,7 +311,19 @@ fn quic(tx: &quic::Tx) -> Value {
     let client = tx.client_hello.as_ref().map(|hello| &hello.extensions);
     let server = tx.server_hello.as_ref().map(|hello| &hello.extensions);
     if let Some(extensions) = client.or(server).filter(|extensions| !extensions.is_empty()) {
-        let list = extensions.iter().map(|extension| json!({ "type": extension.kind }));
+        let list = extensions.iter().map(|extension| {
+            let mut entry = Map::new();
+            let known = EXTENSIONS.iter().find(|(kind, _)| *kind == extension.kind);
+            if let Some((_, name)) = known {
+                put(&mut entry, "name", *name);
+            }
+            put(&mut entry, "type", extension.kind);
+            let values = extension_values(tx, extension.kind);
+            if !values.is_empty() {
+                put(&mut entry, "values", values);
+            }
+            Value::Object(entry)
+        });
         put(&mut out, "extensions", list.collect::<Value>());
     }
     Value::Object(out)

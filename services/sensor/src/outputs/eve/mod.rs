@@ -12,6 +12,7 @@ mod community;
 mod dns;
 mod http;
 mod records;
+mod sdp;
 mod settings;
 pub mod text;
 mod writer;

@@ -401,7 +401,7 @@ impl<W: Write> Writer<W> {
             {
                 return;
             }
-            if towards.is_some_and(|towards| towards != direction) {
+            if towards.is_some_and(|towards| towards != direction) && !flow.is_over(direction) {
                 state.is_file_waiting = true;
                 return;
             }

@@ -493,6 +493,7 @@ fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
         return (At::Finalize, None);
     }
     let Some(value) = length else { return (At::Finalize, None) };
+    note_length(&value, &mut tx.events);
     match content_length(&value) {
         None => {
             tx.events.add("invalid_content_length_field_in_request");

@@ -1,7 +1,7 @@
 //! The server's side.
 
 use super::file::disposition_name;
-use super::line::{chomp, contains, content_length, is_space, split_at_first, version};
+use super::line::{chomp, contains, content_length, is_space, note_length, split_at_first, version};
 use super::parser::{At, Turn};
 use super::request::path_name;
 use super::{File, Http, Lines, Response, Tx, Version, progress};
@@ -68,17 +68,21 @@ impl Http {
             self.response.at = At::Idle;
             return Turn::On;
         }
-        self.event(SIDE, "response_body_unexpected");
+        // A piece of a line may become one: it is a body only when more comes or all is over, and
+        // then nobody is surprised.
+        let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
+        if end.is_some() {
+            self.event(SIDE, "response_body_unexpected");
+        }
         let id = self.response.tx;
         if let Some(tx) = self.tx(id).filter(|tx| tx.response.body.wire == 0) {
             tx.begin_body(SIDE, config);
             tx.raise(SIDE, progress::BODY);
         }
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (now, later) = rest.split_at(end);
+        let (now, later) = rest.split_at(end.unwrap_or(rest.len()));
         *rest = later;
         self.body(SIDE, now);
-        Turn::On
+        if end.is_some() { Turn::On } else { Turn::Wait }
     }
 
     fn response_line(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
@@ -153,7 +157,11 @@ impl Http {
         let headers = &tx.response.headers;
         let is_chunked =
             headers.get_lenient("transfer-encoding").map(|value| contains(&value, b"chunked"));
-        let length = headers.get_lenient("content-length").map(|value| content_length(&value));
+        let length = headers.get_lenient("content-length");
+        if let Some(value) = length.as_deref().filter(|_| is_chunked.is_none()) {
+            note_length(value, &mut tx.events);
+        }
+        let length = length.map(|value| content_length(&value));
         let has_length = is_chunked.is_some() || length.is_some();
         if tx.request.method == b"CONNECT" && (200..300).contains(&status) {
             return self.tunnel(None);
