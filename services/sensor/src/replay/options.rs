@@ -145,7 +145,7 @@ impl Options {
             files.push((path.display().to_string(), text));
         }
         if has_node {
-            eve.fingerprints(node, files.iter().map(|(_, text)| text.as_str()));
+            eve.made(node, files.iter().map(|(_, text)| text.as_str()));
         }
         let pairs: Vec<(&str, &str)> =
             files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();

@@ -88,7 +88,11 @@ impl<W: Write> Told for Outputs<W> {
             contexts: Vec::new(),
         });
         let signature = by.zip(alert.as_ref());
-        let signature = signature.map(|(rule, alert)| told::signature(rule, alert, true));
+        // Whatever the rule wanted: this is what became of the packet.
+        let signature = signature.map(|(rule, alert)| Signature {
+            is_blocked: true,
+            ..told::signature(rule, alert, true)
+        });
         eve.dropped(&told::place_of(view), told::drop_reason(reason), signature.as_ref());
     }
 

@@ -170,7 +170,7 @@ fn judge(case: &Case) -> Pipeline<Lines> {
     let mut eve = Settings::from_yaml(&case.config)
         .unwrap_or_else(|| Settings { parts: Parts::all(), ..Settings::default() });
     eve.details.dns_version = case.dns_version;
-    eve.fingerprints(&case.config, rules.iter().map(|(_, text)| text.as_str()));
+    eve.made(&case.config, rules.iter().map(|(_, text)| text.as_str()));
     let writer = Writer::new(Lines::default(), eve);
     let detector = Detector::new(Arc::new(ruleset), sets, mode);
     let mut pipeline = Pipeline::new(Some(detector), Some(writer), None);

@@ -335,27 +335,33 @@ fn put_tx(
             object.remove("grouped");
         }
         if let (true, TxRef::Http(http), Some(object)) =
-            (parts.http_body_printable, tx, object.as_object_mut())
+            (parts.http_body_printable || parts.http_body, tx, object.as_object_mut())
         {
             for (key, direction) in [
-                ("http_request_body_printable", Direction::ToServer),
-                ("http_response_body_printable", Direction::ToClient),
+                ("http_request_body", Direction::ToServer),
+                ("http_response_body", Direction::ToClient),
             ] {
                 let (_, bytes) = http.body(direction).window();
-                if !bytes.is_empty() {
-                    object.insert(key.into(), json!(printable(bytes)));
+                if bytes.is_empty() {
+                    continue;
+                }
+                if parts.http_body_printable {
+                    object.insert(format!("{key}_printable"), json!(printable(bytes)));
+                }
+                if parts.http_body {
+                    object.insert(key.into(), json!(Base64::encode_string(bytes)));
                 }
             }
         }
         out.insert(name.into(), object);
     }
-    let files: Vec<Value> = match tx {
+    let mut files: Vec<Value> = match tx {
         TxRef::Http(http) => {
             let files = match place.direction {
                 Direction::ToServer => &http.request.files,
                 Direction::ToClient => &http.response.files,
             };
-            files.iter().map(|file| http::fileinfo(file, http.id)).collect()
+            files.iter().map(|file| http::fileinfo_of(http, file, place.direction)).collect()
         }
         TxRef::Smtp(smtp::Tx { email: Some(email), id, .. }) => {
             let files = email.attachments.iter().map(|attachment| &attachment.file);
@@ -368,6 +374,7 @@ fn put_tx(
             .collect(),
         _ => Vec::new(),
     };
+    files.iter_mut().for_each(|file| app::strip_digests(file, details));
     if !files.is_empty() {
         out.insert("files".into(), json!(files));
     }

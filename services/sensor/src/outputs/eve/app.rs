@@ -50,6 +50,16 @@ pub(super) fn strip(tx: TxRef<'_>, object: &mut Value, details: &Details) {
     }
 }
 
+/// Takes away digests that nobody wants.
+pub(super) fn strip_digests(file: &mut Value, details: &Details) {
+    let Some(file) = file.as_object_mut() else { return };
+    for (is_wanted, name) in details.digests.into_iter().zip(["md5", "sha1", "sha256"]) {
+        if !is_wanted {
+            file.remove(name);
+        }
+    }
+}
+
 /// An object of an event of its own, as the settings want it.
 pub(super) fn shaped(tx: TxRef<'_>, mut object: Value, details: &Details) -> Value {
     /// Fields of TLS that are always written.
@@ -147,8 +157,8 @@ pub(super) fn tls(tx: &tls::Tx) -> Value {
 }
 
 fn put_certificate(out: &mut Map<String, Value>, certificate: &tls::Certificate) {
-    put_text(out, "subject", &certificate.subject);
-    put_text(out, "issuerdn", &certificate.issuer);
+    put(out, "subject", certificate.subject.as_str());
+    put(out, "issuerdn", certificate.issuer.as_str());
     put_text(out, "serial", &certificate.serial);
     put_text(out, "fingerprint", &certificate.fingerprint);
     for (name, at) in
@@ -226,7 +236,8 @@ fn email(email: &smtp::Email, progress: u8) -> Value {
         put(&mut out, "attachment", names);
     }
     if !email.urls.is_empty() {
-        let urls: Vec<String> = email.urls.iter().map(|url| text(url)).collect();
+        // The last one that was found comes first.
+        let urls: Vec<String> = email.urls.iter().rev().map(|url| text(url)).collect();
         put(&mut out, "url", urls);
     }
     Value::Object(out)

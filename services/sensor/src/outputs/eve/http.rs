@@ -275,11 +275,28 @@ fn content_range(value: &[u8]) -> Value {
     Value::Object(out)
 }
 
+/// The `fileinfo` object of a file of a transaction: a part of one says which.
+pub(super) fn fileinfo_of(tx: &Tx, file: &File, direction: Direction) -> Value {
+    let mut out = fileinfo(file, tx.id);
+    let range = tx.response.headers.get("content-range").map(content_range);
+    let range = range.filter(|_| direction == Direction::ToClient);
+    if let (Some(range), Some(out)) = (range, out.as_object_mut()) {
+        for name in ["start", "end"] {
+            if let Some(number) = range.get(name) {
+                out.insert(name.into(), number.clone());
+            }
+        }
+    }
+    out
+}
+
 /// The `fileinfo` object, and an entry of `files`.
 #[must_use]
 pub fn fileinfo(file: &File, tx_id: u64) -> Value {
     let mut out = Map::new();
-    out.insert("filename".into(), json!(text(&file.name)));
+    // A file without a name of its own is called by the path, which nobody may have seen.
+    let name = if file.name.is_empty() { UNSEEN.as_bytes() } else { &file.name };
+    out.insert("filename".into(), json!(text(name)));
     out.insert("gaps".into(), json!(file.has_gap));
     let state = match file.state {
         FileState::Open => "UNKNOWN",

@@ -80,6 +80,7 @@ fn smb(command: &Command, id: u64) -> Value {
             out.insert(name.into(), object_of(fields));
         }
     }
+    out.extend(command.more.iter().map(|(name, field)| (name.clone(), value(field))));
     Value::Object(out)
 }
 

@@ -120,8 +120,7 @@ fn any(_: &str) -> bool {
 
 /// User, number, version, and an address.
 fn is_origin(value: &str) -> bool {
-    value.split(' ').count() == 6
-        && value.splitn(4, ' ').nth(3).is_some_and(is_connection)
+    value.split(' ').count() == 6 && value.splitn(4, ' ').nth(3).is_some_and(is_connection)
 }
 
 fn is_connection(value: &str) -> bool {

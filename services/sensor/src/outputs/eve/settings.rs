@@ -22,9 +22,9 @@ impl Default for Types {
 
 impl Types {
     /// Every type, by its `event_type`.
-    pub const ALL: [&'static str; 17] = [
+    pub const ALL: [&'static str; 18] = [
         "alert", "anomaly", "arp", "dhcp", "dns", "drop", "fileinfo", "flow", "http", "mdns",
-        "pgsql", "quic", "sip", "smb", "smtp", "ssh", "tls",
+        "netflow", "pgsql", "quic", "sip", "smb", "smtp", "ssh", "tls",
     ];
 
     /// Only these; `Err` names one that does not exist.
@@ -150,6 +150,8 @@ pub struct Details {
     pub has_drop_verdicts: bool,
     /// Fingerprints of TLS and QUIC: JA3, JA4.
     pub fingerprints: [bool; 2],
+    /// Digests of files: MD5, SHA-1, SHA-256.
+    pub digests: [bool; 3],
     /// Who is behind a proxy.
     pub xff: Option<Xff>,
 }
@@ -175,6 +177,7 @@ impl Default for Details {
             has_drop_alerts: true,
             has_drop_verdicts: false,
             fingerprints: [true; 2],
+            digests: [true; 3],
             xff: None,
         }
     }
@@ -223,24 +226,28 @@ impl Settings {
         Some(settings)
     }
 
-    /// What is made where the settings or a rule want it: fingerprints.
-    pub fn fingerprints<'t>(&mut self, config: &Node, rules: impl Iterator<Item = &'t str>) {
-        let mut named = [false; 2];
+    /// What is made where the settings or a rule want it: fingerprints and digests.
+    pub fn made<'t>(&mut self, config: &Node, rules: impl Iterator<Item = &'t str>) {
+        const WORDS: [&str; 5] = ["ja3", "hassh", "filemd5", "filesha1", "filesha256"];
+        let mut named = [false; 5];
         for text in rules {
-            for (is_named, word) in named.iter_mut().zip(["ja3", "hassh"]) {
+            for (is_named, word) in named.iter_mut().zip(WORDS) {
                 *is_named |= text.contains(word);
             }
         }
         let on = |path: &str, is_named: bool| {
             config.path(path).and_then(Node::switch).unwrap_or(is_named)
         };
-        let [ja3, hassh] = named;
+        let [ja3, hassh, md5, sha1, sha256] = named;
         self.details.fingerprints = [
             on("app-layer.protocols.tls.ja3-fingerprints", ja3),
             // Rules that need it or not: it is made where nobody says no.
             on("app-layer.protocols.tls.ja4-fingerprints", true),
         ];
         self.details.is_hassh_awaited = on("app-layer.protocols.ssh.hassh", hassh);
+        let forced = digests(config);
+        let any = |name: &str, is_named| is_named || forced.iter().any(|own| own == name);
+        self.details.digests = [any("md5", md5), any("sha1", sha1), any("sha256", sha256)];
     }
 
     fn read(&mut self, name: &str, node: &Node) {
@@ -290,6 +297,23 @@ impl Settings {
             _ => {}
         }
     }
+}
+
+/// Digests that outputs want of every file; a store of files names them by SHA-256.
+fn digests(config: &Node) -> Vec<String> {
+    let mut out = Vec::new();
+    for item in config.get("outputs").map(Node::items).unwrap_or_default() {
+        let store = item.get("file-store");
+        if store.is_some_and(|store| switch(store, "enabled", false)) {
+            out.push("sha256".to_owned());
+        }
+        let files = item.path("eve-log.types.files");
+        for node in store.into_iter().chain(files) {
+            let names = node.get("force-hash").map(Node::items).unwrap_or_default();
+            out.extend(names.iter().filter_map(Node::text).map(str::to_owned));
+        }
+    }
+    out
 }
 
 fn switch(node: &Node, path: &str, otherwise: bool) -> bool {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use hookprobe_behaviour::finding::Finding;
 use hookprobe_traffic::{
     Direction,
-    app::{Proto, TxRef, http as http1, smtp, ssh, tls},
+    app::{Proto, TxRef, http as http1, records::Body, smtp, ssh, tls},
     engine::{Inspector, View},
     event::Event,
     flow::{Flow, Reason},
@@ -23,6 +23,10 @@ use crate::outputs::time;
 
 /// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
 const REMEMBERED_MAX: usize = 256;
+
+/// Operations of ARP (RFC 826, RFC 903) that are told.
+const ARP_OPCODES: [(u16, &str); 4] =
+    [(1, "request"), (2, "reply"), (3, "request_reverse"), (4, "reply_reverse")];
 
 /// The answer that gives an address.
 const DHCP_ACK: u8 = 5;
@@ -415,7 +419,12 @@ impl<W: Write> Writer<W> {
             if let Some(proto) = flow.app.proto() {
                 out.insert("app_proto".into(), json!(proto.name()));
             }
-            out.insert("fileinfo".into(), http::fileinfo(file, tx.id()));
+            let mut info = match tx {
+                TxRef::Http(tx) => http::fileinfo_of(tx, file, direction),
+                _ => http::fileinfo(file, tx.id()),
+            };
+            app::strip_digests(&mut info, &self.settings.details);
+            out.insert("fileinfo".into(), info);
             self.line(&Value::Object(out));
         };
         match tx {
@@ -506,6 +515,80 @@ impl<W: Write> Writer<W> {
         self.line(&Value::Object(out));
     }
 
+    /// One direction of a flow.
+    fn netflow(&mut self, flow: &Flow, direction: Direction, state: &FlowEve) {
+        let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
+        out.insert("event_type".into(), json!("netflow"));
+        out.remove("ip_v");
+        let tuple = base::Tuple::of_flow(flow, direction);
+        let ports = tuple.ports.map_or([Value::Null, Value::Null], |(a, b)| [json!(a), json!(b)]);
+        let [source, destination] = ports;
+        for (name, value) in [
+            ("src_ip", json!(base::address(tuple.source))),
+            ("dest_ip", json!(base::address(tuple.destination))),
+            ("src_port", source),
+            ("dest_port", destination),
+        ] {
+            if !value.is_null() {
+                out.insert(name.into(), value);
+            }
+        }
+        if let Some(proto) = flow.app.proto() {
+            out.insert("app_proto".into(), json!(proto.name()));
+        } else {
+            base::put_app_proto(&mut out, flow);
+        }
+        let side = flow.side(direction);
+        let mut object = Map::new();
+        for (name, value) in [
+            ("pkts", json!(side.packets)),
+            ("bytes", json!(side.bytes)),
+            ("start", json!(time::eve(flow.first_ns))),
+            ("end", json!(time::eve(flow.last_ns))),
+            ("age", json!(age(flow))),
+            ("min_ttl", json!(side.ttl_min)),
+            ("max_ttl", json!(side.ttl_max)),
+        ] {
+            object.insert(name.into(), value);
+        }
+        if state.txs > 0 {
+            object.insert("tx_cnt".into(), json!(state.txs));
+        }
+        out.insert("netflow".into(), Value::Object(object));
+        if let Some(session) = &flow.tcp {
+            let flags = session.half(direction).flags_seen;
+            let mut tcp = Map::new();
+            tcp.insert("tcp_flags".into(), json!(format!("{flags:02x}")));
+            put_flags(&mut tcp, flags);
+            out.insert("tcp".into(), Value::Object(tcp));
+        }
+        self.line(&Value::Object(out));
+    }
+
+    /// Who has which address, as somebody says on the link.
+    fn arp(&mut self, packet: &Packet<'_>) {
+        let Some(arp) = packet.arp else { return };
+        let Some((_, opcode)) = ARP_OPCODES.iter().find(|(number, _)| *number == arp.operation)
+        else {
+            return;
+        };
+        let mac = |mac: &Mac| super::text::hex(&mac.0, ":");
+        let mut out = self.header("arp", packet, None, None);
+        out.insert(
+            "arp".into(),
+            json!({
+                "hw_type": "ethernet",
+                "proto_type": "ipv4",
+                "opcode": opcode,
+                "src_mac": mac(&arp.sender_mac),
+                "src_ip": arp.sender.to_string(),
+                "dest_mac": mac(&arp.target_mac),
+                "dest_ip": arp.target.to_string(),
+            }),
+        );
+        self.line(&Value::Object(out));
+    }
+
     fn flow(&mut self, flow: &Flow, reason: Reason, state: &FlowEve) {
         let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
         base::put_app_proto(&mut out, flow);
@@ -519,9 +602,7 @@ impl<W: Write> Writer<W> {
             out.insert("ether".into(), ether);
         }
         object.insert("end".into(), json!(time::eve(flow.last_ns)));
-        let seconds = |ns: u64| ns / 1_000_000_000;
-        let age = seconds(flow.last_ns).saturating_sub(seconds(flow.first_ns));
-        object.insert("age".into(), json!(age));
+        object.insert("age".into(), json!(age(flow)));
         object.insert("state".into(), json!(base::flow_state(flow.state)));
         let reason = match reason {
             Reason::Timeout => "timeout",
@@ -555,6 +636,7 @@ fn has_tx_id(tx: TxRef<'_>) -> bool {
     match tx {
         TxRef::Http(tx) => tx.stream == 0 && !tx.is_control(),
         TxRef::Smtp(_) => true,
+        TxRef::Record(tx) => matches!(tx.body, Body::Smb(_) | Body::SmbFile(_)),
         _ => false,
     }
 }
@@ -662,6 +744,23 @@ fn has_news(tx: &tls::Tx) -> bool {
     tx.certificate().is_some() || tx.is_resumed || is_modern
 }
 
+/// Whole seconds between those of the first and the last packet.
+fn age(flow: &Flow) -> u64 {
+    let seconds = |ns: u64| ns / 1_000_000_000;
+    seconds(flow.last_ns).saturating_sub(seconds(flow.first_ns))
+}
+
+/// Flags of TCP by name.
+fn put_flags(out: &mut Map<String, Value>, flags: u8) {
+    for (bit, name) in
+        ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate()
+    {
+        if flags >> bit & 1 == 1 {
+            out.insert(name.into(), json!(true));
+        }
+    }
+}
+
 fn tcp(flow: &Flow) -> Value {
     let flags =
         |direction| flow.tcp.as_ref().map_or(0, |session| session.half(direction).flags_seen);
@@ -671,13 +770,7 @@ fn tcp(flow: &Flow) -> Value {
     for (key, value) in [("tcp_flags", all), ("tcp_flags_ts", there), ("tcp_flags_tc", back)] {
         out.insert(key.into(), json!(format!("{value:02x}")));
     }
-    for (bit, name) in
-        ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate()
-    {
-        if all >> bit & 1 == 1 {
-            out.insert(name.into(), json!(true));
-        }
-    }
+    put_flags(&mut out, all);
     if let Some(session) = &flow.tcp {
         let state = match session.state {
             TcpState::None => "none",
@@ -720,6 +813,9 @@ impl<W: Write> Inspector for Writer<W> {
         {
             slot.note(ether, view.direction);
         }
+        if view.packet.arp.is_some() && self.settings.types.has("arp") {
+            self.arp(view.packet);
+        }
         if !view.packet.events.is_empty() && self.settings.types.has("anomaly") {
             for event in view.packet.events.iter() {
                 self.packet_anomaly(view.packet, flow, event);
@@ -742,6 +838,11 @@ impl<W: Write> Inspector for Writer<W> {
         };
         if self.settings.types.has("flow") {
             self.flow(flow, reason, &state);
+        }
+        if self.settings.types.has("netflow") {
+            for direction in Direction::BOTH.into_iter().filter(|one| flow.side(*one).packets > 0) {
+                self.netflow(flow, direction, &state);
+            }
         }
     }
 }

@@ -4,8 +4,8 @@ use super::file::disposition_name;
 use super::grammar::{self, Next};
 use super::headers::{by_side, note};
 use super::line::{
-    Chunk, Gathered, chomp, chunk, contains, content_length, gather, is_space, split_at_first,
-    trim, version,
+    Chunk, Gathered, chomp, chunk, contains, content_length, gather, is_space, note_length,
+    split_at_first, trim, version,
 };
 use super::parser::{At, Turn};
 use super::uri::{host_port, normalize};

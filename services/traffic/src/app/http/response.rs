@@ -1,7 +1,9 @@
 //! The server's side.
 
 use super::file::disposition_name;
-use super::line::{chomp, contains, content_length, is_space, note_length, split_at_first, version};
+use super::line::{
+    chomp, contains, content_length, is_space, note_length, split_at_first, version,
+};
 use super::parser::{At, Turn};
 use super::request::path_name;
 use super::{File, Http, Lines, Response, Tx, Version, progress};
