@@ -28,6 +28,12 @@ pub(super) struct Change {
     is_certain: bool,
 }
 
+impl Change {
+    pub(super) const fn expected(&self) -> Option<Proto> {
+        self.expected
+    }
+}
+
 impl App {
     /// Takes the next in-order bytes of one direction of a TCP flow, or one UDP payload.
     ///

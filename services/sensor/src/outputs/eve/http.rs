@@ -287,6 +287,11 @@ pub(super) fn fileinfo_of(tx: &Tx, file: &File, direction: Direction) -> Value {
             }
         }
     }
+    // HTTP/2 has no name for what the peer does not name.
+    let is_named = tx.headers(direction).get("content-disposition").is_some();
+    if let (true, Some(out)) = (tx.stream > 0 && !is_named, out.as_object_mut()) {
+        out.remove("filename");
+    }
     out
 }
 

@@ -62,7 +62,9 @@ pub struct Judged {
 /// What is kept of one flow.
 #[derive(Debug, Default)]
 struct FlowEve {
+    /// Every transaction before it was written, and of those behind it the ones `ahead`.
     next_tx: u64,
+    ahead: Vec<u64>,
     is_handshake_written: bool,
     is_alerted: bool,
     /// Transaction, direction, index of files that were written.
@@ -321,16 +323,27 @@ impl<W: Write> Writer<W> {
             self.anomalies(packet, flow, tx, &mut state);
             self.files(packet, towards, flow, tx, &mut state);
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
-            let is_taken =
-                if is_single { state.is_handshake_written } else { tx.id() < state.next_tx };
-            is_waiting |= !is_over && !is_due(tx, &self.settings.details);
-            if is_taken || is_waiting {
+            let is_taken = if is_single {
+                state.is_handshake_written
+            } else {
+                tx.id() < state.next_tx || state.ahead.contains(&tx.id())
+            };
+            let is_due = is_over || is_due(tx, &self.settings.details);
+            is_waiting |= !is_taken && !is_due;
+            if !is_waiting {
+                state.next_tx = state.next_tx.max(tx.id() + 1);
+            }
+            if is_taken || !is_due || state.ahead.len() >= REMEMBERED_MAX {
                 continue;
             }
             state.is_handshake_written |= is_single;
-            state.next_tx = tx.id() + 1;
+            if is_waiting {
+                state.ahead.push(tx.id());
+            }
             self.transaction(packet, flow, tx);
         }
+        let next = state.next_tx;
+        state.ahead.retain(|id| *id >= next);
         if let Some(slot) = self.slot(flow) {
             *slot = state;
         }
@@ -376,6 +389,11 @@ impl<W: Write> Writer<W> {
         let mut out = self.header(name, packet, Some(flow), Some(tuple));
         if has_tx_id(tx) {
             out.insert("tx_id".into(), json!(tx.id()));
+        }
+        if matches!(tx, TxRef::Http(tx) if tx.is_tunnel) {
+            // What changes the protocol is told before any packet of the next one.
+            out.insert("pkt_src".into(), json!("stream (detect/log)"));
+            out.remove("pcap_cnt");
         }
         for (name, object) in objects {
             let object = app::shaped(tx, object, &self.settings.details);
@@ -533,10 +551,14 @@ impl<W: Write> Writer<W> {
                 out.insert(name.into(), value);
             }
         }
-        if let Some(proto) = flow.app.proto() {
+        // Each direction is of the protocol that its own bytes show.
+        base::put_app_proto(&mut out, flow);
+        for name in ["app_proto_ts", "app_proto_tc", "app_proto_orig", "app_proto_expected"] {
+            out.remove(name);
+        }
+        let own = flow.app.sides.get(direction.index()).copied().flatten();
+        if let Some(proto) = own {
             out.insert("app_proto".into(), json!(proto.name()));
-        } else {
-            base::put_app_proto(&mut out, flow);
         }
         let side = flow.side(direction);
         let mut object = Map::new();
@@ -592,6 +614,15 @@ impl<W: Write> Writer<W> {
     fn flow(&mut self, flow: &Flow, reason: Reason, state: &FlowEve) {
         let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
         base::put_app_proto(&mut out, flow);
+        let changes = flow.app.pending();
+        if let Some(expected) = changes {
+            // Nothing came of what was to follow.
+            let before = out.insert("app_proto".into(), json!("failed"));
+            out.insert("app_proto_orig".into(), before.unwrap_or_default());
+            if let Some(expected) = expected {
+                out.insert("app_proto_expected".into(), json!(expected.name()));
+            }
+        }
         let mut object = base::flow_counters(flow);
         let [client, server] = &state.macs;
         if !client.is_empty() {
@@ -612,7 +643,7 @@ impl<W: Write> Writer<W> {
         };
         object.insert("reason".into(), json!(reason));
         object.insert("alerted".into(), json!(state.is_alerted));
-        if state.txs > 0 {
+        if state.txs > 0 && changes.is_none() {
             object.insert("tx_cnt".into(), json!(state.txs));
         }
         object.extend(state.end.clone());

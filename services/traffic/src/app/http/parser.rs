@@ -235,12 +235,11 @@ impl Http {
             }
         }
         let reader = self.reader(direction);
-        let is_whole = matches!(reader.at, At::Close | At::Finalize | At::Idle | At::Ignore);
         let id = reader.tx;
-        let state = if is_whole { FileState::Closed } else { FileState::Truncated };
         reader.at = At::Ignore;
         if let Some(tx) = self.tx(id) {
-            tx.finish(direction, state);
+            // Whatever length was stated: the connection's end is the file's, as Suricata has it.
+            tx.finish(direction, FileState::Closed);
         }
         self.end(direction);
     }

@@ -422,7 +422,7 @@ fn host(request: &mut Request, events: &mut Events) {
         return;
     };
     let (name, port, is_valid) = host_port(field);
-    if !is_valid {
+    if !is_valid && !field.is_empty() {
         events.add("header_host_invalid");
     }
     match from_uri {
