@@ -7,13 +7,13 @@ use hookprobe_traffic::{
     Direction,
     app::{TxRef, smtp},
     flow::Flow,
-    packet::{Origin, Packet, TcpFlags, Transport, extension},
+    packet::{Link, Origin, Packet, TcpFlags, Transport, extension},
     stream::Half,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    Details, Parts, app, base, http,
+    Details, Parts, app, base, http, pseudo,
     text::{printable, text},
 };
 use crate::outputs::time;
@@ -427,6 +427,13 @@ fn stream(half: &Half) -> Option<Vec<u8>> {
 /// `packet` and `packet_info`. A packet made of fragments gets the link header of the last of them.
 fn put_packet(out: &mut Map<String, Value>, place: &Place<'_, '_>) {
     let packet = place.packet;
+    let made = place.flow.filter(|_| packet.origin == Origin::FlowEnd);
+    if let Some(bytes) = made.and_then(|flow| pseudo::packet(flow, place.direction)) {
+        out.insert("packet".into(), json!(Base64::encode_string(&bytes)));
+        let (number, name) = Link::Ethernet.linktype();
+        out.insert("packet_info".into(), json!({ "linktype": number, "linktype_name": name }));
+        return;
+    }
     let is_rebuilt = packet.origin == Origin::Rebuilt && packet.tunnel_depth == 0;
     let link_header = place.outer.filter(|_| is_rebuilt).and_then(link_header);
     let bytes = [link_header.unwrap_or_default(), packet.data].concat();

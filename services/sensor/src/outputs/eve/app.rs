@@ -60,6 +60,18 @@ pub(super) fn strip_digests(file: &mut Value, details: &Details) {
     }
 }
 
+/// What only `extended` of DHCP writes.
+const DHCP_EXTENDED: [&str; 8] = [
+    "client_ip",
+    "relay_ip",
+    "next_server_ip",
+    "lease_time",
+    "rebinding_time",
+    "subnet_mask",
+    "dns_servers",
+    "routers",
+];
+
 /// An object of an event of its own, as the settings want it.
 pub(super) fn shaped(tx: TxRef<'_>, mut object: Value, details: &Details) -> Value {
     /// Fields of TLS that are always written.
@@ -72,6 +84,9 @@ pub(super) fn shaped(tx: TxRef<'_>, mut object: Value, details: &Details) -> Val
                 out = http::basic(tx);
             }
             http::more(tx, details, &mut out);
+        }
+        TxRef::Dhcp(_) if !details.is_dhcp_extended => {
+            out.retain(|name, _| !DHCP_EXTENDED.contains(&name.as_str()));
         }
         TxRef::Tls(tx) => {
             if !details.tls_custom.is_empty() {

@@ -241,8 +241,8 @@ impl Settings {
         let [ja3, hassh, md5, sha1, sha256] = named;
         self.details.fingerprints = [
             on("app-layer.protocols.tls.ja3-fingerprints", ja3),
-            // Rules that need it or not: it is made where nobody says no.
-            on("app-layer.protocols.tls.ja4-fingerprints", true),
+            // It is made for rules where they need it, and told in any case.
+            true,
         ];
         self.details.is_hassh_awaited = on("app-layer.protocols.ssh.hassh", hassh);
         let forced = digests(config);

@@ -9,15 +9,16 @@ use hookprobe_traffic::{
     engine::{Inspector, View},
     event::Event,
     flow::{Flow, Reason},
-    packet::{Ether, Mac, Packet},
-    stream::TcpState,
+    packet::{Mac, Packet},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     Details, Settings,
     alert::{self, Place, Signature},
-    app, base, http,
+    app, base,
+    flows::{self, FlowEve},
+    http,
 };
 use crate::outputs::time;
 
@@ -30,9 +31,6 @@ const ARP_OPCODES: [(u16, &str); 4] =
 
 /// The answer that gives an address.
 const DHCP_ACK: u8 = 5;
-
-/// Hardware addresses of one end of a flow that are written.
-const MACS_MAX: usize = 8;
 
 /// EVE lines to `out`.
 pub struct Writer<W: Write> {
@@ -57,46 +55,6 @@ pub struct Judged {
     pub metadata: Option<Map<String, Value>>,
     /// Those of the flow alone, for events that follow.
     pub of_flow: Option<Map<String, Value>>,
-}
-
-/// What is kept of one flow.
-#[derive(Debug, Default)]
-struct FlowEve {
-    /// Every transaction before it was written, and of those behind it the ones `ahead`.
-    next_tx: u64,
-    ahead: Vec<u64>,
-    is_handshake_written: bool,
-    is_alerted: bool,
-    /// Transaction, direction, index of files that were written.
-    files: Vec<(u64, usize, usize)>,
-    /// A file waits for a packet of its direction.
-    is_file_waiting: bool,
-    /// Transaction and name of anomalies that were written.
-    anomalies: Vec<(u64, &'static str)>,
-    /// Hardware addresses of client and server.
-    macs: [Vec<Mac>; 2],
-    /// Bits, variables and labels that rules set: `metadata` and `traffic`.
-    metadata: Option<Map<String, Value>>,
-    /// What rules say of the flow at its end, for the `flow` object.
-    end: Map<String, Value>,
-    /// Transactions that began.
-    txs: u64,
-    /// Directions in which a packet was told as dropped.
-    is_dropped: [bool; 2],
-}
-
-impl FlowEve {
-    fn note(&mut self, ether: &Ether, direction: Direction) {
-        let pair = match direction {
-            Direction::ToServer => [ether.source, ether.destination],
-            Direction::ToClient => [ether.destination, ether.source],
-        };
-        for (list, mac) in self.macs.iter_mut().zip(pair) {
-            if list.len() < MACS_MAX && !list.contains(&mac) {
-                list.push(mac);
-            }
-        }
-    }
 }
 
 impl<W: Write> Writer<W> {
@@ -533,60 +491,6 @@ impl<W: Write> Writer<W> {
         self.line(&Value::Object(out));
     }
 
-    /// One direction of a flow.
-    fn netflow(&mut self, flow: &Flow, direction: Direction, state: &FlowEve) {
-        let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
-        out.insert("event_type".into(), json!("netflow"));
-        out.remove("ip_v");
-        let tuple = base::Tuple::of_flow(flow, direction);
-        let ports = tuple.ports.map_or([Value::Null, Value::Null], |(a, b)| [json!(a), json!(b)]);
-        let [source, destination] = ports;
-        for (name, value) in [
-            ("src_ip", json!(base::address(tuple.source))),
-            ("dest_ip", json!(base::address(tuple.destination))),
-            ("src_port", source),
-            ("dest_port", destination),
-        ] {
-            if !value.is_null() {
-                out.insert(name.into(), value);
-            }
-        }
-        // Each direction is of the protocol that its own bytes show.
-        base::put_app_proto(&mut out, flow);
-        for name in ["app_proto_ts", "app_proto_tc", "app_proto_orig", "app_proto_expected"] {
-            out.remove(name);
-        }
-        let own = flow.app.sides.get(direction.index()).copied().flatten();
-        if let Some(proto) = own {
-            out.insert("app_proto".into(), json!(proto.name()));
-        }
-        let side = flow.side(direction);
-        let mut object = Map::new();
-        for (name, value) in [
-            ("pkts", json!(side.packets)),
-            ("bytes", json!(side.bytes)),
-            ("start", json!(time::eve(flow.first_ns))),
-            ("end", json!(time::eve(flow.last_ns))),
-            ("age", json!(age(flow))),
-            ("min_ttl", json!(side.ttl_min)),
-            ("max_ttl", json!(side.ttl_max)),
-        ] {
-            object.insert(name.into(), value);
-        }
-        if state.txs > 0 {
-            object.insert("tx_cnt".into(), json!(state.txs));
-        }
-        out.insert("netflow".into(), Value::Object(object));
-        if let Some(session) = &flow.tcp {
-            let flags = session.half(direction).flags_seen;
-            let mut tcp = Map::new();
-            tcp.insert("tcp_flags".into(), json!(format!("{flags:02x}")));
-            put_flags(&mut tcp, flags);
-            out.insert("tcp".into(), Value::Object(tcp));
-        }
-        self.line(&Value::Object(out));
-    }
-
     /// Who has which address, as somebody says on the link.
     fn arp(&mut self, packet: &Packet<'_>) {
         let Some(arp) = packet.arp else { return };
@@ -608,56 +512,6 @@ impl<W: Write> Writer<W> {
                 "dest_ip": arp.target.to_string(),
             }),
         );
-        self.line(&Value::Object(out));
-    }
-
-    fn flow(&mut self, flow: &Flow, reason: Reason, state: &FlowEve) {
-        let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
-        base::put_app_proto(&mut out, flow);
-        let changes = flow.app.pending();
-        if let Some(expected) = changes {
-            // Nothing came of what was to follow.
-            let before = out.insert("app_proto".into(), json!("failed"));
-            out.insert("app_proto_orig".into(), before.unwrap_or_default());
-            if let Some(expected) = expected {
-                out.insert("app_proto_expected".into(), json!(expected.name()));
-            }
-        }
-        let mut object = base::flow_counters(flow);
-        let [client, server] = &state.macs;
-        if !client.is_empty() {
-            let list = |macs: &[Mac]| -> Value {
-                macs.iter().map(|mac| super::text::hex(&mac.0, ":")).collect()
-            };
-            let ether = json!({ "src_macs": list(client), "dest_macs": list(server) });
-            out.insert("ether".into(), ether);
-        }
-        object.insert("end".into(), json!(time::eve(flow.last_ns)));
-        object.insert("age".into(), json!(age(flow)));
-        object.insert("state".into(), json!(base::flow_state(flow.state)));
-        let reason = match reason {
-            Reason::Timeout => "timeout",
-            Reason::Evicted => "forced",
-            Reason::Reused => "tcp_reuse",
-            Reason::Shutdown => "shutdown",
-        };
-        object.insert("reason".into(), json!(reason));
-        object.insert("alerted".into(), json!(state.is_alerted));
-        if state.txs > 0 && changes.is_none() {
-            object.insert("tx_cnt".into(), json!(state.txs));
-        }
-        object.extend(state.end.clone());
-        out.insert("flow".into(), Value::Object(object));
-        let details = &self.settings.details;
-        if details.has_community_id {
-            out.insert("community_id".into(), json!(base::community(flow)));
-        }
-        if let Some(metadata) = state.metadata.as_ref().filter(|_| details.has_metadata) {
-            out.extend(metadata.clone());
-        }
-        if flow.key.protocol == 6 {
-            out.insert("tcp".into(), tcp(flow));
-        }
         self.line(&Value::Object(out));
     }
 }
@@ -775,62 +629,6 @@ fn has_news(tx: &tls::Tx) -> bool {
     tx.certificate().is_some() || tx.is_resumed || is_modern
 }
 
-/// Whole seconds between those of the first and the last packet.
-fn age(flow: &Flow) -> u64 {
-    let seconds = |ns: u64| ns / 1_000_000_000;
-    seconds(flow.last_ns).saturating_sub(seconds(flow.first_ns))
-}
-
-/// Flags of TCP by name.
-fn put_flags(out: &mut Map<String, Value>, flags: u8) {
-    for (bit, name) in
-        ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate()
-    {
-        if flags >> bit & 1 == 1 {
-            out.insert(name.into(), json!(true));
-        }
-    }
-}
-
-fn tcp(flow: &Flow) -> Value {
-    let flags =
-        |direction| flow.tcp.as_ref().map_or(0, |session| session.half(direction).flags_seen);
-    let (there, back) = (flags(Direction::ToServer), flags(Direction::ToClient));
-    let all = there | back;
-    let mut out = Map::new();
-    for (key, value) in [("tcp_flags", all), ("tcp_flags_ts", there), ("tcp_flags_tc", back)] {
-        out.insert(key.into(), json!(format!("{value:02x}")));
-    }
-    put_flags(&mut out, all);
-    if let Some(session) = &flow.tcp {
-        let state = match session.state {
-            TcpState::None => "none",
-            TcpState::SynSent => "syn_sent",
-            TcpState::SynReceived => "syn_recv",
-            TcpState::Established => "established",
-            TcpState::FinWait1 => "fin_wait1",
-            TcpState::FinWait2 => "fin_wait2",
-            TcpState::TimeWait => "time_wait",
-            TcpState::LastAck => "last_ack",
-            TcpState::CloseWait => "close_wait",
-            TcpState::Closing => "closing",
-            TcpState::Closed => "closed",
-        };
-        out.insert("state".into(), json!(state));
-        for (name, direction) in [("ts_gap", Direction::ToServer), ("tc_gap", Direction::ToClient)]
-        {
-            if session.half(direction).has_gap() {
-                out.insert(name.into(), json!(true));
-            }
-        }
-        // A stream lies in one region here, however far apart its pieces are.
-        for name in ["ts_max_regions", "tc_max_regions"] {
-            out.insert(name.into(), json!(1));
-        }
-    }
-    Value::Object(out)
-}
-
 impl<W: Write> Inspector for Writer<W> {
     fn packet(&mut self, view: &mut View<'_, '_>) {
         self.now_ns = self.now_ns.max(view.packet.time_ns);
@@ -868,11 +666,13 @@ impl<W: Write> Inspector for Writer<W> {
             return;
         };
         if self.settings.types.has("flow") {
-            self.flow(flow, reason, &state);
+            let value = flows::flow(flow, reason, &state, &self.settings.details, self.now_ns);
+            self.line(&value);
         }
         if self.settings.types.has("netflow") {
             for direction in Direction::BOTH.into_iter().filter(|one| flow.side(*one).packets > 0) {
-                self.netflow(flow, direction, &state);
+                let value = flows::netflow(flow, direction, &state, self.now_ns);
+                self.line(&value);
             }
         }
     }

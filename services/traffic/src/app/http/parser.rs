@@ -301,6 +301,7 @@ impl Tx {
         let inflates = self.inflates.iter().flatten().map(|inflate| inflate.layers());
         size_of::<Self>()
             + self.notes.as_ref().map_or(0, |notes| notes.held_bytes())
+            + self.form.as_ref().map_or(0, |form| form.held_bytes())
             + request.line.capacity()
             + request.uri_raw.capacity()
             + request.uri.capacity()
@@ -334,6 +335,12 @@ impl Tx {
     pub(crate) fn push_body(&mut self, direction: Direction, bytes: &[u8], keep: Keep) -> u64 {
         let mut inflate = self.inflates.get_mut(direction.index()).and_then(Option::take);
         let mut file = self.next_file(direction, keep.are_files_hashed);
+        let is_request = direction == Direction::ToServer;
+        if is_request && self.request.body.wire == 0 && self.request.method == b"POST" {
+            let kind = self.request.headers.get("content-type").unwrap_or_default();
+            self.form = super::form::Form::of(kind).map(Box::new);
+        }
+        let mut form = self.form.take_if(|_| is_request);
         let (body, files) = self.body_mut(direction);
         body.wire += bytes.len() as u64;
         let mut cut = 0;
@@ -342,8 +349,13 @@ impl Tx {
             if !piece.is_empty() {
                 files.extend(file.take());
             }
-            if let Some(file) = files.first_mut() {
-                file.push(piece);
+            match &mut form {
+                Some(form) => form.push(piece, keep.are_files_hashed, files),
+                None => {
+                    if let Some(file) = files.first_mut() {
+                        file.push(piece);
+                    }
+                }
             }
         };
         let bomb = match &mut inflate {
@@ -358,6 +370,9 @@ impl Tx {
         }
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate;
+        }
+        if is_request {
+            self.form = form;
         }
         cut
     }
@@ -404,6 +419,9 @@ impl Tx {
         }
         *at = progress::COMPLETE;
         self.stop_inflate(direction);
+        if direction == Direction::ToServer {
+            self.form = None;
+        }
         let (body, files) = self.body_mut(direction);
         body.is_finished = true;
         for file in files {
