@@ -9,6 +9,8 @@ mod rules;
 mod stop;
 mod trust;
 
+pub(crate) use detect::suricata;
+
 use std::{
     fs,
     process::{Command, Stdio},

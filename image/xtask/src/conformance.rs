@@ -12,6 +12,9 @@
 //! that fails. Without the test data there is nothing to say, and that is an error: a green run
 //! over nothing must not look like one.
 
+mod eve;
+mod records;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -34,17 +37,13 @@ const MARK: &str = "conformance ";
 const DOCUMENT: &str = "ARCHITECTURE.md";
 const BEGIN: &str = "<!-- conformance: begin -->";
 const END: &str = "<!-- conformance: end -->";
+/// The marks around the comparison of EVE records.
+const EVE: [&str; 2] = ["<!-- conformance eve: begin -->", "<!-- conformance eve: end -->"];
 /// Most reasons of one suite that the document lists; the rest is said as a number.
 const REASONS_MAX: usize = 60;
 
 /// Longest reason in the document, in characters: what a test prints can be a whole record.
 const REASON_CHARS_MAX: usize = 120;
-/// Causes that were found, by the beginning of a case's name; of others the first thing that differs is said.
-const CAUSES: [(&str, &str); 1] = [(
-    "http2-keywords2",
-    "control frames of HTTP/2 and the request that was upgraded are no transactions here",
-)];
-
 /// Where the lines of a suite come from.
 struct Source {
     /// What is being run, for people.
@@ -104,17 +103,34 @@ struct Rate {
     reasons: Vec<(String, String)>,
 }
 
-/// Runs every suite, prints the table and writes it into the document.
+/// Runs every suite, or `only` one (`eve`), prints the table and writes it into the document.
 ///
 /// # Errors
 /// [`Error::Check`] without the test data or when a suite says nothing; else what cargo says.
-pub fn conformance(tree: &Tree) -> Result<()> {
+pub fn conformance(tree: &Tree, only: Option<&str>) -> Result<()> {
     let data = test_data(tree)?;
+    match only {
+        None => suites(tree, &data).and(records(tree, &data)),
+        Some("eve") => records(tree, &data),
+        Some(other) => Err(Error::Check(format!("{other}: no suite to run alone; there is eve"))),
+    }
+}
+
+/// EVE records beside Suricata's.
+fn records(tree: &Tree, data: &Path) -> Result<()> {
+    shell::step("EVE records beside Suricata's");
+    let table = eve::eve(tree, data)?;
+    println!("{table}");
+    write(tree, &table, EVE)
+}
+
+/// What tests and commands assert.
+fn suites(tree: &Tree, data: &Path) -> Result<()> {
     let mut rates = BTreeMap::new();
     let mut broken = Vec::new();
     for source in SOURCES {
         shell::step(source.what);
-        let (text, failure) = run(tree, source, &data)?;
+        let (text, failure) = run(tree, source, data)?;
         let lines = collect(&text, &mut rates)?;
         // Cases that fail are in the table; a suite without a rate did not run.
         if lines == 0 {
@@ -124,13 +140,18 @@ pub fn conformance(tree: &Tree) -> Result<()> {
     }
     let table = table(&rates);
     println!("{table}");
-    let path = tree.source(DOCUMENT);
-    let document = fs::read_to_string(&path).map_err(at(&path))?;
-    fs::write(&path, replace(&document, &table)?).map_err(at(&path))?;
+    write(tree, &table, [BEGIN, END])?;
     if broken.is_empty() {
         return Ok(());
     }
     Err(Error::Check(broken.join("\n")))
+}
+
+/// Puts a table into the document.
+fn write(tree: &Tree, table: &str, marks: [&str; 2]) -> Result<()> {
+    let path = tree.source(DOCUMENT);
+    let document = fs::read_to_string(&path).map_err(at(&path))?;
+    fs::write(&path, replace(&document, table, marks)?).map_err(at(&path))
 }
 
 /// The folder of captures and expectations: `HOOKPROBE_TESTDATA`, else beside the tree.
@@ -234,7 +255,7 @@ fn table(rates: &BTreeMap<String, Rate>) -> String {
     for (suite, rate) in rates.iter().filter(|(_, rate)| !rate.reasons.is_empty()) {
         let _ = writeln!(out, "\n{suite}, what differs and why:\n");
         for (what, why) in rate.reasons.iter().take(REASONS_MAX) {
-            let _ = writeln!(out, "- {what}: {}", reason(what, why));
+            let _ = writeln!(out, "- {what}: {}", reason(why));
         }
         let more = rate.reasons.len().saturating_sub(REASONS_MAX);
         if more > 0 {
@@ -245,10 +266,7 @@ fn table(rates: &BTreeMap<String, Rate>) -> String {
 }
 
 /// Why a case differs, on one line.
-fn reason(what: &str, why: &str) -> String {
-    if let Some((_, cause)) = CAUSES.iter().find(|(begin, _)| what.starts_with(begin)) {
-        return (*cause).into();
-    }
+fn reason(why: &str) -> String {
     let line = why.replace('\n', " ");
     if line.chars().count() <= REASON_CHARS_MAX {
         return line;
@@ -266,12 +284,12 @@ fn percent(passed: u64, total: u64) -> String {
 }
 
 /// The document with another table between its marks.
-fn replace(document: &str, table: &str) -> Result<String> {
-    let parts = document.split_once(BEGIN).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(END)?;
-        Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
+fn replace(document: &str, table: &str, [begin, end]: [&str; 2]) -> Result<String> {
+    let parts = document.split_once(begin).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(end)?;
+        Some(format!("{before}{begin}\n{table}{end}{after}"))
     });
-    parts.ok_or_else(|| Error::Check(format!("{DOCUMENT}: no marks {BEGIN} and {END}")))
+    parts.ok_or_else(|| Error::Check(format!("{DOCUMENT}: no marks {begin} and {end}")))
 }
 
 #[cfg(test)]
@@ -292,7 +310,7 @@ mod tests {
              | a | 2 | 2 | 100.0 % |\n| b | 2 | 4 | 50.0 % |\n\n\
              b, what differs and why:\n\n- case: because\n{END}\ny\n"
         );
-        assert_eq!(replace(&document, &table(&rates)).unwrap(), expect);
+        assert_eq!(replace(&document, &table(&rates), [BEGIN, END]).unwrap(), expect);
     }
 
     #[test]
@@ -312,7 +330,7 @@ mod tests {
         let mut rates = BTreeMap::new();
         let broken = collect("conformance {\"suite\":\"a\"}", &mut rates);
         assert!(broken.unwrap_err().to_string().starts_with("HP-XT-008 not a rate"));
-        assert!(replace("no marks", "").is_err());
+        assert!(replace("no marks", "", EVE).is_err());
         assert_eq!(percent(9999, 10_000), "99.9 %");
         assert_eq!(percent(0, 0), "n/a");
     }

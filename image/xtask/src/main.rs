@@ -99,7 +99,11 @@ enum Command {
         only: Option<String>,
     },
     /// Compare detection with what other engines assert, and write the rates to ARCHITECTURE.md.
-    Conformance,
+    Conformance {
+        /// One part alone: eve, the records beside Suricata's.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Take README's picture from the booted box.
     Picture(Install),
     /// Say what is missing on this machine, and for what.
@@ -155,7 +159,7 @@ fn act(command: Command) -> Result<ExitCode> {
                 None => bench::bench(&tree, &image()?, runs)?,
             }
         }
-        Command::Conformance => conformance::conformance(&tree)?,
+        Command::Conformance { only } => conformance::conformance(&tree, only.as_deref())?,
         Command::Picture(install) => {
             let image = compose::image(&tree, !install.no_install)?;
             print!("{}", picture::picture(&tree, &image)?);

@@ -41,6 +41,8 @@ pub(crate) struct FlowState {
     pub(crate) is_dropped: bool,
     pub(crate) is_passed: bool,
     pub(crate) has_alerted: bool,
+    /// A limit counts by this flow.
+    pub(crate) is_counted: bool,
     /// Which exceptions its packets met, bits of `hookprobe_traffic::engine::exception`.
     pub(crate) exceptions: u8,
     /// It is dropped because of one of them.

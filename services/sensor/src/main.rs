@@ -147,6 +147,12 @@ struct Replay {
     /// Variables, host policies and limits, as in suricata.yaml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A setting over those of the configuration, as in suricata's --set.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Behave as if packets could be held back: rules with drop and reject do.
+    #[arg(long)]
+    simulate_ips: bool,
     /// Where EVE JSON lines go; - is standard output.
     #[arg(long, value_name = "OUT")]
     eve: Option<PathBuf>,
@@ -176,6 +182,8 @@ impl From<Replay> for replay::Options {
             files: arguments.files,
             rules: arguments.rules,
             config: arguments.config,
+            set: arguments.set,
+            is_ips: arguments.simulate_ips,
             eve: arguments.eve,
             eve_types: arguments.eve_types,
             zeek: arguments.zeek,

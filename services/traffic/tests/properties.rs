@@ -153,7 +153,12 @@ fn a_server_that_speaks_first_is_found_on_any_port() {
 
 #[test]
 fn what_nobody_knows_fails_only_when_both_sides_are_known_not_to_be_known() {
-    let talk = vec![(ToServer, b"\x01nothing".to_vec()), (ToClient, b"\x02nor this".to_vec())];
+    let few = vec![(ToServer, b"\x01nothing".to_vec()), (ToClient, b"\x02nor this".to_vec())];
+    assert!(matches!(run(&few, 0, Transport::Tcp, (1, 2)).state, State::Unknown(_)));
+    let talk = vec![
+        (ToServer, b"\x01nothing that is known".to_vec()),
+        (ToClient, b"\x02nor is this".to_vec()),
+    ];
     assert!(matches!(run(&talk[..1].to_vec(), 0, Transport::Tcp, (1, 2)).state, State::Unknown(_)));
     assert!(run(&talk, 0, Transport::Tcp, (1, 2)).is_failed());
 }

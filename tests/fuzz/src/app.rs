@@ -284,7 +284,10 @@ fn record_seeds() -> Vec<Vec<u8>> {
     let invite = b"INVITE sip:a@b SIP/2.0\r\nv: x\r\n y\r\nl: 2\r\n\r\nhi";
     let setup = b"\0\0\0\x30\xffSMBs\0\0\0\0\x08\x01\xc8\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\
         \x0c\xff\0\0\0\x04A2\0\x0e\0P";
+    let session = b"INVITE sip:a@b SIP/2.0\r\nl: 66\r\n\r\nv=0\r\no=a 1 2 IN IP4 b\r\ns=c\r\n\
+        t=0 0\r\na=d\r\nm=audio 1 RTP/AVP 0\r\na=e\r\n";
     vec![
+        talk(0, &[(0, session), (1, b"SIP/2.0 180 Ringing\r\n\r\n")]),
         talk(0, &[(0, invite), (1, b"SIP/2.0 180 Ringing\r\n\r\n")]),
         talk(0x80, &[(0, invite), (1, invite)]),
         talk(
@@ -316,6 +319,10 @@ fn smb_seeds() -> Vec<Vec<u8>> {
         let head = [&b"\xfeSMB\x40\0\0\0\0\0\0\0"[..], &[command, 0, 1, 0, flags], &[0; 47]];
         session(&[&head.concat()[..], body].concat())
     };
+    let logon = [b"\x0c\xff\0\0\0", &[0; 20][..], b"\x50\0NTLMSSP\0\x03\0\0\0", &[0; 16]].concat();
+    let logon = [&logon[..], &[1, 0, 1, 0, 64, 0, 0, 0].repeat(3), &[0; 8], &[0, 0, 0, 2]].concat();
+    let logon = [&logon[..], &[6, 1, 0, 0, 0, 0, 0, 15], b"x"].concat();
+    let connect = [&[4, 0xff, 0, 0, 0, 0, 0, 1, 0][..], b"\x09\0\0\\\\h\\s\0A:\0"].concat();
     let open = [&[24, 0xff, 0, 0, 0, 0, 2, 0][..], &[0; 41], &[3, 0], b"\\ab"].concat();
     let opened = [&[2, 0xff, 0, 0, 0, 0, 7, 0][..], &[0; 4]].concat();
     let write = [
@@ -336,6 +343,14 @@ fn smb_seeds() -> Vec<Vec<u8>> {
     let got = [&[17, 0, 80, 0, 4, 0, 0, 0][..], &[0; 8], b"data"].concat();
     let closed = [&[24, 0, 0, 0, 0, 0, 0, 0][..], &[5; 16]].concat();
     vec![
+        talk(
+            0,
+            &[
+                (0, &one(0x73, 8, &logon)),
+                (0, &one(0x75, 8, &connect)),
+                (1, &one(0x75, 0x88, b"\x03\xff\0\0\0\0\0\x03\0A:\0")),
+            ],
+        ),
         talk(
             0,
             &[

@@ -83,7 +83,7 @@ fn outputs(bytes: &[u8]) -> Outcome {
     let (lines, rows) = (Kept::default(), Kept::default());
     let out = rows.clone();
     let open: Open = Box::new(move |_| Ok(Box::new(out.clone())));
-    let writer = eve::Writer::new(lines.clone(), eve::Types::default(), eve::Parts::default());
+    let writer = eve::Writer::new(lines.clone(), eve::Settings::default());
     let mut config = Config::default();
     config.stream.is_checksum_validated = false;
     config.flow.flows_max = 8;

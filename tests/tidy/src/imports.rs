@@ -25,6 +25,7 @@ const PURE: [(&str, &[&str]); 7] = [
             "base64ct",
             "cfb-mode",
             "hmac",
+            "memchr",
             "minicbor",
             "p256",
             "p384",
@@ -65,7 +66,12 @@ const PURE: [(&str, &[&str]); 7] = [
 ];
 
 /// Libraries with few owners, and why.
-const OWNED: [(&str, &[&str], &str); 6] = [
+const OWNED: [(&str, &[&str], &str); 7] = [
+    (
+        "fatfs",
+        &["hookprobe-console", "hookprobe-fuzz"],
+        "the courier alone reads strangers' file systems",
+    ),
     (
         "tss-esapi",
         &["hookprobe-tpm"],

@@ -124,7 +124,7 @@ fn sensor(tree: &Tree) -> Result<PathBuf> {
 }
 
 /// Suricata's root, fetched once.
-fn suricata(tree: &Tree) -> Option<PathBuf> {
+pub(crate) fn suricata(tree: &Tree) -> Option<PathBuf> {
     let root = tree.target("tools/suricata/root");
     if !root.join("usr/bin/suricata").exists() {
         shell::step("fetching Suricata to compare with (once)");

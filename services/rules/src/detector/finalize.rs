@@ -9,7 +9,7 @@ use crate::{
     rule::{Action, Kind, Post, Rule, Scope},
     ruleset::Ruleset,
     state::FlowState,
-    threshold::{Answer, Subject},
+    threshold::{Answer, Subject, Track},
 };
 
 impl Detector {
@@ -39,7 +39,7 @@ impl Detector {
         state: &mut FlowState,
         rules: &Ruleset,
     ) -> bool {
-        let (answer, action, is_changed) = self.limits(rule, view, rules);
+        let (answer, action, is_changed) = self.limits(rule, view, state, rules);
         if answer != Answer::No {
             self.act(&hit, rule, action, is_changed, state);
         }
@@ -78,6 +78,7 @@ impl Detector {
         &mut self,
         rule: &Rule,
         view: &View<'_, '_>,
+        state: &mut FlowState,
         rules: &Ruleset,
     ) -> (Answer, Action, bool) {
         let ip = view.packet.ip.as_ref();
@@ -96,6 +97,7 @@ impl Detector {
         let mut is_changed = false;
         let own = rule.limit.as_deref().into_iter().chain(rule.filter.as_deref());
         for limit in own.chain(rules.config.limits_of(rule.gid, rule.sid)) {
+            state.is_counted |= limit.track == Track::Flow;
             match self.counters.ask(id, limit, &subject) {
                 Answer::Alert => {}
                 Answer::Changed(new) => {

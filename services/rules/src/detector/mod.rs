@@ -212,16 +212,37 @@ impl Detector {
         self.flows.get(slot as usize).map(FlowState::variables).unwrap_or_default()
     }
 
+    /// Whether packets are dropped indeed.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        self.mode == Mode::Inline
+    }
+
     /// Names of the bits that are set in a flow.
     #[must_use]
     pub fn flow_bits(&self, slot: u32) -> Vec<&str> {
         let Some(state) = self.flows.get(slot as usize) else { return Vec::new() };
-        self.rules
+        if state.bits.is_empty() {
+            return Vec::new();
+        }
+        // In the order in which they were set.
+        let mut bits: Vec<(usize, &str)> = self
+            .rules
             .names
             .iter()
-            .filter(|(_, number)| state.bits.contains(number))
-            .filter_map(|(name, _)| name.strip_prefix("flowbits:"))
-            .collect()
+            .filter_map(|(name, number)| {
+                let at = state.bits.iter().position(|bit| *bit == number)?;
+                Some((at, name.strip_prefix("flowbits:")?))
+            })
+            .collect();
+        bits.sort_unstable();
+        bits.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Whether a limit counts by a flow.
+    #[must_use]
+    pub fn is_flow_counted(&self, slot: u32) -> bool {
+        self.flows.get(slot as usize).is_some_and(|state| state.is_counted)
     }
 
     /// Whether a flow had alerts, is dropped, is passed.

@@ -55,7 +55,7 @@ use crate::{
     core::TimeNs,
     files,
     outputs::{
-        eve::{self, Parts, Place, Signature, Types},
+        eve::{self, Place, Signature, Types},
         events, time,
     },
     watch::{Limits, Repeats, Settings, Told, Watch},
@@ -337,7 +337,7 @@ impl Inspector for Eyes {
     }
 
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
-        self.watch.flow_end(flow, reason);
+        self.watch.flow_end(flow, reason, &mut self.out);
     }
 
     fn app_lost(&mut self, flow: &Flow) {
@@ -385,7 +385,7 @@ impl Work {
         let eve = Rotating::new(supplies.state.join(EVE_FILE));
         let out = Out {
             found,
-            eve: eve::Writer::new(eve, alerts, Parts::default()),
+            eve: eve::Writer::new(eve, eve::Settings { types: alerts, ..eve::Settings::default() }),
             repeats: Repeats::new(Limits::default()),
             interface: 0,
             epoch_ns: real_ns().saturating_sub(now_ns),

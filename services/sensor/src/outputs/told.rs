@@ -1,11 +1,15 @@
 //! From what a rule says and where it matched to what outputs take.
 
 use hookprobe_rules::{
-    Alert, Rule,
+    Alert, Detector, Rule,
     detector::DropReason,
     rule::{Action, RejectTarget},
 };
-use hookprobe_traffic::engine::{View, exception};
+use hookprobe_traffic::{
+    engine::{View, exception},
+    flow::{Fate, Flow},
+};
+use serde_json::{Map, Value, json};
 
 use super::eve::{Place, Signature};
 
@@ -85,4 +89,108 @@ pub fn reject_target(target: RejectTarget) -> &'static str {
         RejectTarget::Destination => "to_server",
         RejectTarget::Both => "both",
     }
+}
+
+/// The `verdict` object: what became of a packet in the end.
+#[must_use]
+pub fn verdict(detector: &Detector, view: &View<'_, '_>) -> Value {
+    let verdict = detector.verdict();
+    let action = if verdict.drop.is_some() && detector.is_inline() {
+        "drop"
+    } else if verdict.is_passed {
+        "pass"
+    } else {
+        "alert"
+    };
+    match verdict.reject {
+        Some(target) => json!({
+            "action": action,
+            "reject-target": reject_target(target),
+            "reject": [if view.packet.protocol() == Some(6) { "tcp-reset" } else { "icmp-prohib" }],
+        }),
+        None => json!({ "action": action }),
+    }
+}
+
+/// `metadata` and `traffic`: what rules set in a flow and captured of a packet. Bits whose names begin
+/// with `traffic/` are labels.
+#[must_use]
+pub fn metadata(
+    detector: &Detector,
+    flow: Option<&Flow>,
+    packet: &[(String, Vec<u8>)],
+) -> Option<Map<String, Value>> {
+    let mut out = Map::new();
+    let bits = flow.map(|flow| detector.flow_bits(flow.slot)).unwrap_or_default();
+    let names: Vec<&&str> = bits.iter().filter(|bit| !bit.starts_with("traffic/")).collect();
+    if !names.is_empty() {
+        out.insert("flowbits".into(), json!(names));
+    }
+    let is_counted = flow.is_some_and(|flow| detector.is_flow_counted(flow.slot));
+    let flow = list(flow.map(|flow| detector.flow_variables(flow.slot)).unwrap_or_default());
+    for (name, list) in [("flowvars", flow), ("pktvars", list(packet))] {
+        if !list.is_empty() {
+            out.insert(name.into(), Value::Array(list));
+        }
+    }
+    // A label or a count of the flow is a variable without a name: it leaves the object empty.
+    if out.is_empty() && bits.is_empty() && !is_counted {
+        return None;
+    }
+    let mut all = Map::new();
+    all.insert("metadata".into(), Value::Object(out));
+    if let Some(traffic) = traffic(&bits) {
+        all.insert("traffic".into(), traffic);
+    }
+    Some(all)
+}
+
+/// The `traffic` object: labels that rules gave a flow.
+fn traffic(bits: &[&str]) -> Option<Value> {
+    let mut out = Map::new();
+    for kind in ["id", "label"] {
+        let prefix = format!("traffic/{kind}/");
+        let names: Vec<&str> =
+            bits.iter().filter_map(|bit| bit.strip_prefix(prefix.as_str())).collect();
+        if !names.is_empty() {
+            out.insert(kind.into(), json!(names));
+        }
+    }
+    (!out.is_empty()).then_some(Value::Object(out))
+}
+
+/// What the `flow` object of a flow that ends has from the rules.
+#[must_use]
+pub fn flow_end(detector: &Detector, flow: &Flow) -> Map<String, Value> {
+    let (_, is_dropped, is_passed) = detector.flow_marks(flow.slot);
+    let mut out = Map::new();
+    if is_dropped || is_passed {
+        out.insert("action".into(), json!(if is_dropped { "drop" } else { "pass" }));
+    }
+    let policies: Vec<Value> = detector
+        .flow_exceptions(flow.slot)
+        .map(|(target, policy)| json!({ "target": target, "policy": policy.name() }))
+        .collect();
+    if !policies.is_empty() {
+        out.insert("exception_policy".into(), json!(policies));
+    }
+    if flow.fate == Fate::Bypassed {
+        out.insert("state".into(), json!("bypassed"));
+        out.insert("bypass".into(), json!("local"));
+        // Nobody but us lets packets pass, and we count them with the others.
+        let none = ["pkts_toserver", "pkts_toclient", "bytes_toserver", "bytes_toclient"];
+        let none = none.map(|name| (name.to_owned(), json!(0)));
+        out.insert("bypassed".into(), Value::Object(Map::from_iter(none)));
+    }
+    out
+}
+
+/// Objects of one key each.
+fn list(variables: &[(String, Vec<u8>)]) -> Vec<Value> {
+    let objects = variables.iter().map(|(name, value)| {
+        let mut object = Map::new();
+        object.insert(name.clone(), json!(String::from_utf8_lossy(value)));
+        Value::Object(object)
+    });
+    objects.collect()
 }

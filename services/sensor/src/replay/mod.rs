@@ -113,7 +113,7 @@ pub struct Replay<W: Write> {
 impl<W: Write> Replay<W> {
     /// Writes EVE lines of every type to `out`.
     pub fn new(out: W) -> Self {
-        let writer = eve::Writer::new(out, eve::Types::default(), eve::Parts::default());
+        let writer = eve::Writer::new(out, eve::Settings::default());
         Self::with(Engine::new(options::engine(true)), Pipeline::new(None, Some(writer), None))
     }
 

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use hookprobe_rules::{Detector, Mode, Ruleset, yaml};
+use hookprobe_rules::{
+    Detector, Mode, Ruleset,
+    yaml::{self, Node},
+};
 use hookprobe_traffic::{config, engine::Engine};
 
 use super::{Replay, ReplayError, pipeline::Pipeline};
@@ -29,6 +32,10 @@ pub struct Options {
     pub rules: Vec<PathBuf>,
     /// A `suricata.yaml`: variables, host policies, limits.
     pub config: Option<PathBuf>,
+    /// Settings over those of `config`: `key=value`, keys with dots.
+    pub set: Vec<String>,
+    /// As if packets could be held back.
+    pub is_ips: bool,
     /// Where EVE lines go; `-` is standard output.
     pub eve: Option<PathBuf>,
     /// Types of events; empty: all.
@@ -54,14 +61,18 @@ pub fn engine(is_checksum_validated: bool) -> config::Config {
 impl Options {
     /// Opens every output and makes the engine.
     pub(super) fn open(&self) -> Result<Replay<Box<dyn Write>>, ReplayError> {
-        let types = if self.eve_types.is_empty() {
-            eve::Types::default()
-        } else {
-            eve::Types::only(&self.eve_types).map_err(|name| ReplayError::Type { name })?
-        };
+        let node = self.node()?;
+        let mut eve = eve::Settings::from_yaml(&node).unwrap_or_default();
+        if std::env::var_os("SURICATA_EVE_DNS_VERSION").is_some_and(|version| version == "2") {
+            eve.details.dns_version = 2;
+        }
+        if !self.eve_types.is_empty() {
+            eve.types =
+                eve::Types::only(&self.eve_types).map_err(|name| ReplayError::Type { name })?;
+        }
         let writer = self.eve.as_deref().map(open_eve).transpose()?;
-        let writer = writer.map(|out| eve::Writer::new(out, types, eve::Parts::default()));
-        let (mut settings, rules) = self.rules()?;
+        let (mut settings, rules) = self.rules(&node, &mut eve)?;
+        let writer = writer.map(|out| eve::Writer::new(out, eve));
         let logs = self.zeek.as_deref().map(|folder| self.open_zeek(folder)).transpose()?;
         // Zeek picks connections up in their middle; what rules say holds only from a handshake on.
         let is_zeek_alone = self.zeek.is_some() && self.rules.is_empty();
@@ -76,29 +87,48 @@ impl Options {
         Ok(replay)
     }
 
-    /// Settings of the engine, and the rules if there are any.
-    fn rules(&self) -> Result<(config::Config, Option<Detector>), ReplayError> {
-        let node = match &self.config {
-            Some(path) => Some(yaml::parse(&read(path)?).map_err(|error| ReplayError::Config {
+    /// suricata.yaml with what was set over it; nothing without any.
+    fn node(&self) -> Result<Node, ReplayError> {
+        let mut node = match &self.config {
+            Some(path) => yaml::parse(&read(path)?).map_err(|error| ReplayError::Config {
                 path: path.clone(),
                 why: error.to_string(),
-            })?),
-            None => None,
+            })?,
+            None => Node::Null,
         };
-        let mut settings = match &node {
-            Some(node) => hookprobe_rules::config::traffic(node, false),
-            None => config::Config::default(),
+        for (key, value) in self.set.iter().filter_map(|set| set.split_once('=')) {
+            node.set(key, value);
+        }
+        Ok(node)
+    }
+
+    /// Settings of the engine, and the rules if there are any.
+    fn rules(
+        &self,
+        node: &Node,
+        eve: &mut eve::Settings,
+    ) -> Result<(config::Config, Option<Detector>), ReplayError> {
+        let has_node = *node != Node::Null;
+        let mut settings = if has_node {
+            hookprobe_rules::config::traffic(node, self.is_ips)
+        } else {
+            config::Config::default()
         };
         settings.seed = SEED;
         settings.stream.is_checksum_validated &= !self.ignores_checksums;
         if self.rules.is_empty() {
             return Ok((settings, None));
         }
-        let mut rules = node.as_ref().map(hookprobe_rules::Config::from_yaml).unwrap_or_default();
-        if let Some(node) = &node {
-            // A capture can't be held back.
-            rules.read_exceptions(node, false);
+        let mut rules = if has_node {
+            hookprobe_rules::Config::from_yaml(node)
+        } else {
+            hookprobe_rules::Config::default()
+        };
+        if has_node {
+            self.read_settings(node, &mut rules);
         }
+        rules.is_ips = self.is_ips;
+        rules.is_body_inline = self.is_ips;
         if rules.variables.is_empty() {
             rules.variables = hookprobe_rules::Config::shipped_variables();
         }
@@ -114,19 +144,43 @@ impl Options {
             }
             files.push((path.display().to_string(), text));
         }
+        if has_node {
+            eve.made(node, files.iter().map(|(_, text)| text.as_str()));
+        }
         let pairs: Vec<(&str, &str)> =
             files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         let (ruleset, sets) = Ruleset::new(&pairs, rules);
         for problem in ruleset.problems.iter().take(PROBLEMS_MAX) {
             eprintln!("WARN {}:{}: {}", problem.file, problem.line, problem.error);
         }
+        let mode = if self.is_ips { Mode::Inline } else { Mode::Passive };
         let failed = ruleset.problems.len();
         if failed > PROBLEMS_MAX {
             eprintln!(
                 "WARN {failed} rules did not load; `hookprobe-sensor test-rules` names them all"
             );
         }
-        Ok((settings, Some(Detector::new(Arc::new(ruleset), sets, Mode::Passive))))
+        Ok((settings, Some(Detector::new(Arc::new(ruleset), sets, mode))))
+    }
+
+    /// What suricata.yaml says of rules, and the files that it names.
+    fn read_settings(&self, node: &Node, rules: &mut hookprobe_rules::Config) {
+        rules.read_exceptions(node, self.is_ips);
+        rules.is_text_kept = node
+            .path("outputs.eve-log.types.alert.metadata.rule.raw")
+            .and_then(Node::switch)
+            .unwrap_or(false);
+        let named = |key: &str| node.get(key).and_then(Node::text).map(Path::new);
+        // A file that is not there is no reason to stop: defaults hold.
+        if let Some(text) = named("threshold-file").and_then(|path| read(path).ok()) {
+            rules.read_thresholds(&text);
+        }
+        if let Some(text) = named("classification-file").and_then(|path| read(path).ok()) {
+            rules.read_classes(&text);
+        }
+        if let Some(text) = named("reference-config-file").and_then(|path| read(path).ok()) {
+            rules.read_references(&text);
+        }
     }
 
     fn open_zeek(&self, folder: &Path) -> Result<zeek::Logs, ReplayError> {

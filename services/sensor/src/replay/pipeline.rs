@@ -7,7 +7,8 @@ use hookprobe_behaviour::finding::{Finding, Weight};
 use hookprobe_rules::Detector;
 use hookprobe_traffic::{
     engine::{Inspector, View},
-    flow::{Flow, Reason},
+    flow::{Fate, Flow, Reason},
+    packet::Origin,
     zeek::Connection,
 };
 use hookprobe_wire::Severity;
@@ -17,7 +18,7 @@ use crate::{
     core::{self, address::to_ip},
     outputs::{
         eve::{self, Place, Signature},
-        events, zeek,
+        events, told, zeek,
     },
     watch::{Scanners, Settings, Told, Watch},
 };
@@ -53,6 +54,51 @@ impl<W: Write> Told for Outputs<W> {
         }
         if let Some(zeek) = &mut self.zeek {
             zeek.rule(signature, place);
+        }
+    }
+
+    fn judged(&mut self, view: &View<'_, '_>, detector: &Detector) {
+        let Some(eve) = &mut self.eve else { return };
+        let flow = view.flow.as_deref();
+        let mut judged = eve::Judged::default();
+        if eve.has_metadata() {
+            judged.of_flow = told::metadata(detector, flow, &[]);
+            judged.metadata = told::metadata(detector, flow, &detector.verdict().packet_variables);
+        }
+        if eve.has_verdicts() {
+            judged.verdict = Some(told::verdict(detector, view));
+        }
+        eve.judged(flow, judged);
+    }
+
+    fn decided(&mut self, view: &View<'_, '_>, detector: &Detector) {
+        let Some(eve) = &mut self.eve else { return };
+        let verdict = detector.verdict();
+        let is_told = detector.is_inline() && view.packet.origin != Origin::FlowEnd;
+        let Some(reason) = verdict.drop.filter(|_| is_told) else { return };
+        let by = verdict
+            .dropped_by
+            .and_then(|rule| detector.rules().rules().get(usize::try_from(rule).ok()?));
+        let alert = by.map(|rule| hookprobe_rules::Alert {
+            rule: verdict.dropped_by.unwrap_or_default(),
+            action: rule.action,
+            tx_id: None,
+            is_tx_guessed: false,
+            is_stream: false,
+            contexts: Vec::new(),
+        });
+        let signature = by.zip(alert.as_ref());
+        // Whatever the rule wanted: this is what became of the packet.
+        let signature = signature.map(|(rule, alert)| Signature {
+            is_blocked: true,
+            ..told::signature(rule, alert, true)
+        });
+        eve.dropped(&told::place_of(view), told::drop_reason(reason), signature.as_ref());
+    }
+
+    fn flow_ends(&mut self, flow: &Flow, detector: &Detector) {
+        if let Some(eve) = &mut self.eve {
+            eve.flow_ends(flow, told::flow_end(detector, flow));
         }
     }
 
@@ -131,6 +177,11 @@ impl<W: Write> Pipeline<W> {
         self.outputs.finding(&found);
     }
 
+    /// Gives back where EVE lines went.
+    pub fn into_eve(self) -> Option<W> {
+        self.outputs.eve.map(eve::Writer::into_inner)
+    }
+
     /// Ends every wait of the detectors; after the engine's `finish`.
     pub fn finish(&mut self) {
         self.watch.finish(&mut self.outputs);
@@ -190,8 +241,9 @@ impl<W: Write> Inspector for Pipeline<W> {
     fn packet(&mut self, view: &mut View<'_, '_>) {
         let flow = view.flow.as_deref();
         self.is_new |= flow.is_some_and(|flow| flow.side(view.direction).packets == 1);
+        let was_dropped = flow.is_some_and(|flow| flow.fate == Fate::Dropped);
         self.watch.packet(view, &mut self.outputs);
-        if let Some(eve) = &mut self.outputs.eve {
+        if let Some(eve) = self.outputs.eve.as_mut().filter(|_| !was_dropped) {
             eve.packet(view);
         }
         if let Some(zeek) = &mut self.outputs.zeek {
@@ -208,7 +260,7 @@ impl<W: Write> Inspector for Pipeline<W> {
 
     fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
         self.flows += 1;
-        self.watch.flow_end(flow, reason);
+        self.watch.flow_end(flow, reason, &mut self.outputs);
         if let Some(eve) = &mut self.outputs.eve {
             eve.flow_end(flow, reason);
         }

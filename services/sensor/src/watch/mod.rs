@@ -41,6 +41,12 @@ const TICK_NS: u64 = 1_000_000_000;
 pub trait Told {
     /// A rule matched.
     fn rule(&mut self, signature: &Signature<'_>, place: &Place<'_, '_>);
+    /// Rules looked at a packet; the alerts of it are told next.
+    fn judged(&mut self, _view: &View<'_, '_>, _detector: &Detector) {}
+    /// What rules decided about a packet beyond their alerts, after these.
+    fn decided(&mut self, _view: &View<'_, '_>, _detector: &Detector) {}
+    /// A flow ends, and what rules know of it with it.
+    fn flow_ends(&mut self, _flow: &Flow, _detector: &Detector) {}
     /// A packet follows the alert of a rule that wants that told.
     fn tagged(&mut self, _place: &Place<'_, '_>) {}
     /// A detector is convinced.
@@ -90,16 +96,19 @@ impl Watch {
     fn rules(&mut self, view: &mut View<'_, '_>, told: &mut impl Told) {
         let Some(detector) = &mut self.rules else { return };
         detector.inspect(view);
+        told.judged(view, detector);
+        let is_inline = detector.is_inline();
         for alert in &detector.verdict().alerts {
             let rule = usize::try_from(alert.rule).ok();
             let Some(rule) = rule.and_then(|index| detector.rules().rules().get(index)) else {
                 continue;
             };
-            told.rule(&told::signature(rule, alert, false), &told::place(view, alert));
+            told.rule(&told::signature(rule, alert, is_inline), &told::place(view, alert));
         }
         if detector.verdict().is_tagged {
             told.tagged(&told::place_of(view));
         }
+        told.decided(view, detector);
     }
 
     /// Lets waits end and tells what was found; after the engine's own tick.
@@ -118,8 +127,9 @@ impl Watch {
     }
 
     /// A flow ended.
-    pub fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
+    pub fn flow_end(&mut self, flow: &mut Flow, reason: Reason, told: &mut impl Told) {
         if let Some(rules) = &mut self.rules {
+            told.flow_ends(flow, rules);
             rules.flow_end(flow, reason);
         }
         if !self.is_rules_only {

@@ -28,6 +28,12 @@ pub(super) struct Change {
     is_certain: bool,
 }
 
+impl Change {
+    pub(super) const fn expected(&self) -> Option<Proto> {
+        self.expected
+    }
+}
+
 impl App {
     /// Takes the next in-order bytes of one direction of a TCP flow, or one UDP payload.
     ///
@@ -127,7 +133,12 @@ impl App {
                 fed.events.add("applayer_mismatch_protocol_both_directions");
                 *side = Some(found);
             }
-            Verdict::No => fed.events.add("applayer_detect_protocol_only_one_direction"),
+            // The answer of HTTP/2 begins with a frame, which is no pattern.
+            Verdict::No if known == Proto::Http2 => {}
+            Verdict::No => {
+                fed.events.add("applayer_detect_protocol_only_one_direction");
+                *side = Some(Proto::Failed);
+            }
             Verdict::Is(_) | Verdict::More => {}
         }
     }

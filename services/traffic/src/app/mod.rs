@@ -379,6 +379,12 @@ impl<'a> TxRef<'a> {
 }
 
 impl App {
+    /// Another protocol must follow, and none of its bytes came: the one that is expected, if any.
+    #[must_use]
+    pub fn pending(&self) -> Option<Option<Proto>> {
+        self.pending.as_ref().map(|change| change.expected())
+    }
+
     /// The protocol, as soon as one side shows it.
     #[must_use]
     pub fn proto(&self) -> Option<Proto> {

@@ -71,6 +71,8 @@ pub enum Proto {
     Socks,
     /// XMPP.
     Xmpp,
+    /// None: what the bytes of one direction are while those of the other one are known.
+    Failed,
 }
 
 /// Every protocol with the name that Suricata's rules and EVE use.
@@ -115,6 +117,9 @@ impl Proto {
     /// Suricata's name in EVE (`http` for HTTP/1).
     #[must_use]
     pub fn name(self) -> &'static str {
+        if self == Self::Failed {
+            return "failed";
+        }
         NAMES.iter().find(|(proto, _)| *proto == self).map_or("unknown", |(_, name)| name)
     }
 

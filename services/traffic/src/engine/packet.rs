@@ -65,6 +65,17 @@ impl Place {
     }
 }
 
+/// What is known of a flow that nobody follows any more: flags, and that both sides speak.
+fn pass_by(flow: &mut Flow, packet: &Packet<'_>, direction: Direction) {
+    if let Transport::Tcp(tcp) = packet.transport {
+        if let Some(session) = &mut flow.tcp {
+            session.half_mut(direction).flags_seen |= tcp.flags.0;
+        }
+    } else if flow.has_packets(direction.reverse()) {
+        flow.state = State::Established;
+    }
+}
+
 impl Engine {
     pub(super) fn inspect<'a>(
         &mut self,
@@ -102,7 +113,7 @@ impl Engine {
         let is_payload_hidden = flow.hidden.has_payload();
         let mut place = Place { direction, is_first, is_payload_hidden, ..Place::NONE };
         match packet.transport {
-            _ if flow.fate != Fate::Followed => {}
+            _ if flow.fate != Fate::Followed => pass_by(flow, packet, direction),
             Transport::Tcp(tcp) => self.tcp(slot, packet, &tcp, &mut place),
             Transport::Udp { .. } => self.udp(slot, packet, &mut place),
             _ => self.other(slot, &mut place),

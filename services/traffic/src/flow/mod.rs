@@ -121,6 +121,12 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Whether the application layer knows that nothing more comes in `direction`.
+    #[must_use]
+    pub fn is_over(&self, direction: Direction) -> bool {
+        *direction.of(&self.is_eof)
+    }
+
     /// A flow that begins with a packet of `key`.
     pub(crate) fn new(id: u64, key: Key, now_ns: u64) -> Self {
         Self {

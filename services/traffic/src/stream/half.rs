@@ -73,6 +73,12 @@ pub(crate) enum Next<'a> {
 }
 
 impl Half {
+    /// Number of the next byte that is expected.
+    #[must_use]
+    pub const fn next_seq(&self) -> u32 {
+        self.next_seq
+    }
+
     /// Stream offset up to which the other end has acknowledged.
     #[must_use]
     pub fn acked(&self) -> u64 {

@@ -7,19 +7,22 @@ use hookprobe_traffic::{
     Direction,
     app::{TxRef, smtp},
     flow::Flow,
-    packet::{Origin, Packet, TcpFlags, Transport},
+    packet::{Link, Origin, Packet, TcpFlags, Transport, extension},
     stream::Half,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    app, base, http,
+    Details, Parts, app, base, http, pseudo,
     text::{printable, text},
 };
 use crate::outputs::time;
 
 /// Most bytes of a stream that an alert shows, as in Suricata's `payload-buffer-size`.
 const PAYLOAD_BYTES_MAX: usize = 4096;
+
+/// The extension header of a fragment.
+const IPV6_FRAGMENT: u8 = 44;
 
 /// What a rule says about itself.
 #[derive(Debug, Clone, Copy)]
@@ -69,33 +72,24 @@ pub struct Place<'v, 'a> {
     pub outer: Option<&'v Packet<'a>>,
 }
 
-/// Parts of an alert that cost space; `eve-log: types: alert:` of suricata.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Parts {
-    /// `payload`: in base64.
-    pub payload: bool,
-    /// `payload-printable`.
-    pub payload_printable: bool,
-    /// `packet`: the whole packet in base64.
-    pub packet: bool,
-    /// `http-body-printable`.
-    pub http_body_printable: bool,
-}
-
 /// The alert of a rule.
 #[must_use]
-pub fn alert(signature: &Signature<'_>, place: &Place<'_, '_>, parts: Parts) -> Value {
+pub fn alert(
+    signature: &Signature<'_>,
+    place: &Place<'_, '_>,
+    parts: Parts,
+    details: &Details,
+) -> Value {
     let (packet, flow) = (place.packet, place.flow);
     let tuple = base::Tuple::of_packet(packet)
         .or_else(|| flow.map(|flow| base::Tuple::of_flow(flow, place.direction)));
     let mut out = base::header("alert", packet, flow, tuple);
-    base::put_ether(&mut out, packet, tuple.as_ref());
-    out.insert("alert".into(), rule(signature, tuple.as_ref()));
+    out.insert("alert".into(), rule(signature, tuple.as_ref(), parts));
     if let Some(outer) = place.outer {
         out.insert("tunnel".into(), tunnel(packet, outer));
     }
     if let Some(flow) = flow {
-        put_flow(&mut out, place, flow, parts);
+        put_flow(&mut out, place, flow, parts, details);
     }
     put_payload(&mut out, place, parts);
     Value::Object(out)
@@ -119,7 +113,7 @@ fn put_ends(out: &mut Map<String, Value>, target: Target, tuple: &base::Tuple) {
     }
 }
 
-fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>) -> Value {
+fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>, parts: Parts) -> Value {
     let action = if signature.is_blocked { "blocked" } else { "allowed" };
     let mut out = Map::new();
     out.insert("action".into(), json!(action));
@@ -135,11 +129,12 @@ fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>) -> Value {
     if let Some(text) = signature.text {
         out.insert("rule".into(), json!(text));
     }
-    if !signature.references.is_empty() {
+    if parts.references && !signature.references.is_empty() {
         out.insert("references".into(), json!(signature.references));
     }
     let mut metadata = Map::new();
-    for (key, value) in signature.metadata {
+    // The last one of a key is the first one here.
+    for (key, value) in signature.metadata.iter().rev().filter(|_| parts.rule_metadata) {
         let list = metadata.entry(key.clone()).or_insert_with(|| json!([]));
         if let Some(list) = list.as_array_mut() {
             list.push(json!(value));
@@ -162,7 +157,6 @@ fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>) -> Value {
 pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature<'_>>) -> Value {
     let tuple = base::Tuple::of_packet(place.packet);
     let mut out = base::header("drop", place.packet, place.flow, tuple);
-    base::put_ether(&mut out, place.packet, tuple.as_ref());
     if place.flow.is_some() {
         out.insert("direction".into(), json!(direction(place.direction)));
     }
@@ -170,10 +164,7 @@ pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature
     object.insert("reason".into(), json!(reason));
     out.insert("drop".into(), Value::Object(object));
     if let Some(signature) = signature {
-        out.insert("alert".into(), rule(signature, tuple.as_ref()));
-    }
-    if let Some(flow) = place.flow {
-        base::put_app_proto(&mut out, flow);
+        out.insert("alert".into(), rule(signature, tuple.as_ref(), Parts::default()));
     }
     Value::Object(out)
 }
@@ -183,7 +174,6 @@ pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature
 pub fn tagged(place: &Place<'_, '_>) -> Value {
     let tuple = base::Tuple::of_packet(place.packet);
     let mut out = base::header("packet", place.packet, place.flow, tuple);
-    base::put_ether(&mut out, place.packet, tuple.as_ref());
     put_packet(&mut out, place);
     Value::Object(out)
 }
@@ -227,8 +217,9 @@ fn headers(packet: &Packet<'_>) -> Map<String, Value> {
         }
         Transport::Udp { bytes, .. } => put("udplen", json!(bytes)),
         Transport::Icmp(icmp) => {
-            put("icmp_id", json!(icmp.id));
-            put("icmp_seq", json!(icmp.seq));
+            // As they lie in memory, which is the wrong way round.
+            put("icmp_id", json!(icmp.id.swap_bytes()));
+            put("icmp_seq", json!(icmp.seq.swap_bytes()));
         }
         Transport::Icmp6(_) | Transport::Sctp { .. } | Transport::Other(_) | Transport::None => {}
     }
@@ -250,7 +241,9 @@ fn tunnel(packet: &Packet<'_>, outer: &Packet<'_>) -> Value {
         out.insert("src_port".into(), json!(source));
         out.insert("dest_ip".into(), json!(base::address(tuple.destination)));
         out.insert("dest_port".into(), json!(destination));
-        out.insert("proto".into(), json!(base::protocol(tuple.protocol)));
+        let is_fragment = outer.ip.is_some_and(|ip| ip.extensions & extension::FRAGMENT != 0);
+        let protocol = if is_fragment { IPV6_FRAGMENT } else { tuple.protocol };
+        out.insert("proto".into(), json!(base::protocol(protocol)));
     }
     out.insert("depth".into(), json!(packet.tunnel_depth));
     out.insert("pcap_cnt".into(), json!(outer.number));
@@ -258,18 +251,34 @@ fn tunnel(packet: &Packet<'_>, outer: &Packet<'_>) -> Value {
     Value::Object(out)
 }
 
-fn put_flow(out: &mut Map<String, Value>, place: &Place<'_, '_>, flow: &Flow, parts: Parts) {
+fn put_flow(
+    out: &mut Map<String, Value>,
+    place: &Place<'_, '_>,
+    flow: &Flow,
+    parts: Parts,
+    details: &Details,
+) {
     if let Some(id) = place.tx_id {
         out.insert("tx_id".into(), json!(id));
         if place.is_tx_guessed {
             out.insert("tx_guessed".into(), json!(true));
         }
-        if let Some(tx) = flow.app.txs().find(|tx| tx.id() == id) {
-            put_tx(out, place, flow, tx, parts);
+        if let Some(tx) = flow.app.txs().find(|tx| tx.id() == id).filter(|_| parts.app) {
+            for (name, direction) in
+                [("ts_progress", Direction::ToServer), ("tc_progress", Direction::ToClient)]
+            {
+                if let Some(word) = progress(tx, direction) {
+                    out.insert(name.into(), json!(word));
+                }
+            }
+            put_tx(out, place, flow, tx, parts, details);
         }
     }
     base::put_app_proto(out, flow);
     out.insert("direction".into(), json!(direction(place.direction)));
+    if !parts.flow {
+        return;
+    }
     let mut counters = base::flow_counters(flow);
     let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
     counters.insert("src_ip".into(), json!(base::address(tuple.source)));
@@ -281,36 +290,78 @@ fn put_flow(out: &mut Map<String, Value>, place: &Place<'_, '_>, flow: &Flow, pa
     out.insert("flow".into(), Value::Object(counters));
 }
 
+/// How far one side of a transaction is, in the words of rules that name it.
+fn progress(tx: TxRef<'_>, direction: Direction) -> Option<String> {
+    const HTTP: [&str; 6] = ["started", "line", "headers", "body", "trailer", "complete"];
+    const SSH: [&str; 4] = ["in_progress", "banner_wait_eol", "banner_done", "finished"];
+    const CLIENT: [&str; 5] =
+        ["in_progress", "hello_done", "cert_done", "handshake_done", "finished"];
+    const SERVER: [&str; 6] =
+        ["in_progress", "hello", "cert_done", "hello_done", "handshake_done", "finished"];
+    const SMTP: [&str; 3] = ["started", "data", "complete"];
+    let at = usize::from(tx.progress(direction));
+    let (request, client) = match direction {
+        Direction::ToServer => ("request", "client"),
+        Direction::ToClient => ("response", "server"),
+    };
+    let (side, word) = match tx {
+        TxRef::Http(tx) if tx.stream == 0 && !tx.is_control() => (request, HTTP.get(at)?),
+        TxRef::Ssh(_) => (request, SSH.get(at)?),
+        TxRef::Tls(_) if direction == Direction::ToServer => (client, CLIENT.get(at)?),
+        TxRef::Tls(_) => (client, SERVER.get(at)?),
+        TxRef::Smtp(smtp) => {
+            let at = match smtp.progress {
+                smtp::progress::COMPLETE => 2,
+                _ => usize::from(smtp.email.is_some()),
+            };
+            (request, SMTP.get(at)?)
+        }
+        _ => return None,
+    };
+    Some(format!("{side}_{word}"))
+}
+
 fn put_tx(
     out: &mut Map<String, Value>,
     place: &Place<'_, '_>,
     flow: &Flow,
     tx: TxRef<'_>,
     parts: Parts,
+    details: &Details,
 ) {
     for (name, mut object) in app::objects(tx, flow.app.proto()) {
+        app::strip(tx, &mut object, details);
+        if let (TxRef::Dns(_), Some(object)) = (tx, object.as_object_mut()) {
+            object.remove("grouped");
+        }
         if let (true, TxRef::Http(http), Some(object)) =
-            (parts.http_body_printable, tx, object.as_object_mut())
+            (parts.http_body_printable || parts.http_body, tx, object.as_object_mut())
         {
             for (key, direction) in [
-                ("http_request_body_printable", Direction::ToServer),
-                ("http_response_body_printable", Direction::ToClient),
+                ("http_request_body", Direction::ToServer),
+                ("http_response_body", Direction::ToClient),
             ] {
                 let (_, bytes) = http.body(direction).window();
-                if !bytes.is_empty() {
-                    object.insert(key.into(), json!(printable(bytes)));
+                if bytes.is_empty() {
+                    continue;
+                }
+                if parts.http_body_printable {
+                    object.insert(format!("{key}_printable"), json!(printable(bytes)));
+                }
+                if parts.http_body {
+                    object.insert(key.into(), json!(Base64::encode_string(bytes)));
                 }
             }
         }
         out.insert(name.into(), object);
     }
-    let files: Vec<Value> = match tx {
+    let mut files: Vec<Value> = match tx {
         TxRef::Http(http) => {
             let files = match place.direction {
                 Direction::ToServer => &http.request.files,
                 Direction::ToClient => &http.response.files,
             };
-            files.iter().map(|file| http::fileinfo(file, http.id)).collect()
+            files.iter().map(|file| http::fileinfo_of(http, file, place.direction)).collect()
         }
         TxRef::Smtp(smtp::Tx { email: Some(email), id, .. }) => {
             let files = email.attachments.iter().map(|attachment| &attachment.file);
@@ -323,25 +374,28 @@ fn put_tx(
             .collect(),
         _ => Vec::new(),
     };
+    files.iter_mut().for_each(|file| app::strip_digests(file, details));
     if !files.is_empty() {
         out.insert("files".into(), json!(files));
     }
 }
 
 fn put_payload(out: &mut Map<String, Value>, place: &Place<'_, '_>, parts: Parts) {
-    let Parts { payload, payload_printable, packet, http_body_printable: _ } = parts;
+    let Parts { payload, payload_printable, packet, .. } = parts;
     if payload || payload_printable {
         let session = place.flow.and_then(|flow| flow.tcp.as_ref()).filter(|_| place.is_stream);
         let stream = session.and_then(|session| stream(session.half(place.direction)));
         let bytes = stream.as_deref().unwrap_or(place.packet.payload);
         let bytes = bytes.get(..PAYLOAD_BYTES_MAX).unwrap_or(bytes);
-        if payload {
+        if payload && !bytes.is_empty() {
             out.insert("payload".into(), json!(Base64::encode_string(bytes)));
         }
-        if payload_printable {
+        if payload_printable && !bytes.is_empty() {
             out.insert("payload_printable".into(), json!(printable(bytes)));
         }
-        out.insert("payload_length".into(), json!(bytes.len()));
+        if parts.payload_length {
+            out.insert("payload_length".into(), json!(bytes.len()));
+        }
         out.insert("stream".into(), json!(u8::from(place.is_stream)));
     }
     if packet {
@@ -373,6 +427,13 @@ fn stream(half: &Half) -> Option<Vec<u8>> {
 /// `packet` and `packet_info`. A packet made of fragments gets the link header of the last of them.
 fn put_packet(out: &mut Map<String, Value>, place: &Place<'_, '_>) {
     let packet = place.packet;
+    let made = place.flow.filter(|_| packet.origin == Origin::FlowEnd);
+    if let Some(bytes) = made.and_then(|flow| pseudo::packet(flow, place.direction)) {
+        out.insert("packet".into(), json!(Base64::encode_string(&bytes)));
+        let (number, name) = Link::Ethernet.linktype();
+        out.insert("packet_info".into(), json!({ "linktype": number, "linktype_name": name }));
+        return;
+    }
     let is_rebuilt = packet.origin == Origin::Rebuilt && packet.tunnel_depth == 0;
     let link_header = place.outer.filter(|_| is_rebuilt).and_then(link_header);
     let bytes = [link_header.unwrap_or_default(), packet.data].concat();

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use base64ct::{Base64, Encoding as _};
+
 use hookprobe_traffic::{
     Direction,
     app::{Proto, TxRef, dhcp, quic, smtp, ssh, tls},
@@ -9,7 +11,7 @@ use hookprobe_traffic::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    dns, http, records,
+    Details, dns, http, records,
     text::{hex, text},
 };
 use crate::outputs::time;
@@ -22,7 +24,7 @@ const BANNER_BYTES_MAX: usize = 256;
 #[must_use]
 pub fn objects(tx: TxRef<'_>, proto: Option<Proto>) -> Vec<(&'static str, Value)> {
     match tx {
-        TxRef::Http(tx) => vec![("http", http::http(tx))],
+        TxRef::Http(tx) => http::http(tx).map(|value| ("http", value)).into_iter().collect(),
         TxRef::Dns(tx) if proto == Some(Proto::Mdns) => vec![("mdns", dns::mdns(tx))],
         TxRef::Dns(tx) => vec![("dns", dns::dns(tx))],
         TxRef::Tls(tx) => vec![("tls", tls(tx))],
@@ -32,6 +34,90 @@ pub fn objects(tx: TxRef<'_>, proto: Option<Proto>) -> Vec<(&'static str, Value)
         TxRef::Dhcp(tx) => vec![("dhcp", dhcp(tx))],
         TxRef::Record(tx) => vec![records::object(tx)],
     }
+}
+
+/// Takes away what the settings do not want made.
+pub(super) fn strip(tx: TxRef<'_>, object: &mut Value, details: &Details) {
+    let Some(object) = object.as_object_mut() else { return };
+    let [ja3, ja4] = details.fingerprints;
+    // QUIC has them always.
+    if matches!(tx, TxRef::Tls(_)) {
+        object.retain(|name, _| match name.as_str() {
+            "ja3" | "ja3s" => ja3,
+            "ja4" => ja4,
+            _ => true,
+        });
+    }
+}
+
+/// Takes away digests that nobody wants.
+pub(super) fn strip_digests(file: &mut Value, details: &Details) {
+    let Some(file) = file.as_object_mut() else { return };
+    for (is_wanted, name) in details.digests.into_iter().zip(["md5", "sha1", "sha256"]) {
+        if !is_wanted {
+            file.remove(name);
+        }
+    }
+}
+
+/// What only `extended` of DHCP writes.
+const DHCP_EXTENDED: [&str; 8] = [
+    "client_ip",
+    "relay_ip",
+    "next_server_ip",
+    "lease_time",
+    "rebinding_time",
+    "subnet_mask",
+    "dns_servers",
+    "routers",
+];
+
+/// An object of an event of its own, as the settings want it.
+pub(super) fn shaped(tx: TxRef<'_>, mut object: Value, details: &Details) -> Value {
+    /// Fields of TLS that are always written.
+    const TLS_BASIC: [&str; 4] = ["subject", "issuerdn", "subjectaltname", "session_resumed"];
+    strip(tx, &mut object, details);
+    let Value::Object(mut out) = object else { return object };
+    match tx {
+        TxRef::Http(tx) if tx.stream == 0 && !tx.is_control() => {
+            if !details.is_http_extended {
+                out = http::basic(tx);
+            }
+            http::more(tx, details, &mut out);
+        }
+        TxRef::Dhcp(_) if !details.is_dhcp_extended => {
+            out.retain(|name, _| !DHCP_EXTENDED.contains(&name.as_str()));
+        }
+        TxRef::Tls(tx) => {
+            if !details.tls_custom.is_empty() {
+                tls_custom(tx, &mut out);
+                out.retain(|name, _| is_wanted(name, &details.tls_custom));
+            } else if !details.is_tls_extended {
+                out.retain(|name, _| TLS_BASIC.contains(&name.as_str()));
+            }
+        }
+        _ => {}
+    }
+    Value::Object(out)
+}
+
+/// A field of TLS by its name in suricata.yaml, which is not always that in events.
+fn is_wanted(name: &str, custom: &[String]) -> bool {
+    let name = match name {
+        "issuerdn" => "issuer",
+        "notbefore" => "not_before",
+        "notafter" => "not_after",
+        other => other,
+    };
+    custom.iter().any(|wanted| wanted == name)
+}
+
+/// What only asking for it brings.
+fn tls_custom(tx: &tls::Tx, out: &mut Map<String, Value>) {
+    let (Some(leaf), encode) = (tx.server_chain.first(), Base64::encode_string) else { return };
+    put(out, "certificate", encode(&leaf.der));
+    let chain: Vec<String> = tx.server_chain.iter().map(|one| encode(&one.der)).collect();
+    put(out, "chain", chain);
 }
 
 fn put(out: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
@@ -55,7 +141,9 @@ pub(super) fn tls(tx: &tls::Tx) -> Value {
             put(&mut out, "subjectaltname", certificate.sans.clone());
         }
     }
-    if tx.is_resumed && tx.certificate().is_none() && tx.server_hello.is_some() {
+    // In TLS 1.3 every session looks like one that is resumed.
+    let is_modern = tx.server_hello.as_ref().is_some_and(|hello| hello.negotiated() >= 0x0304);
+    if tx.is_resumed && tx.certificate().is_none() && tx.server_hello.is_some() && !is_modern {
         put(&mut out, "session_resumed", true);
     }
     if let Some(sni) = tx.sni() {
@@ -84,8 +172,8 @@ pub(super) fn tls(tx: &tls::Tx) -> Value {
 }
 
 fn put_certificate(out: &mut Map<String, Value>, certificate: &tls::Certificate) {
-    put_text(out, "subject", &certificate.subject);
-    put_text(out, "issuerdn", &certificate.issuer);
+    put(out, "subject", certificate.subject.as_str());
+    put(out, "issuerdn", certificate.issuer.as_str());
     put_text(out, "serial", &certificate.serial);
     put_text(out, "fingerprint", &certificate.fingerprint);
     for (name, at) in
@@ -163,10 +251,69 @@ fn email(email: &smtp::Email, progress: u8) -> Value {
         put(&mut out, "attachment", names);
     }
     if !email.urls.is_empty() {
-        let urls: Vec<String> = email.urls.iter().map(|url| text(url)).collect();
+        // The last one that was found comes first.
+        let urls: Vec<String> = email.urls.iter().rev().map(|url| text(url)).collect();
         put(&mut out, "url", urls);
     }
     Value::Object(out)
+}
+
+/// Names of extensions of TLS (IANA's registry) that events of QUIC have.
+#[rustfmt::skip]
+const EXTENSIONS: [(u16, &str); 57] = [
+    (0, "server_name"), (1, "max_fragment_length"), (2, "client_certificate_url"),
+    (3, "trusted_ca_keys"), (4, "truncated_hmac"), (5, "status_request"), (6, "user_mapping"),
+    (7, "client_authz"), (8, "server_authz"), (9, "cert_type"), (10, "supported_groups"),
+    (11, "ec_point_formats"), (12, "srp"), (13, "signature_algorithms"), (14, "use_srtp"),
+    (15, "heartbeat"), (16, "alpn"), (17, "status_request_v2"),
+    (18, "signed_certificate_timestamp"), (19, "client_certificate_type"),
+    (20, "server_certificate_type"), (21, "padding"), (22, "encrypt_then_mac"),
+    (23, "extended_master_secret"), (24, "token_binding"), (25, "cached_info"), (26, "tls_lts"),
+    (27, "compress_certificate"), (28, "record_size_limit"), (29, "pwd_protect"),
+    (30, "pwd_clear"), (31, "password_salt"), (32, "ticket_pinning"),
+    (33, "tls_cert_with_extern_psk"), (34, "delegated_credentials"), (35, "session_ticket"),
+    (36, "tlmsp"), (37, "tlmsp_proxying"), (38, "tlmsp_delegate"), (39, "supported_ekt_ciphers"),
+    (41, "pre_shared_key"), (42, "early_data"), (43, "supported_versions"), (44, "cookie"),
+    (45, "psk_key_exchange_modes"), (47, "certificate_authorities"), (48, "oid_filters"),
+    (49, "post_handshake_auth"), (50, "signature_algorithms_cert"), (51, "key_share"),
+    (52, "transparency_info"), (54, "connection_id"), (55, "external_id_hash"),
+    (56, "external_session_id"), (57, "quic_transport_parameters"), (58, "ticket_request"),
+    (0xff01, "renegotiation_info"),
+];
+
+/// What some extensions say, as text.
+fn extension_values(tx: &quic::Tx, kind: u16) -> Vec<String> {
+    let client = tx.client_hello.as_ref();
+    let server = tx.server_hello.as_ref();
+    match kind {
+        0 => client.and_then(|hello| hello.sni()).map(text).into_iter().collect(),
+        13 => client
+            .map(|hello| hello.signatures.iter().map(u16::to_string).collect())
+            .unwrap_or_default(),
+        16 => client
+            .map(|hello| &hello.alpn)
+            .or(server.map(|hello| &hello.alpn))
+            .map(|names| names.iter().map(|name| text(name)).collect())
+            .unwrap_or_default(),
+        43 => {
+            let chosen = server.and_then(|hello| hello.chosen_version);
+            let versions = client.map(|hello| hello.versions.as_slice()).unwrap_or_default();
+            versions.iter().copied().chain(chosen).map(version).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A version of TLS in one word.
+fn version(number: u16) -> String {
+    match number {
+        0x0300 => "Ssl30".into(),
+        0x0301 => "Tls10".into(),
+        0x0302 => "Tls11".into(),
+        0x0303 => "Tls12".into(),
+        0x0304 => "Tls13".into(),
+        other => format!("TlsVersion({other} / 0x{other:x})"),
+    }
 }
 
 fn quic(tx: &quic::Tx) -> Value {
@@ -190,7 +337,19 @@ fn quic(tx: &quic::Tx) -> Value {
     let client = tx.client_hello.as_ref().map(|hello| &hello.extensions);
     let server = tx.server_hello.as_ref().map(|hello| &hello.extensions);
     if let Some(extensions) = client.or(server).filter(|extensions| !extensions.is_empty()) {
-        let list = extensions.iter().map(|extension| json!({ "type": extension.kind }));
+        let list = extensions.iter().map(|extension| {
+            let mut entry = Map::new();
+            let known = EXTENSIONS.iter().find(|(kind, _)| *kind == extension.kind);
+            if let Some((_, name)) = known {
+                put(&mut entry, "name", *name);
+            }
+            put(&mut entry, "type", extension.kind);
+            let values = extension_values(tx, extension.kind);
+            if !values.is_empty() {
+                put(&mut entry, "values", values);
+            }
+            Value::Object(entry)
+        });
         put(&mut out, "extensions", list.collect::<Value>());
     }
     Value::Object(out)

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use hookprobe_traffic::{
     Direction,
-    flow::{Flow, State},
+    app::Proto,
+    flow::{Fate, Flow, State},
     packet::{Ether, Origin, Packet, Transport, Tunnel},
 };
 use serde_json::{Map, Value, json};
@@ -135,7 +136,8 @@ pub fn header(
     if let Some(flow) = flow {
         out.insert("flow_id".into(), json!(flow_id(flow)));
     }
-    if packet.origin != Origin::FlowEnd {
+    // What came out of something else has no place of its own in the capture.
+    if packet.origin == Origin::Wire {
         out.insert("pcap_cnt".into(), json!(packet.number));
     }
     out.insert("event_type".into(), json!(kind));
@@ -150,9 +152,6 @@ pub fn header(
         out.insert("icmp_code".into(), json!(icmp.code));
     }
     out.insert("pkt_src".into(), json!(packet_source(packet)));
-    if let Some(flow) = flow {
-        out.insert("community_id".into(), json!(community(flow)));
-    }
     out
 }
 
@@ -202,19 +201,21 @@ pub fn put_app_proto(out: &mut Map<String, Value>, flow: &Flow) {
     let app = &flow.app;
     let current = app.proto().map(|proto| proto.name());
     // One datagram that says nothing is enough to give up.
-    let is_failed = app.is_failed() || flow.key.protocol == 17;
+    let is_dropped = flow.fate == Fate::Dropped && flow.key.protocol != 17;
+    let is_failed = (app.is_failed() && !is_dropped) || flow.key.protocol == 17;
     let current = current.or_else(|| is_failed.then_some("failed"));
     if let Some(name) = current {
         out.insert("app_proto".into(), json!(name));
     }
+    let name = |proto: Option<Proto>| proto.map(|proto| proto.name());
     let [to_server, to_client] = app.sides;
-    for (key, proto) in [
-        ("app_proto_ts", to_server),
-        ("app_proto_tc", to_client),
-        ("app_proto_orig", app.original),
-        ("app_proto_expected", app.expected),
+    for (key, name) in [
+        ("app_proto_ts", name(to_server)),
+        ("app_proto_tc", name(to_client)),
+        ("app_proto_orig", name(app.original)),
+        ("app_proto_expected", name(app.expected)),
     ] {
-        if let Some(name) = proto.map(|proto| proto.name()).filter(|name| Some(*name) != current) {
+        if let Some(name) = name.filter(|name| Some(*name) != current) {
             out.insert(key.into(), json!(name));
         }
     }
@@ -259,7 +260,6 @@ pub fn flow_header(flow: &Flow, now_ns: u64) -> Map<String, Value> {
         out.insert("vlan".into(), json!(vlans));
     }
     put_tuple(&mut out, Tuple::of_flow(flow, Direction::ToServer));
-    out.insert("community_id".into(), json!(community(flow)));
     if matches!(flow.key.protocol, 1 | 58) {
         out.insert("icmp_type".into(), json!(flow.key.client_port));
         out.insert("icmp_code".into(), json!(0));

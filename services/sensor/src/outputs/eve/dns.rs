@@ -115,7 +115,9 @@ fn rcode(message: &Message) -> String {
 }
 
 fn rrtype(number: u16) -> String {
-    type_name(number).map_or_else(|| number.to_string(), str::to_owned)
+    // CAA has no name in EVE.
+    const CAA: u16 = 257;
+    type_name(number).filter(|_| number != CAA).map_or_else(|| number.to_string(), str::to_owned)
 }
 
 fn sections(message: &Message, out: &mut Map<String, Value>) {
@@ -129,10 +131,7 @@ fn sections(message: &Message, out: &mut Map<String, Value>) {
     }
     if !message.answers.is_empty() {
         out.insert("answers".into(), message.answers.iter().flat_map(entries).collect());
-        let grouped = grouped(&message.answers);
-        if !grouped.is_empty() {
-            out.insert("grouped".into(), Value::Object(grouped));
-        }
+        out.insert("grouped".into(), Value::Object(grouped(&message.answers)));
     }
     if !message.authorities.is_empty() {
         out.insert("authorities".into(), message.authorities.iter().flat_map(entries).collect());
@@ -159,6 +158,14 @@ fn named(name: &Name, key: &str) -> Map<String, Value> {
     out
 }
 
+const A: u16 = 1;
+const AAAA: u16 = 28;
+
+/// Types whose data EVE does not show though others of the same form are shown: DNAME and SPF.
+const fn is_plain(record: &Record) -> bool {
+    matches!(record.rtype, 39 | 99)
+}
+
 /// One entry for each record, for each string of a text.
 fn entries(record: &Record) -> Vec<Value> {
     let mut head = named(&record.name, "rrname");
@@ -170,6 +177,9 @@ fn entries(record: &Record) -> Vec<Value> {
         vec![Value::Object(entry)]
     };
     match &record.data {
+        _ if is_plain(record) => vec![Value::Object(head)],
+        // An address of another length than addresses have.
+        RData::Other(_) if matches!(record.rtype, A | AAAA) => with("rdata", json!("")),
         RData::Txt(strings) => {
             strings.iter().flat_map(|string| with("rdata", json!(text(string)))).collect()
         }
@@ -229,6 +239,8 @@ fn grouped(answers: &[Record]) -> Map<String, Value> {
     let mut out = Map::new();
     for answer in answers {
         let values = match &answer.data {
+            _ if is_plain(answer) => continue,
+            RData::Other(_) if matches!(answer.rtype, A | AAAA) => vec![json!("")],
             RData::Txt(strings) => strings.iter().map(|string| json!(text(string))).collect(),
             other => data(other).into_iter().collect::<Vec<_>>(),
         };

@@ -10,17 +10,22 @@ mod app;
 pub mod base;
 mod community;
 mod dns;
+mod flows;
 mod http;
+mod pseudo;
 mod records;
+mod sdp;
+mod settings;
 pub mod text;
 mod writer;
 mod xff;
 
 pub use self::{
-    alert::{Parts, Place, Signature, alert, dropped, finding, tagged},
+    alert::{Place, Signature, alert, dropped, finding, tagged},
     app::objects,
     community::community_id,
     http::fileinfo,
-    writer::{Details, Types, Writer},
+    settings::{Details, Parts, Settings, Types},
+    writer::{Judged, Writer},
     xff::Xff,
 };

@@ -7,7 +7,10 @@ use hookprobe_traffic::app::records::{
 };
 use serde_json::{Map, Value, json};
 
-use super::text::{hex, text};
+use super::{
+    sdp::sdp,
+    text::{hex, text},
+};
 
 /// The name of the object, and the object.
 #[must_use]
@@ -34,6 +37,9 @@ fn sip(message: &Message) -> Value {
         if !value.is_empty() {
             out.insert(name.into(), json!(text(value)));
         }
+    }
+    if let Some(sdp) = sdp(&message.session) {
+        out.insert("sdp".into(), sdp);
     }
     Value::Object(out)
 }
@@ -74,6 +80,7 @@ fn smb(command: &Command, id: u64) -> Value {
             out.insert(name.into(), object_of(fields));
         }
     }
+    out.extend(command.more.iter().map(|(name, field)| (name.clone(), value(field))));
     Value::Object(out)
 }
 

@@ -5,89 +5,40 @@ use std::io::{self, Write};
 use hookprobe_behaviour::finding::Finding;
 use hookprobe_traffic::{
     Direction,
-    app::{Proto, TxRef, http as http1, smtp, ssh, tls},
+    app::{Proto, TxRef, http as http1, records::Body, smtp, ssh, tls},
     engine::{Inspector, View},
     event::Event,
     flow::{Flow, Reason},
-    packet::{Ether, Mac, Packet},
-    stream::TcpState,
+    packet::{Mac, Packet},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    alert::{self, Parts, Place, Signature},
-    app, base, http,
+    Details, Settings,
+    alert::{self, Place, Signature},
+    app, base,
+    flows::{self, FlowEve},
+    http,
 };
 use crate::outputs::time;
 
 /// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
 const REMEMBERED_MAX: usize = 256;
 
-/// Hardware addresses of one end of a flow that are written.
-const MACS_MAX: usize = 8;
+/// Operations of ARP (RFC 826, RFC 903) that are told.
+const ARP_OPCODES: [(u16, &str); 4] =
+    [(1, "request"), (2, "reply"), (3, "request_reverse"), (4, "reply_reverse")];
 
-/// Which events are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Types(Vec<String>);
-
-impl Default for Types {
-    fn default() -> Self {
-        Self(Self::ALL.iter().map(|name| (*name).to_owned()).collect())
-    }
-}
-
-impl Types {
-    /// Every type, by its `event_type`.
-    pub const ALL: [&'static str; 15] = [
-        "alert", "anomaly", "dhcp", "dns", "fileinfo", "flow", "http", "mdns", "pgsql", "quic",
-        "sip", "smb", "smtp", "ssh", "tls",
-    ];
-
-    /// Only these; `Err` names one that does not exist.
-    ///
-    /// # Errors
-    /// The first name that is no type.
-    pub fn only(names: &[String]) -> Result<Self, String> {
-        match names.iter().find(|name| !Self::ALL.contains(&name.as_str())) {
-            Some(unknown) => Err(unknown.clone()),
-            None => Ok(Self(names.to_vec())),
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|known| known == name)
-    }
-
-    /// Whether anything but alerts is wanted.
-    fn is_only_alerts(&self) -> bool {
-        self.0.iter().all(|name| name == "alert")
-    }
-}
-
-/// How events of some types look; `eve-log: types:` of suricata.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Details {
-    /// `dns.version`: 2 has one event for each query, 3 one for each message.
-    pub dns_version: u8,
-    /// SSH: the fingerprint of the key exchange is waited for.
-    pub is_hassh_awaited: bool,
-    /// `ethernet`: flows name the hardware addresses that they were seen with.
-    pub has_ethernet: bool,
-}
-
-impl Default for Details {
-    fn default() -> Self {
-        Self { dns_version: 3, is_hassh_awaited: true, has_ethernet: false }
-    }
-}
+/// The answer that gives an address.
+const DHCP_ACK: u8 = 5;
 
 /// EVE lines to `out`.
 pub struct Writer<W: Write> {
     out: W,
-    types: Types,
-    parts: Parts,
-    details: Details,
+    settings: Settings,
     is_only_alerts: bool,
+    /// What rules decided of the packet whose alerts are told: `verdict`, `metadata`.
+    judged: Judged,
     flows: Vec<FlowEve>,
     now_ns: u64,
     lines: u64,
@@ -95,43 +46,25 @@ pub struct Writer<W: Write> {
     failed: Option<io::Error>,
 }
 
-/// What is kept of one flow.
+/// What rules decided about a packet.
 #[derive(Debug, Default)]
-struct FlowEve {
-    next_tx: u64,
-    is_handshake_written: bool,
-    is_alerted: bool,
-    /// Transaction, direction, index of files that were written.
-    files: Vec<(u64, usize, usize)>,
-    /// Transaction and name of anomalies that were written.
-    anomalies: Vec<(u64, &'static str)>,
-    /// Hardware addresses of client and server.
-    macs: [Vec<Mac>; 2],
-}
-
-impl FlowEve {
-    fn note(&mut self, ether: &Ether, direction: Direction) {
-        let pair = match direction {
-            Direction::ToServer => [ether.source, ether.destination],
-            Direction::ToClient => [ether.destination, ether.source],
-        };
-        for (list, mac) in self.macs.iter_mut().zip(pair) {
-            if list.len() < MACS_MAX && !list.contains(&mac) {
-                list.push(mac);
-            }
-        }
-    }
+pub struct Judged {
+    /// The `verdict` object.
+    pub verdict: Option<Value>,
+    /// `metadata` of the packet and its flow, `traffic` of the flow.
+    pub metadata: Option<Map<String, Value>>,
+    /// Those of the flow alone, for events that follow.
+    pub of_flow: Option<Map<String, Value>>,
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes events of `types` to `out`.
-    pub fn new(out: W, types: Types, parts: Parts) -> Self {
+    /// Writes what `settings` want to `out`.
+    pub fn new(out: W, settings: Settings) -> Self {
         Self {
-            is_only_alerts: types.is_only_alerts(),
+            is_only_alerts: settings.types.is_only_alerts(),
             out,
-            types,
-            parts,
-            details: Details::default(),
+            settings,
+            judged: Judged::default(),
             flows: Vec::new(),
             now_ns: 0,
             lines: 0,
@@ -140,10 +73,62 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// With events that look otherwise.
+    /// Takes what rules decided about a packet, before its alerts are told.
+    pub fn judged(&mut self, flow: Option<&Flow>, mut judged: Judged) {
+        let of_flow = judged.of_flow.take();
+        if !self.is_only_alerts
+            && let Some(slot) = flow.and_then(|flow| self.slot(flow))
+        {
+            slot.metadata = of_flow;
+        }
+        self.judged = judged;
+    }
+
+    /// Whether [`Self::judged`] wants to know of metadata.
     #[must_use]
-    pub fn with_details(self, details: Details) -> Self {
-        Self { details, ..self }
+    pub const fn has_metadata(&self) -> bool {
+        self.settings.details.has_metadata
+    }
+
+    /// Whether [`Self::judged`] wants to know what became of packets.
+    #[must_use]
+    pub const fn has_verdicts(&self) -> bool {
+        self.settings.parts.verdict || self.settings.details.has_drop_verdicts
+    }
+
+    /// Takes what rules say of a flow that ends, before its end is told.
+    pub fn flow_ends(&mut self, flow: &Flow, end: Map<String, Value>) {
+        if self.is_only_alerts {
+            return;
+        }
+        if let Some(slot) = self.slot(flow) {
+            slot.end = end;
+        }
+    }
+
+    /// A packet that is dropped: why, and the rule that wanted it.
+    pub fn dropped(&mut self, place: &Place<'_, '_>, reason: &str, by: Option<&Signature<'_>>) {
+        let details = &self.settings.details;
+        if !self.settings.types.has("drop") {
+            return;
+        }
+        let (is_once, by) = (details.are_drops_once, by.filter(|_| details.has_drop_alerts));
+        if let (true, Some(flow)) = (is_once, place.flow) {
+            let index = place.direction.index();
+            let told = self.slot(flow).and_then(|slot| slot.is_dropped.get_mut(index));
+            if told.is_some_and(|told| std::mem::replace(told, true)) {
+                return;
+            }
+        }
+        let mut value = alert::dropped(place, reason, by);
+        let details = &self.settings.details;
+        put_common(&mut value, details, place, self.judged.metadata.as_ref());
+        if let (true, Some(verdict), Some(object)) =
+            (details.has_drop_verdicts, &self.judged.verdict, value.as_object_mut())
+        {
+            object.insert("verdict".into(), verdict.clone());
+        }
+        self.line(&value);
     }
 
     /// The alert of a rule; what was written, for the ledger's reference.
@@ -155,18 +140,30 @@ impl<W: Write> Writer<W> {
             slot.is_alerted = true;
         }
         self.alerts += 1;
-        if !self.types.has("alert") {
+        if !self.settings.types.has("alert") {
             return None;
         }
-        let value = alert::alert(signature, place, self.parts);
+        let Settings { parts, details, .. } = &self.settings;
+        let mut value = alert::alert(signature, place, *parts, details);
+        put_common(&mut value, details, place, self.judged.metadata.as_ref());
+        if let Some(xff) = &details.xff {
+            xff.put(&mut value, place);
+        }
+        if let (true, Some(verdict), Some(object)) =
+            (parts.verdict, &self.judged.verdict, value.as_object_mut())
+        {
+            object.insert("verdict".into(), verdict.clone());
+        }
         self.line(&value);
         Some(value)
     }
 
     /// A packet that follows the alert of a rule with `tag`.
     pub fn tagged(&mut self, place: &Place<'_, '_>) {
-        if self.types.has("alert") {
-            let value = alert::tagged(place);
+        if self.settings.types.has("alert") && self.settings.parts.tagged {
+            let mut value = alert::tagged(place);
+            let details = &self.settings.details;
+            put_common(&mut value, details, place, self.judged.metadata.as_ref());
             self.line(&value);
         }
     }
@@ -182,17 +179,10 @@ impl<W: Write> Writer<W> {
         self.out
     }
 
-    /// A flow had an alert that is written elsewhere.
-    pub fn mark_alerted(&mut self, flow: &Flow) {
-        if let Some(slot) = self.slot(flow) {
-            slot.is_alerted = true;
-        }
-    }
-
     /// The alert of a detector.
     pub fn finding(&mut self, finding: &Finding) -> Option<Value> {
         self.alerts += 1;
-        if !self.types.has("alert") {
+        if !self.settings.types.has("alert") {
             return None;
         }
         let value = alert::finding(finding);
@@ -253,9 +243,11 @@ impl<W: Write> Writer<W> {
         tuple: Option<base::Tuple>,
     ) -> Map<String, Value> {
         let mut out = base::header(kind, packet, flow, tuple);
-        if self.details.has_ethernet {
-            base::put_ether(&mut out, packet, tuple.as_ref());
-        }
+        let slot = flow.and_then(|flow| usize::try_from(flow.slot).ok());
+        let state = slot.and_then(|slot| self.flows.get(slot));
+        let metadata = state.and_then(|state| state.metadata.as_ref());
+        let details = &self.settings.details;
+        put_common_of(&mut out, details, packet, flow, tuple, metadata);
         out
     }
 
@@ -268,27 +260,48 @@ impl<W: Write> Writer<W> {
         self.flows.get_mut(slot)
     }
 
-    fn transactions(&mut self, packet: Option<&Packet<'_>>, flow: &Flow, is_over: bool) {
-        let Some(mut state) = self.slot(flow).map(std::mem::take) else {
+    fn transactions(
+        &mut self,
+        packet: Option<&Packet<'_>>,
+        towards: Option<Direction>,
+        flow: &Flow,
+        is_over: bool,
+    ) {
+        let Some(slot) = self.slot(flow) else {
             return;
         };
+        let metadata = slot.metadata.clone();
+        let mut state = std::mem::replace(slot, FlowEve { metadata, ..FlowEve::default() });
+        state.is_file_waiting = false;
         let ended = end_of(flow, self.now_ns);
         let packet = packet.unwrap_or(&ended);
         let mut is_waiting = false;
         for tx in flow.app.txs() {
+            state.txs = state.txs.max(tx.id() + 1);
             self.anomalies(packet, flow, tx, &mut state);
-            self.files(packet, flow, tx, &mut state);
+            self.files(packet, towards, flow, tx, &mut state);
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
-            let is_taken =
-                if is_single { state.is_handshake_written } else { tx.id() < state.next_tx };
-            is_waiting |= !is_over && !is_due(tx, self.details);
-            if is_taken || is_waiting {
+            let is_taken = if is_single {
+                state.is_handshake_written
+            } else {
+                tx.id() < state.next_tx || state.ahead.contains(&tx.id())
+            };
+            let is_due = is_over || is_due(tx, &self.settings.details);
+            is_waiting |= !is_taken && !is_due;
+            if !is_waiting {
+                state.next_tx = state.next_tx.max(tx.id() + 1);
+            }
+            if is_taken || !is_due || state.ahead.len() >= REMEMBERED_MAX {
                 continue;
             }
             state.is_handshake_written |= is_single;
-            state.next_tx = tx.id() + 1;
+            if is_waiting {
+                state.ahead.push(tx.id());
+            }
             self.transaction(packet, flow, tx);
         }
+        let next = state.next_tx;
+        state.ahead.retain(|id| *id >= next);
         if let Some(slot) = self.slot(flow) {
             *slot = state;
         }
@@ -304,10 +317,17 @@ impl<W: Write> Writer<W> {
         let Some((name, _)) = objects.first() else {
             return;
         };
-        if !self.types.has(name) {
+        let details = &self.settings.details;
+        let is_left_out = match tx {
+            TxRef::Dns(tx) => !details.dns.get(tx.direction.index()).is_some_and(|is_on| *is_on),
+            // Only what a client was given.
+            TxRef::Dhcp(tx) => !details.is_dhcp_extended && tx.message.kind() != Some(DHCP_ACK),
+            _ => false,
+        };
+        if is_left_out || !self.settings.types.has(name) {
             return;
         }
-        if let (TxRef::Dns(dns), 2, "dns") = (tx, self.details.dns_version, *name) {
+        if let (TxRef::Dns(dns), 2, "dns") = (tx, self.settings.details.dns_version, *name) {
             for object in super::dns::dns_2(dns) {
                 let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
                 let mut out = self.header("dns", packet, Some(flow), Some(tuple));
@@ -325,17 +345,32 @@ impl<W: Write> Writer<W> {
         };
         let tuple = base::Tuple::of_flow(flow, direction);
         let mut out = self.header(name, packet, Some(flow), Some(tuple));
-        if matches!(tx, TxRef::Http(_) | TxRef::Smtp(_)) {
+        if has_tx_id(tx) {
             out.insert("tx_id".into(), json!(tx.id()));
         }
+        if matches!(tx, TxRef::Http(tx) if tx.is_tunnel) {
+            // What changes the protocol is told before any packet of the next one.
+            out.insert("pkt_src".into(), json!("stream (detect/log)"));
+            out.remove("pcap_cnt");
+        }
         for (name, object) in objects {
+            let object = app::shaped(tx, object, &self.settings.details);
             out.insert(name.into(), object);
         }
         self.line(&Value::Object(out));
     }
 
-    fn files(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
-        if !self.types.has("fileinfo") {
+    /// Files that ended, with the packet that goes their way (`towards`); at the end of a flow with
+    /// none.
+    fn files(
+        &mut self,
+        packet: &Packet<'_>,
+        towards: Option<Direction>,
+        flow: &Flow,
+        tx: TxRef<'_>,
+        state: &mut FlowEve,
+    ) {
+        if !self.settings.types.has("fileinfo") {
             return;
         }
         let mut emit = |direction: Direction, index: usize, file: &http1::File| {
@@ -346,14 +381,26 @@ impl<W: Write> Writer<W> {
             {
                 return;
             }
+            if towards.is_some_and(|towards| towards != direction) && !flow.is_over(direction) {
+                state.is_file_waiting = true;
+                return;
+            }
             state.files.push(key);
             let tuple = base::Tuple::of_flow(flow, direction);
             let mut out = self.header("fileinfo", packet, Some(flow), Some(tuple));
-            for (name, object) in app::objects(tx, flow.app.proto()) {
+            for (name, mut object) in app::objects(tx, flow.app.proto()) {
+                app::strip(tx, &mut object, &self.settings.details);
                 out.insert(name.into(), object);
             }
-            base::put_app_proto(&mut out, flow);
-            out.insert("fileinfo".into(), http::fileinfo(file, tx.id()));
+            if let Some(proto) = flow.app.proto() {
+                out.insert("app_proto".into(), json!(proto.name()));
+            }
+            let mut info = match tx {
+                TxRef::Http(tx) => http::fileinfo_of(tx, file, direction),
+                _ => http::fileinfo(file, tx.id()),
+            };
+            app::strip_digests(&mut info, &self.settings.details);
+            out.insert("fileinfo".into(), info);
             self.line(&Value::Object(out));
         };
         match tx {
@@ -385,7 +432,8 @@ impl<W: Write> Writer<W> {
     }
 
     fn anomalies(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
-        if tx.events().is_empty() || !self.types.has("anomaly") {
+        let [_, _, is_wanted] = self.settings.details.anomalies;
+        if tx.events().is_empty() || !is_wanted || !self.settings.types.has("anomaly") {
             return;
         }
         for event in tx.events().iter() {
@@ -414,6 +462,17 @@ impl<W: Write> Writer<W> {
 
     fn packet_anomaly(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, event: Event) {
         let name = event.name();
+        let [decode, stream, applayer] = self.settings.details.anomalies;
+        let is_wanted = if name.starts_with("applayer_") {
+            applayer
+        } else if name.starts_with("stream.") {
+            stream
+        } else {
+            decode
+        };
+        if !is_wanted {
+            return;
+        }
         let tuple = base::Tuple::of_packet(packet);
         let mut out = self.header("anomaly", packet, flow, tuple);
         let anomaly = if name.starts_with("applayer_") {
@@ -432,40 +491,70 @@ impl<W: Write> Writer<W> {
         self.line(&Value::Object(out));
     }
 
-    fn flow(&mut self, flow: &Flow, reason: Reason, state: &FlowEve) {
-        let mut out = base::flow_header(flow, self.now_ns.max(flow.last_ns));
-        base::put_app_proto(&mut out, flow);
-        let mut object = base::flow_counters(flow);
-        let [client, server] = &state.macs;
-        if !client.is_empty() {
-            let list = |macs: &[Mac]| -> Value {
-                macs.iter().map(|mac| super::text::hex(&mac.0, ":")).collect()
-            };
-            let ether = json!({ "src_macs": list(client), "dest_macs": list(server) });
-            out.insert("ether".into(), ether);
-        }
-        object.insert("end".into(), json!(time::eve(flow.last_ns)));
-        let seconds = |ns: u64| ns / 1_000_000_000;
-        let age = seconds(flow.last_ns).saturating_sub(seconds(flow.first_ns));
-        object.insert("age".into(), json!(age));
-        object.insert("state".into(), json!(base::flow_state(flow.state)));
-        let reason = match reason {
-            Reason::Timeout => "timeout",
-            Reason::Evicted => "forced",
-            Reason::Reused => "tcp_reuse",
-            Reason::Shutdown => "shutdown",
+    /// Who has which address, as somebody says on the link.
+    fn arp(&mut self, packet: &Packet<'_>) {
+        let Some(arp) = packet.arp else { return };
+        let Some((_, opcode)) = ARP_OPCODES.iter().find(|(number, _)| *number == arp.operation)
+        else {
+            return;
         };
-        object.insert("reason".into(), json!(reason));
-        object.insert("alerted".into(), json!(state.is_alerted));
-        let txs = state.next_tx.max(u64::from(state.is_handshake_written));
-        if txs > 0 {
-            object.insert("tx_cnt".into(), json!(txs));
-        }
-        out.insert("flow".into(), Value::Object(object));
-        if flow.key.protocol == 6 {
-            out.insert("tcp".into(), tcp(flow));
-        }
+        let mac = |mac: &Mac| super::text::hex(&mac.0, ":");
+        let mut out = self.header("arp", packet, None, None);
+        out.insert(
+            "arp".into(),
+            json!({
+                "hw_type": "ethernet",
+                "proto_type": "ipv4",
+                "opcode": opcode,
+                "src_mac": mac(&arp.sender_mac),
+                "src_ip": arp.sender.to_string(),
+                "dest_mac": mac(&arp.target_mac),
+                "dest_ip": arp.target.to_string(),
+            }),
+        );
         self.line(&Value::Object(out));
+    }
+}
+
+/// Whether events of a transaction say its number beside its object.
+fn has_tx_id(tx: TxRef<'_>) -> bool {
+    match tx {
+        TxRef::Http(tx) => tx.stream == 0 && !tx.is_control(),
+        TxRef::Smtp(_) => true,
+        TxRef::Record(tx) => matches!(tx.body, Body::Smb(_) | Body::SmbFile(_)),
+        _ => false,
+    }
+}
+
+/// What every event may have: `ether`, `community_id`, `metadata`.
+fn put_common(
+    value: &mut Value,
+    details: &Details,
+    place: &Place<'_, '_>,
+    metadata: Option<&Map<String, Value>>,
+) {
+    let tuple = base::Tuple::of_packet(place.packet);
+    if let Some(out) = value.as_object_mut() {
+        put_common_of(out, details, place.packet, place.flow, tuple, metadata);
+    }
+}
+
+fn put_common_of(
+    out: &mut Map<String, Value>,
+    details: &Details,
+    packet: &Packet<'_>,
+    flow: Option<&Flow>,
+    tuple: Option<base::Tuple>,
+    metadata: Option<&Map<String, Value>>,
+) {
+    if details.has_ethernet {
+        base::put_ether(out, packet, tuple.as_ref());
+    }
+    if let Some(flow) = flow.filter(|_| details.has_community_id) {
+        out.insert("community_id".into(), json!(base::community(flow)));
+    }
+    if let Some(metadata) = metadata.filter(|_| details.has_metadata) {
+        out.extend(metadata.clone());
     }
 }
 
@@ -503,7 +592,7 @@ fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
 }
 
 /// Whether a transaction can be written before its flow ends.
-fn is_due(tx: TxRef<'_>, details: Details) -> bool {
+fn is_due(tx: TxRef<'_>, details: &Details) -> bool {
     match tx {
         TxRef::Tls(tx) => {
             let [client, server] = tx.progress;
@@ -515,6 +604,8 @@ fn is_due(tx: TxRef<'_>, details: Details) -> bool {
             let has_kex = tx.client.kex.is_some() && tx.server.kex.is_some();
             is_done(&tx.client) && is_done(&tx.server) && (has_kex || !details.is_hassh_awaited)
         }
+        // A frame about the connection is nobody's answer.
+        TxRef::Http(tx) if tx.is_control() => true,
         TxRef::Http(_)
         | TxRef::Dns(_)
         | TxRef::Smtp(_)
@@ -530,51 +621,6 @@ fn has_news(tx: &tls::Tx) -> bool {
     tx.certificate().is_some() || tx.is_resumed || is_modern
 }
 
-fn tcp(flow: &Flow) -> Value {
-    let flags =
-        |direction| flow.tcp.as_ref().map_or(0, |session| session.half(direction).flags_seen);
-    let (there, back) = (flags(Direction::ToServer), flags(Direction::ToClient));
-    let all = there | back;
-    let mut out = Map::new();
-    for (key, value) in [("tcp_flags", all), ("tcp_flags_ts", there), ("tcp_flags_tc", back)] {
-        out.insert(key.into(), json!(format!("{value:02x}")));
-    }
-    for (bit, name) in
-        ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate()
-    {
-        if all >> bit & 1 == 1 {
-            out.insert(name.into(), json!(true));
-        }
-    }
-    if let Some(session) = &flow.tcp {
-        let state = match session.state {
-            TcpState::None => "none",
-            TcpState::SynSent => "syn_sent",
-            TcpState::SynReceived => "syn_recv",
-            TcpState::Established => "established",
-            TcpState::FinWait1 => "fin_wait1",
-            TcpState::FinWait2 => "fin_wait2",
-            TcpState::TimeWait => "time_wait",
-            TcpState::LastAck => "last_ack",
-            TcpState::CloseWait => "close_wait",
-            TcpState::Closing => "closing",
-            TcpState::Closed => "closed",
-        };
-        out.insert("state".into(), json!(state));
-        for (name, direction) in [("ts_gap", Direction::ToServer), ("tc_gap", Direction::ToClient)]
-        {
-            if session.half(direction).has_gap() {
-                out.insert(name.into(), json!(true));
-            }
-        }
-        // A stream lies in one region here, however far apart its pieces are.
-        for name in ["ts_max_regions", "tc_max_regions"] {
-            out.insert(name.into(), json!(1));
-        }
-    }
-    Value::Object(out)
-}
-
 impl<W: Write> Inspector for Writer<W> {
     fn packet(&mut self, view: &mut View<'_, '_>) {
         self.now_ns = self.now_ns.max(view.packet.time_ns);
@@ -582,21 +628,24 @@ impl<W: Write> Inspector for Writer<W> {
             return;
         }
         let flow = view.flow.as_deref();
-        if self.details.has_ethernet
+        if self.settings.details.has_ethernet
             && let (Some(flow), Some(ether)) = (flow, &view.packet.ether)
             && let Some(slot) = self.slot(flow)
         {
             slot.note(ether, view.direction);
         }
-        if !view.packet.events.is_empty() && self.types.has("anomaly") {
+        if view.packet.arp.is_some() && self.settings.types.has("arp") {
+            self.arp(view.packet);
+        }
+        if !view.packet.events.is_empty() && self.settings.types.has("anomaly") {
             for event in view.packet.events.iter() {
                 self.packet_anomaly(view.packet, flow, event);
             }
         }
         if let Some(flow) = flow
-            && view.is_app_changed
+            && (view.is_app_changed || self.slot(flow).is_some_and(|slot| slot.is_file_waiting))
         {
-            self.transactions(Some(view.packet), flow, false);
+            self.transactions(Some(view.packet), Some(view.direction), flow, false);
         }
     }
 
@@ -604,12 +653,19 @@ impl<W: Write> Inspector for Writer<W> {
         if self.is_only_alerts {
             return;
         }
-        self.transactions(None, flow, true);
+        self.transactions(None, None, flow, true);
         let Some(state) = self.slot(flow).map(std::mem::take) else {
             return;
         };
-        if self.types.has("flow") {
-            self.flow(flow, reason, &state);
+        if self.settings.types.has("flow") {
+            let value = flows::flow(flow, reason, &state, &self.settings.details, self.now_ns);
+            self.line(&value);
+        }
+        if self.settings.types.has("netflow") {
+            for direction in Direction::BOTH.into_iter().filter(|one| flow.side(*one).packets > 0) {
+                let value = flows::netflow(flow, direction, &state, self.now_ns);
+                self.line(&value);
+            }
         }
     }
 }

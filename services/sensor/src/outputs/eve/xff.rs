@@ -10,7 +10,7 @@ use super::{alert::Place, base};
 /// `xff` of suricata.yaml.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Xff {
-    /// The proxy's address is replaced; else the other one stands beside it.
+    /// The proxy's address is replaced; in either case the other one stands beside it.
     pub is_overwritten: bool,
     /// A forward proxy: the first address of the list is the client's. Else the last one.
     pub is_forward: bool,
@@ -29,9 +29,10 @@ impl Xff {
                 Direction::ToClient => "dest_ip",
             };
             if let Some(object) = alert.as_object_mut() {
-                object.insert(key.into(), json!(address));
+                object.insert(key.into(), json!(&address));
             }
-        } else if let Some(object) = alert.get_mut("alert").and_then(Value::as_object_mut) {
+        }
+        if let Some(object) = alert.get_mut("alert").and_then(Value::as_object_mut) {
             object.insert("xff".into(), json!(address));
         }
     }

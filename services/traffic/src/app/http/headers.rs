@@ -190,6 +190,7 @@ pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Event
     const REQUEST: [&str; 2] = ["request_invalid_lws_after_name", "request_header_invalid"];
     const RESPONSE: [&str; 2] =
         ["response_invalid_lws_after_name", "response_header_name_not_token"];
+    // A colon alone is as good as none.
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         events.add(by_side(
             direction,

@@ -70,6 +70,21 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// Notes what stands around the digits of a Content-Length value.
+pub(super) fn note_length(value: &[u8], events: &mut crate::app::Events) {
+    let (before, from) = split_at_first(trim(value), |byte| byte.is_ascii_digit());
+    let (_, after) = split_at_first(from, |byte| !byte.is_ascii_digit());
+    if from.is_empty() {
+        return;
+    }
+    if !before.is_empty() {
+        events.add("content_length_extra_data_start");
+    }
+    if !after.is_empty() {
+        events.add("content_length_extra_data_end");
+    }
+}
+
 /// A chunk size line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunk {

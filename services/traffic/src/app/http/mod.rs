@@ -6,6 +6,7 @@
 mod bestfit;
 mod body;
 mod file;
+mod form;
 mod grammar;
 mod headers;
 mod inflate;
@@ -70,6 +71,7 @@ pub struct Tx {
     /// HTTP/2: what its frames say.
     pub notes: Option<Box<super::http2::Notes>>,
     pub(crate) inflates: [Option<Box<Inflate>>; 2],
+    pub(crate) form: Option<Box<form::Form>>,
 }
 
 impl Tx {

@@ -243,16 +243,15 @@ impl Http {
             self.unexpected_body(config);
         }
         let reader = self.reader(direction);
-        let is_whole = matches!(reader.at, At::Close | At::Finalize | At::Idle | At::Ignore);
         let is_cut = matches!(
             reader.at,
             At::Line | At::Headers | At::ChunkLine | At::ChunkData(_) | At::ChunkEnd
         );
         let id = reader.tx;
-        let state = if is_whole { FileState::Closed } else { FileState::Truncated };
         reader.at = At::Ignore;
         if let Some(tx) = self.tx(id) {
-            tx.end(direction, state, is_cut);
+            // Whatever length was stated: the connection's end is the file's, as Suricata has it.
+            tx.end(direction, FileState::Closed, is_cut);
         }
         self.end(direction);
     }
@@ -314,6 +313,7 @@ impl Tx {
         let inflates = self.inflates.iter().flatten().map(|inflate| inflate.layers());
         size_of::<Self>()
             + self.notes.as_ref().map_or(0, |notes| notes.held_bytes())
+            + self.form.as_ref().map_or(0, |form| form.held_bytes())
             + request.line.capacity()
             + request.uri_raw.capacity()
             + request.uri.capacity()
@@ -347,6 +347,12 @@ impl Tx {
     pub(crate) fn push_body(&mut self, direction: Direction, bytes: &[u8], keep: Keep) -> u64 {
         let mut inflate = self.inflates.get_mut(direction.index()).and_then(Option::take);
         let mut file = self.next_file(direction, keep.are_files_hashed);
+        let is_request = direction == Direction::ToServer;
+        if is_request && self.request.body.wire == 0 && self.request.method == b"POST" {
+            let kind = self.request.headers.get("content-type").unwrap_or_default();
+            self.form = super::form::Form::of(kind).map(Box::new);
+        }
+        let mut form = self.form.take_if(|_| is_request);
         let (body, files) = self.body_mut(direction);
         body.wire += bytes.len() as u64;
         let mut cut = 0;
@@ -355,8 +361,13 @@ impl Tx {
             if !piece.is_empty() {
                 files.extend(file.take());
             }
-            if let Some(file) = files.first_mut() {
-                file.push(piece);
+            match &mut form {
+                Some(form) => form.push(piece, keep.are_files_hashed, files),
+                None => {
+                    if let Some(file) = files.first_mut() {
+                        file.push(piece);
+                    }
+                }
             }
         };
         let bomb = match &mut inflate {
@@ -371,6 +382,9 @@ impl Tx {
         }
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate;
+        }
+        if is_request {
+            self.form = form;
         }
         cut
     }
@@ -417,6 +431,9 @@ impl Tx {
         }
         *at = progress::COMPLETE;
         self.stop_inflate(direction);
+        if direction == Direction::ToServer {
+            self.form = None;
+        }
         let (body, files) = self.body_mut(direction);
         body.is_finished = true;
         for file in files {

@@ -4,8 +4,8 @@ use super::file::disposition_name;
 use super::grammar::{self, Next};
 use super::headers::{by_side, note};
 use super::line::{
-    Chunk, Gathered, chomp, chunk, contains, content_length, gather, is_space, split_at_first,
-    trim, version,
+    Chunk, Gathered, chomp, chunk, contains, content_length, gather, is_space, note_length,
+    split_at_first, trim, version,
 };
 use super::parser::{At, Turn};
 use super::uri::{host_port, normalize};
@@ -500,6 +500,7 @@ fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
         return (At::Finalize, None);
     }
     let Some(value) = length else { return (At::Finalize, None) };
+    note_length(&value, &mut tx.events);
     match content_length(&value) {
         None => {
             tx.events.add("invalid_content_length_field_in_request");
@@ -510,7 +511,7 @@ fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
     }
 }
 
-/// PUT and POST carry a file unless they are forms.
+/// PUT and POST carry a file; of a form in parts that is posted each part does.
 pub(super) fn file(request: &Request, are_hashed: bool) -> Option<File> {
     let kind = request.headers.get("content-type").unwrap_or_default();
     let is_file = match &request.method[..] {

@@ -1,7 +1,9 @@
 //! The server's side.
 
 use super::file::disposition_name;
-use super::line::{chomp, contains, content_length, is_space, split_at_first, version};
+use super::line::{
+    chomp, contains, content_length, is_space, note_length, split_at_first, version,
+};
 use super::parser::{At, Turn};
 use super::request::{own_name, path_name};
 use super::{File, Http, Lines, Response, Tx, Version, progress};
@@ -174,7 +176,11 @@ impl Http {
         let headers = &tx.response.headers;
         let is_chunked =
             headers.get_lenient("transfer-encoding").map(|value| contains(&value, b"chunked"));
-        let length = headers.get_lenient("content-length").map(|value| content_length(&value));
+        let length = headers.get_lenient("content-length");
+        if let Some(value) = length.as_deref().filter(|_| is_chunked.is_none()) {
+            note_length(value, &mut tx.events);
+        }
+        let length = length.map(|value| content_length(&value));
         let has_length = is_chunked.is_some() || length.is_some();
         if tx.request.method == b"CONNECT" && (200..300).contains(&status) {
             return self.tunnel(None);

@@ -1,4 +1,4 @@
-//! SIP (RFC 3261): first line and headers; the body is passed over.
+//! SIP (RFC 3261): first line, headers, and a body that describes a session.
 
 use super::{Body, Sink, Taken};
 use crate::Direction;
@@ -23,6 +23,8 @@ pub struct Message {
     pub reason: Vec<u8>,
     /// Names, long forms, and values.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The body if it is the description of a session (RFC 8866), at most 8 KiB of it.
+    pub session: Vec<u8>,
 }
 
 impl Message {
@@ -35,6 +37,9 @@ impl Message {
             .map(|(_, value)| value.as_slice())
     }
 }
+
+/// Bytes of a description that are kept.
+const SESSION_BYTES_MAX: usize = 8 << 10;
 
 /// Why bytes are no message.
 enum Fault {
@@ -85,7 +90,13 @@ fn parse(direction: Direction, bytes: &[u8]) -> Result<(Message, usize), Fault> 
     }
     let length = message.header("content-length").next();
     let length = length.and_then(|value| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
-    let body = length.unwrap_or(0).min(rest.len());
+    let length = length.unwrap_or(0);
+    let body = length.min(rest.len());
+    // Half a description is none.
+    if rest.starts_with(b"v=") && body == length {
+        let kept = rest.get(..body.min(SESSION_BYTES_MAX)).unwrap_or_default();
+        message.session = kept.to_vec();
+    }
     Ok((message, bytes.len() - rest.len() + body))
 }
 

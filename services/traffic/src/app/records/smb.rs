@@ -4,6 +4,7 @@
 mod files;
 mod handles;
 mod one;
+mod tell;
 mod transfer;
 mod two;
 
@@ -27,6 +28,8 @@ const NT_STATUS: u16 = 0x4000;
 const UNICODE: u16 = 0x8000;
 const SESSION_SETUP: u8 = 0x73;
 const NEGOTIATE: u8 = 0x72;
+const TREE_CONNECT: u8 = 0x75;
+const CREATE: u8 = 0xa2;
 
 /// A command and its response.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +50,8 @@ pub struct Command {
     pub request: Fields,
     /// What the server says of itself.
     pub response: Fields,
+    /// What the command is about: share, file, logon.
+    pub more: Fields,
     multiplex: u16,
 }
 
@@ -57,6 +62,7 @@ impl Command {
             + texts_bytes(&self.dialects)
             + super::weight(&self.request)
             + super::weight(&self.response)
+            + super::weight(&self.more)
     }
 }
 
@@ -275,7 +281,12 @@ impl Parser {
             ..Command::default()
         };
         match header.command {
-            SESSION_SETUP => command.request = host(header, body, setup_names(body, 8)),
+            SESSION_SETUP => {
+                command.request = host(header, body, setup_names(body, 8));
+                command.more.extend(tell::logon(body));
+            }
+            TREE_CONNECT => command.more = tell::connect(header, body),
+            CREATE => command.more = tell::create(header, body),
             NEGOTIATE => {
                 self.dialects = dialects(body);
                 command.dialects.clone_from(&self.dialects);
@@ -314,6 +325,12 @@ impl Parser {
                 self.dialect = chosen.and_then(|index| self.dialects.get(index).cloned());
                 own.dialect.clone_from(&self.dialect);
                 self.files.dialect.clone_from(&self.dialect);
+                tell::negotiated(body, &mut own.more);
+            }
+            TREE_CONNECT => tell::connected(body, &mut own.more),
+            CREATE => {
+                let is_open = header.status == 0;
+                tell::created(is_open.then_some(body), &mut own.more);
             }
             _ => {}
         }
