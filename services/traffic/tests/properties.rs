@@ -58,6 +58,27 @@ fn talks() -> Vec<Talk> {
             (ToServer, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody".to_vec()),
             (ToClient, b"HTTP/1.1 404 no\r\nContent-Length: 2\r\n\r\nno".to_vec()),
         ],
+        // Odd ends: of a response in front of the next, of a block, of a chunked form.
+        vec![
+            (ToServer, b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+            (ToClient, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab".to_vec()),
+            (ToClient, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec()),
+        ],
+        vec![
+            (ToServer, b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+            (
+                ToClient,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\n\nHTTP/1.1 201 OK\nContent-Length: 1\n\nb".to_vec(),
+            ),
+        ],
+        vec![
+            (
+                ToServer,
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+                  Transfer-Encoding: chunked\r\n\r\n4a\r\n--b\r\nContent-Disposition: form-data; \
+                  filename=\"hp.txt\"\r\n\r\nhello\r\n--b--\r\n\r\n\r\n0\r\n\r\n".to_vec(),
+            ),
+        ],
         vec![(ToServer, client_hello()), (ToClient, server_hello())],
         vec![
             (ToServer, b"SSH-2.0-a_1\r\n".to_vec()),
@@ -112,7 +133,11 @@ fn run(talk: &Talk, cut: usize, transport: Transport, ports: (u16, u16)) -> App 
 fn summary(app: &App) -> String {
     let txs = app.txs().map(|tx| {
         let rest = match tx {
-            TxRef::Http(tx) => format!("{:?} {:?}", tx.request.uri, tx.response.body.window()),
+            TxRef::Http(tx) => {
+                let files = tx.request.files.iter().map(|file| (&file.name, file.size, file.state));
+                let body = tx.response.body.window();
+                format!("{:?} {:?} {body:?}", tx.request.uri, files.collect::<Vec<_>>())
+            }
             TxRef::Tls(tx) => format!("{:?} {:?} {}", tx.ja4, tx.ja3s, tx.history),
             TxRef::Ssh(tx) => format!("{:?} {:?}", tx.client.software, tx.server.comment),
             TxRef::Smtp(tx) => format!("{:?} {:?}", tx.rcpt_to, tx.email),

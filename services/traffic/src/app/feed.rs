@@ -252,6 +252,10 @@ impl App {
             let now = Meta { gap: 0, eof: meta.eof && is_now, ..meta };
             self.note_side(direction, bytes, &now, fed);
             self.parse(detect.first_ns, direction, bytes, now, fed);
+            if !is_now {
+                // What is left is of the other side, which is not asked for it again.
+                fed.left = 0;
+            }
             let lost = total - bytes.len() as u64;
             if lost > 0 {
                 let cut = u32::try_from(lost).unwrap_or(u32::MAX);

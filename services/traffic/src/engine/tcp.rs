@@ -211,7 +211,8 @@ pub(super) fn feed(
             place.direction = place.direction.reverse();
         }
         // The rest is for the next packet, as in Suricata: this one shows what was before it.
-        if fed.left > 0 {
+        // At the end there is none.
+        if fed.left > 0 && !is_end {
             return;
         }
     }

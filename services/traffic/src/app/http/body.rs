@@ -20,6 +20,8 @@ pub struct Body {
     pub is_finished: bool,
     /// Bytes were lost inside.
     pub has_gap: bool,
+    /// Pieces that came before a byte of what is inside.
+    pub(crate) empty_pieces: u8,
     /// For a body without length that ends with the connection: its line ends.
     pub lines: Option<Lines>,
 }

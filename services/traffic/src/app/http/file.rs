@@ -60,7 +60,9 @@ impl std::fmt::Debug for Hashers {
 impl File {
     /// See [`crate::app::App::held_bytes`].
     pub(crate) fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.name.capacity() + self.head.capacity()
+        let hashers = self.hashers.as_ref().map_or(0, |_| size_of::<Hashers>());
+        let digests = self.digests.as_ref().map_or(0, |_| size_of::<Digests>());
+        size_of::<Self>() + self.name.capacity() + self.head.capacity() + hashers + digests
     }
 
     pub(crate) fn new(name: &[u8], are_hashed: bool) -> Self {

@@ -12,6 +12,15 @@ const FIELDS_BYTES_MAX: usize = 8 << 10;
 /// Files of one form; further parts are passed over.
 const FILES_MAX: usize = 32;
 
+/// What a part of a form is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Field,
+    File,
+    /// A file beyond the cap.
+    TooMany,
+}
+
 /// Where in a form the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
@@ -19,10 +28,12 @@ enum At {
     Boundary,
     /// In the fields of a part.
     Fields,
-    /// In its data; whether it is a file.
-    Data(bool),
-    /// Behind the last part, or in something that is no form.
+    /// In its data.
+    Data(Part),
+    /// Behind the last part.
     End,
+    /// In something that is no form, or what is inside was lost.
+    Lost,
 }
 
 /// A form that is being read.
@@ -32,6 +43,8 @@ pub(crate) struct Form {
     boundary: Vec<u8>,
     held: Vec<u8>,
     at: At,
+    /// Bytes that a cap kept from view.
+    cut: u64,
 }
 
 impl Form {
@@ -42,23 +55,40 @@ impl Form {
         if boundary.is_empty() || boundary.len() > BOUNDARY_BYTES_MAX {
             return None;
         }
-        Some(Self { boundary: [b"--", &boundary[..]].concat(), held: Vec::new(), at: At::Boundary })
+        Some(Self {
+            boundary: [b"--", &boundary[..]].concat(),
+            held: Vec::new(),
+            at: At::Boundary,
+            cut: 0,
+        })
     }
 
     pub(super) fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.boundary.capacity() + self.held.capacity()
     }
 
-    /// Takes bytes of the body; files begin, grow and end.
-    pub(super) fn push(&mut self, bytes: &[u8], are_hashed: bool, files: &mut Vec<File>) {
-        if self.at == At::End {
-            return;
+    /// Where its parts are is not known any more.
+    pub(super) fn stop(&mut self) {
+        self.at = At::Lost;
+        self.held = Vec::new();
+    }
+
+    /// Takes bytes of the body; files begin, grow and end. How many bytes were passed over because of
+    /// a cap.
+    pub(super) fn push(&mut self, bytes: &[u8], are_hashed: bool, files: &mut Vec<File>) -> u64 {
+        match self.at {
+            At::End => return 0,
+            At::Lost => return bytes.len() as u64,
+            At::Boundary | At::Fields | At::Data(_) => {}
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
         let mut rest = held.as_slice();
         while self.step(&mut rest, are_hashed, files) {}
-        self.held = rest.to_vec();
+        let used = held.len() - rest.len();
+        held.drain(..used);
+        self.held = held;
+        std::mem::take(&mut self.cut)
     }
 
     /// Whether there is more to do with what is held.
@@ -89,24 +119,32 @@ impl Form {
                 };
                 let (fields, behind) = rest.split_at(at);
                 let name = fields.split(|byte| *byte == b'\n').find_map(name);
-                let is_file = name.is_some() && files.len() < FILES_MAX;
-                if let Some(name) = name.filter(|_| is_file) {
-                    files.push(File::new(&name, are_hashed));
-                }
+                let part = match name {
+                    None => Part::Field,
+                    Some(_) if files.len() >= FILES_MAX => Part::TooMany,
+                    Some(name) => {
+                        files.push(File::new(&name, are_hashed));
+                        Part::File
+                    }
+                };
                 *rest = behind.get(4..).unwrap_or_default();
-                self.at = At::Data(is_file);
+                self.at = At::Data(part);
                 true
             }
-            At::Data(is_file) => {
+            At::Data(part) => {
                 let end = [b"\r\n", &self.boundary[..]].concat();
                 let found = memchr::memmem::find(rest, &end);
                 let length = found.unwrap_or_else(|| rest.len().saturating_sub(end.len()));
                 let (data, behind) = rest.split_at(length);
-                if let Some(file) = files.last_mut().filter(|_| is_file) {
-                    file.push(data);
-                    if found.is_some() {
-                        file.finish(super::FileState::Closed);
+                match files.last_mut().filter(|_| part == Part::File) {
+                    Some(file) => {
+                        file.push(data);
+                        if found.is_some() {
+                            file.finish(super::FileState::Closed);
+                        }
                     }
+                    None if part == Part::TooMany => self.cut += data.len() as u64,
+                    None => {}
                 }
                 *rest = behind;
                 if found.is_some() {
@@ -114,14 +152,15 @@ impl Form {
                 }
                 found.is_some()
             }
-            At::End => false,
+            At::End | At::Lost => false,
         }
     }
 
     /// Fields without an end are no form; never goes on.
     fn is_too_long(&mut self, rest: &mut &[u8]) -> bool {
         if rest.len() > FIELDS_BYTES_MAX {
-            (self.at, *rest) = (At::End, &[]);
+            self.cut += rest.len() as u64;
+            (self.at, *rest) = (At::Lost, &[]);
         }
         false
     }
@@ -170,10 +209,23 @@ mod tests {
         let mut form = Form::of(b"multipart/form-data; boundary=\"b\"").unwrap();
         let mut files = Vec::new();
         form.push(b"--b\r\n", false, &mut files);
+        let mut cut = 0;
         for _ in 0..100 {
-            form.push(&[b'a'; 1024], false, &mut files);
+            cut += form.push(&[b'a'; 1024], false, &mut files);
             assert!(form.held.len() <= FIELDS_BYTES_MAX + 1024);
         }
-        assert_eq!(form.at, At::End);
+        assert_eq!((form.at, cut), (At::Lost, 100 * 1024));
+    }
+
+    #[test]
+    fn files_beyond_the_cap_are_counted_and_none_grows_for_them() {
+        let mut form = Form::of(b"multipart/form-data; boundary=b").unwrap();
+        let mut files = Vec::new();
+        let part = b"--b\r\nContent-Disposition: form-data; filename=\"f\"\r\n\r\nabc\r\n";
+        let mut cut: u64 = (0..40).map(|_| form.push(part, false, &mut files)).sum();
+        cut += form.push(b"--b--", false, &mut files);
+        assert_eq!(files.len(), FILES_MAX);
+        assert!(files.iter().all(|file| file.size == 3), "{files:?}");
+        assert_eq!(cut, 8 * 3);
     }
 }

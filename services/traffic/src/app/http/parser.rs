@@ -193,9 +193,13 @@ impl Http {
             body.has_gap = true;
             body.wire += gap;
             body.total += gap;
-            for file in files {
+            for file in files.iter_mut().filter(|file| file.state == FileState::Open) {
                 file.has_gap = true;
                 file.size += gap;
+            }
+            // Where a part ends is not known any more.
+            if let Some(form) = tx.form.as_mut().filter(|_| direction == Direction::ToServer) {
+                form.stop();
             }
         }
         true
@@ -304,6 +308,9 @@ pub(crate) const fn keeps(config: &Config) -> [Keep; 2] {
 
 /// Room of a decoder of one coding: its window of 32 KiB and its tables.
 const INFLATE_BYTES: usize = 44 << 10;
+/// Pieces of a body without a byte of what is inside before its file is not looked for any more: a
+/// compressed body gives nothing for its header.
+const EMPTY_PIECES_MAX: u8 = 32;
 
 impl Tx {
     /// See [`crate::app::App::held_bytes`].
@@ -346,11 +353,14 @@ impl Tx {
     /// Takes bytes of a body; returns how many the limit cut.
     pub(crate) fn push_body(&mut self, direction: Direction, bytes: &[u8], keep: Keep) -> u64 {
         let mut inflate = self.inflates.get_mut(direction.index()).and_then(Option::take);
-        let mut file = self.next_file(direction, keep.are_files_hashed);
         let is_request = direction == Direction::ToServer;
-        if is_request && self.request.body.wire == 0 && self.request.method == b"POST" {
-            let kind = self.request.headers.get("content-type").unwrap_or_default();
-            self.form = super::form::Form::of(kind).map(Box::new);
+        // Looked for once, not for each piece of a body that is cut into bytes.
+        let body = self.body_mut(direction).0;
+        let is_first = body.total == 0 && body.empty_pieces < EMPTY_PIECES_MAX;
+        let mut file =
+            if is_first { self.next_file(direction, keep.are_files_hashed) } else { None };
+        if is_request && is_first {
+            self.form = super::request::form(&self.request).map(Box::new);
         }
         let mut form = self.form.take_if(|_| is_request);
         let (body, files) = self.body_mut(direction);
@@ -362,7 +372,7 @@ impl Tx {
                 files.extend(file.take());
             }
             match &mut form {
-                Some(form) => form.push(piece, keep.are_files_hashed, files),
+                Some(form) => cut += form.push(piece, keep.are_files_hashed, files),
                 None => {
                     if let Some(file) = files.first_mut() {
                         file.push(piece);
@@ -377,6 +387,9 @@ impl Tx {
                 None
             }
         };
+        if body.total == 0 {
+            body.empty_pieces = body.empty_pieces.saturating_add(1);
+        }
         if bomb.is_some() {
             self.events.add("compression_bomb");
         }

@@ -1,6 +1,7 @@
 //! The client's side.
 
 use super::file::disposition_name;
+use super::form::Form;
 use super::grammar::{self, Next};
 use super::headers::{by_side, note};
 use super::line::{
@@ -335,7 +336,8 @@ fn fields(
     let mut used = 0;
     loop {
         let rest = input.get(used..).unwrap_or_default();
-        let (length, is_end) = match grammar::next(rest, direction, used == 0) {
+        let is_first = headers.raw.is_empty() && !is_trailer;
+        let (length, is_end) = match grammar::next(rest, direction, is_first) {
             Next::More => return Some((used, false)),
             Next::End(length) => (length, true),
             Next::Field(length, name, value) => {
@@ -511,12 +513,17 @@ fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
     }
 }
 
+/// A form in parts that is posted.
+pub(super) fn form(request: &Request) -> Option<Form> {
+    let kind = request.headers.get("content-type").filter(|_| request.method == b"POST")?;
+    Form::of(kind)
+}
+
 /// PUT and POST carry a file; of a form in parts that is posted each part does.
 pub(super) fn file(request: &Request, are_hashed: bool) -> Option<File> {
-    let kind = request.headers.get("content-type").unwrap_or_default();
     let is_file = match &request.method[..] {
         b"PUT" => true,
-        b"POST" => !contains(kind, b"multipart/form-data"),
+        b"POST" => form(request).is_none(),
         _ => false,
     };
     if !is_file {

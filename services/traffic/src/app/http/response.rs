@@ -83,10 +83,15 @@ impl Http {
             return Turn::Wait;
         }
         if is_next_response(&self.response.held) {
-            // It stays held: the next response begins with it.
+            // The next response begins with it.
             self.complete(SIDE);
-            self.response.at = At::Idle;
-            return Turn::On;
+            let line = std::mem::take(&mut self.response.held);
+            let turn = self.response_start(config);
+            if self.response.at == At::Line {
+                return self.status_line(&line, rest);
+            }
+            self.body(SIDE, &line);
+            return turn;
         }
         self.event(SIDE, "response_body_unexpected");
         self.unexpected_body(config);

@@ -297,3 +297,36 @@ fn names_of_what_is_wrong() {
     assert_eq!(events(&http.txs[0]), want);
     assert_eq!(http.txs[0].request.host, None);
 }
+
+#[test]
+fn forms_and_bodies_that_are_no_form_are_files() {
+    const FORM: &[u8] =
+        b"--b\r\nContent-Disposition: form-data; filename=\"hp.txt\"\r\n\r\nhello\r\n--b--\r\n";
+    let post = |kind: &str, length: usize| {
+        format!(
+            "POST /up HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let config = Config::default();
+    let names = |head: String, body: &[u8]| -> Vec<(String, u64)> {
+        let (http, _) = run(&[(ToServer, head.as_bytes()), (ToServer, body)], &config);
+        http.txs[0].request.files.iter().map(|file| (text(&file.name), file.size)).collect()
+    };
+    let form = "multipart/form-data; boundary=b";
+    assert_eq!(names(post(form, FORM.len()), FORM), [("hp.txt".into(), 5)]);
+    // Without a boundary that can be used it is a body like any other.
+    let none = "multipart/form-data";
+    assert_eq!(names(post(none, FORM.len()), FORM), [("/up".into(), FORM.len() as u64)]);
+}
+
+#[test]
+fn a_hole_in_a_form_leaves_the_files_before_it_alone() {
+    let first = b"--b\r\nContent-Disposition: form-data; filename=\"f\"\r\n\r\nabc\r\n--b\r\n";
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n";
+    let config = Config::default();
+    let (mut http, _) = run(&[(ToServer, head), (ToServer, first)], &config);
+    http.feed(1, ToServer, &[], &Meta { gap: 100, ..meta(&config) }, &mut Fed::default());
+    http.feed(1, ToServer, first, &meta(&config), &mut Fed::default());
+    let [file] = http.txs[0].request.files.as_slice() else { panic!("{:?}", http.txs) };
+    assert_eq!((file.size, file.has_gap, file.state), (3, false, FileState::Closed));
+}

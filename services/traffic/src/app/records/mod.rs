@@ -111,8 +111,7 @@ pub enum Body {
 impl Tx {
     fn held_bytes(&self) -> usize {
         let body = match &self.body {
-            // Complete as soon as it is there.
-            Body::Sip(_) => 0,
+            Body::Sip(message) => message.held_bytes(),
             Body::Pgsql(exchange) => weight(&exchange.request) + weight(&exchange.response),
             Body::Smb(command) => command.held_bytes(),
             Body::SmbFile(transfer) => transfer.held_bytes(),

@@ -28,6 +28,22 @@ pub struct Message {
 }
 
 impl Message {
+    pub(super) fn held_bytes(&self) -> usize {
+        let parts = [
+            &self.line,
+            &self.version,
+            &self.method,
+            &self.uri,
+            &self.code,
+            &self.reason,
+            &self.session,
+        ];
+        let headers = self.headers.capacity() * size_of::<(Vec<u8>, Vec<u8>)>();
+        let texts = self.headers.iter().map(|(name, value)| name.capacity() + value.capacity());
+        let parts = parts.iter().map(|part| part.capacity()).sum::<usize>();
+        size_of::<Self>() + parts + headers + texts.sum::<usize>()
+    }
+
     /// Values of a header, any case.
     pub fn header<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m [u8]> {
         let is_it = |known: &[u8]| known.eq_ignore_ascii_case(name.as_bytes());
