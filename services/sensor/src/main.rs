@@ -159,6 +159,9 @@ struct Replay {
     /// Only these types of EVE events [default: all].
     #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     eve_types: Vec<String>,
+    /// Form of DNS events: 2 has one for each query, 3 one for each message [default: 3].
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u8).range(2..=3))]
+    eve_dns_version: Option<u8>,
     /// Folder for logs as Zeek writes them.
     #[arg(long, value_name = "DIR")]
     zeek: Option<PathBuf>,
@@ -186,6 +189,7 @@ impl From<Replay> for replay::Options {
             is_ips: arguments.simulate_ips,
             eve: arguments.eve,
             eve_types: arguments.eve_types,
+            eve_dns_version: arguments.eve_dns_version,
             zeek: arguments.zeek,
             is_zeek_json: arguments.zeek_json,
             ignores_checksums: arguments.no_checksums,

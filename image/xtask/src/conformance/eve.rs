@@ -35,6 +35,8 @@ const NOTES: [&str; 6] = [
     "dns, http: DNS over HTTP/2 is told as HTTP/2; updates of its table are not told",
     "fileinfo: files are not stored, and parts of a file (HTTP ranges) are not put together",
 ];
+/// What tells Suricata the form of `dns` events; ours has an option.
+const DNS_VERSION: &str = "SURICATA_EVE_DNS_VERSION";
 /// Folders in folders that hold tests.
 const DEPTH_MAX: u32 = 4;
 
@@ -143,9 +145,8 @@ impl Case {
                 }
             }
             let line = line.trim();
-            if let Some(version) = line.strip_prefix("SURICATA_EVE_DNS_VERSION:") {
-                let pair = ("SURICATA_EVE_DNS_VERSION".to_owned(), version.trim().to_owned());
-                self.environment.push(pair);
+            if let Some((DNS_VERSION, version)) = line.split_once(':') {
+                self.environment.push((DNS_VERSION.to_owned(), version.trim().to_owned()));
             }
             if let (true, Some(words)) = (is_arguments, line.strip_prefix("- ")) {
                 let folder = self.folder.to_string_lossy();
@@ -226,6 +227,10 @@ fn ours(sensor: &Path, root: &Path, case: &Case, out: &Path) -> Result<Vec<Value
             }
             _ => {}
         }
+    }
+    let version = case.environment.iter().find(|(name, _)| name == DNS_VERSION);
+    if let Some((_, version)) = version {
+        command.arg("--eve-dns-version").arg(version);
     }
     run(&mut command, case)?;
     Ok(records::read(&eve))

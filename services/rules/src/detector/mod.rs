@@ -142,6 +142,8 @@ struct Hit {
 #[derive(Debug)]
 pub struct Detector {
     rules: Arc<Ruleset>,
+    /// Names of the bits of flows, by number: outputs ask for them with every event.
+    bit_names: Vec<Option<Box<str>>>,
     sets: Sets,
     mode: Mode,
     version: u32,
@@ -167,11 +169,29 @@ struct Work<'w> {
     is_inline: bool,
 }
 
+/// Names of bits of flows, each where its number says.
+fn bit_names(rules: &Ruleset) -> Vec<Option<Box<str>>> {
+    let mut out = Vec::new();
+    for (name, number) in rules.names.iter() {
+        let place = usize::try_from(number).ok().zip(name.strip_prefix("flowbits:"));
+        let Some((at, name)) = place else { continue };
+        if out.len() <= at {
+            // Numbers are those of a count of names.
+            out.resize(at + 1, None);
+        }
+        if let Some(slot) = out.get_mut(at) {
+            *slot = Some(name.into());
+        }
+    }
+    out
+}
+
 impl Detector {
     /// A detector without flows.
     #[must_use]
     pub fn new(rules: Arc<Ruleset>, sets: Sets, mode: Mode) -> Self {
         Self {
+            bit_names: bit_names(&rules),
             rules,
             sets,
             mode,
@@ -189,6 +209,7 @@ impl Detector {
 
     /// Other rules from the next packet on. Flows keep their bits; transactions start over.
     pub fn reload(&mut self, rules: Arc<Ruleset>, sets: Sets) {
+        self.bit_names = bit_names(&rules);
         self.rules = rules;
         self.sets = sets;
         self.version = self.version.wrapping_add(1);
@@ -222,21 +243,9 @@ impl Detector {
     #[must_use]
     pub fn flow_bits(&self, slot: u32) -> Vec<&str> {
         let Some(state) = self.flows.get(slot as usize) else { return Vec::new() };
-        if state.bits.is_empty() {
-            return Vec::new();
-        }
-        // In the order in which they were set.
-        let mut bits: Vec<(usize, &str)> = self
-            .rules
-            .names
-            .iter()
-            .filter_map(|(name, number)| {
-                let at = state.bits.iter().position(|bit| *bit == number)?;
-                Some((at, name.strip_prefix("flowbits:")?))
-            })
-            .collect();
-        bits.sort_unstable();
-        bits.into_iter().map(|(_, name)| name).collect()
+        // In the order in which they were set; bits of others than flows have no name here.
+        let name = |bit: &u32| self.bit_names.get(usize::try_from(*bit).ok()?)?.as_deref();
+        state.bits.iter().filter_map(name).collect()
     }
 
     /// Whether a limit counts by a flow.

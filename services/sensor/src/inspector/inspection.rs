@@ -372,6 +372,13 @@ struct Work {
     missed: Missed,
 }
 
+/// Alerts alone, with the hardware addresses by which a host is found.
+fn eve_settings() -> eve::Settings {
+    let types = Types::only(&["alert".to_owned()]).unwrap_or_default();
+    let details = eve::Details { has_ethernet: true, ..eve::Details::default() };
+    eve::Settings { types, details, ..eve::Settings::default() }
+}
+
 impl Work {
     fn new(
         ring: Ring,
@@ -381,11 +388,10 @@ impl Work {
         shared: Shared,
     ) -> Self {
         let now_ns = boot_ns();
-        let alerts = Types::only(&["alert".to_owned()]).unwrap_or_default();
         let eve = Rotating::new(supplies.state.join(EVE_FILE));
         let out = Out {
             found,
-            eve: eve::Writer::new(eve, eve::Settings { types: alerts, ..eve::Settings::default() }),
+            eve: eve::Writer::new(eve, eve_settings()),
             repeats: Repeats::new(Limits::default()),
             interface: 0,
             epoch_ns: real_ns().saturating_sub(now_ns),
@@ -582,4 +588,16 @@ fn random() -> u64 {
         return boot_ns();
     }
     u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_of_the_box_name_hardware_addresses() {
+        let settings = eve_settings();
+        assert!(settings.details.has_ethernet);
+        assert_eq!(Some(settings.types), Types::only(&["alert".to_owned()]).ok());
+    }
 }

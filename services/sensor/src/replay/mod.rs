@@ -92,6 +92,12 @@ pub enum ReplayError {
         /// Line and cause.
         why: String,
     },
+    /// A setting without a value.
+    #[error("HP-SN-095 --set {setting}: no value; write KEY=VALUE, keys with dots between")]
+    Set {
+        /// What was given.
+        setting: String,
+    },
     /// There is no such event.
     #[error("HP-SN-049 {name}: no type of event; one or more of {}", eve::Types::ALL.join(", "))]
     Type {

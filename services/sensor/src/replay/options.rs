@@ -40,6 +40,8 @@ pub struct Options {
     pub eve: Option<PathBuf>,
     /// Types of events; empty: all.
     pub eve_types: Vec<String>,
+    /// Form of `dns` events, over that of `config`: 2 or 3.
+    pub eve_dns_version: Option<u8>,
     /// Folder of Zeek's logs.
     pub zeek: Option<PathBuf>,
     /// Zeek's logs as JSON.
@@ -63,8 +65,8 @@ impl Options {
     pub(super) fn open(&self) -> Result<Replay<Box<dyn Write>>, ReplayError> {
         let node = self.node()?;
         let mut eve = eve::Settings::from_yaml(&node).unwrap_or_default();
-        if std::env::var_os("SURICATA_EVE_DNS_VERSION").is_some_and(|version| version == "2") {
-            eve.details.dns_version = 2;
+        if let Some(version) = self.eve_dns_version {
+            eve.details.dns_version = version;
         }
         if !self.eve_types.is_empty() {
             eve.types =
@@ -96,7 +98,10 @@ impl Options {
             })?,
             None => Node::Null,
         };
-        for (key, value) in self.set.iter().filter_map(|set| set.split_once('=')) {
+        for set in &self.set {
+            let Some((key, value)) = set.split_once('=') else {
+                return Err(ReplayError::Set { setting: set.clone() });
+            };
             node.set(key, value);
         }
         Ok(node)
@@ -112,7 +117,9 @@ impl Options {
         let mut settings = if has_node {
             hookprobe_rules::config::traffic(node, self.is_ips)
         } else {
-            config::Config::default()
+            let mut settings = config::Config::default();
+            settings.stream.is_inline = self.is_ips;
+            settings
         };
         settings.seed = SEED;
         settings.stream.is_checksum_validated &= !self.ignores_checksums;
@@ -219,4 +226,27 @@ fn open_eve(path: &Path) -> Result<Box<dyn Write>, ReplayError> {
     let file =
         File::create(path).map_err(|source| ReplayError::Write { path: path.into(), source })?;
     Ok(Box::new(BufWriter::with_capacity(EVE_BUFFER_BYTES, file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_needs_a_value() {
+        let options = |set: &str| Options { set: vec![set.into()], ..Options::default() };
+        let error = options("stream.inline").node().unwrap_err().to_string();
+        assert!(error.contains("HP-SN-095") && error.contains("stream.inline"), "{error}");
+        let node = options("stream.inline=yes").node().unwrap();
+        assert_eq!(node.path("stream.inline").and_then(Node::text), Some("yes"));
+    }
+
+    #[test]
+    fn the_engine_is_inline_where_the_rules_are() {
+        for is_ips in [false, true] {
+            let options = Options { is_ips, ..Options::default() };
+            let (settings, _) = options.rules(&Node::Null, &mut eve::Settings::default()).unwrap();
+            assert_eq!(settings.stream.is_inline, is_ips);
+        }
+    }
 }

@@ -59,16 +59,21 @@ impl<W: Write> Told for Outputs<W> {
 
     fn judged(&mut self, view: &View<'_, '_>, detector: &Detector) {
         let Some(eve) = &mut self.eve else { return };
-        let flow = view.flow.as_deref();
+        let verdict = detector.verdict();
+        // Of most packets nothing is told, and they cost nothing here.
+        let is_dropped = verdict.drop.is_some() && detector.is_inline();
+        if verdict.alerts.is_empty() && !verdict.is_tagged && !is_dropped {
+            return;
+        }
         let mut judged = eve::Judged::default();
         if eve.has_metadata() {
-            judged.of_flow = told::metadata(detector, flow, &[]);
-            judged.metadata = told::metadata(detector, flow, &detector.verdict().packet_variables);
+            let flow = view.flow.as_deref();
+            judged.metadata = told::metadata(detector, flow, &verdict.packet_variables);
         }
         if eve.has_verdicts() {
             judged.verdict = Some(told::verdict(detector, view));
         }
-        eve.judged(flow, judged);
+        eve.judged(judged);
     }
 
     fn decided(&mut self, view: &View<'_, '_>, detector: &Detector) {
@@ -98,7 +103,9 @@ impl<W: Write> Told for Outputs<W> {
 
     fn flow_ends(&mut self, flow: &Flow, detector: &Detector) {
         if let Some(eve) = &mut self.eve {
-            eve.flow_ends(flow, told::flow_end(detector, flow));
+            let wanted = Some(flow).filter(|_| eve.has_metadata());
+            let metadata = wanted.and_then(|flow| told::metadata(detector, Some(flow), &[]));
+            eve.flow_ends(flow, told::flow_end(detector, flow), metadata);
         }
     }
 
@@ -244,7 +251,9 @@ impl<W: Write> Inspector for Pipeline<W> {
         let was_dropped = flow.is_some_and(|flow| flow.fate == Fate::Dropped);
         self.watch.packet(view, &mut self.outputs);
         if let Some(eve) = self.outputs.eve.as_mut().filter(|_| !was_dropped) {
-            eve.packet(view);
+            let (rules, flow) = (self.watch.detector(), view.flow.as_deref());
+            let make = || rules.and_then(|rules| told::metadata(rules, flow, &[]));
+            eve.packet(view, &eve::Metadata::new(&make));
         }
         if let Some(zeek) = &mut self.outputs.zeek {
             zeek.packet(view);

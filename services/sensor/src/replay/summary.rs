@@ -24,6 +24,7 @@ const LOSSES: &[&str] = &[
     "app_dropped",
     "history_cut",
     "zeek_weird_unwritten",
+    "eve_flows_incomplete",
     "alert_queue_overflow",
     "host_bits_dropped",
     "members_dropped",

@@ -111,6 +111,12 @@ impl Watch {
         told.decided(view, detector);
     }
 
+    /// The rules with what they know, if there are any.
+    #[must_use]
+    pub const fn detector(&self) -> Option<&Detector> {
+        self.rules.as_ref()
+    }
+
     /// Lets waits end and tells what was found; after the engine's own tick.
     pub fn tick(&mut self, now_ns: u64, told: &mut impl Told) {
         self.ticked_ns = self.ticked_ns.max(now_ns);

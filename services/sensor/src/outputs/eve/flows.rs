@@ -2,24 +2,27 @@
 
 use hookprobe_traffic::{
     Direction,
+    app::TxRef,
     flow::{Flow, Reason},
     packet::{Ether, Mac},
     stream::TcpState,
 };
 use serde_json::{Map, Value, json};
 
-use super::{Details, base};
+use super::{Details, base, written::Written};
 use crate::outputs::time;
 
 /// Hardware addresses of one end of a flow that are written.
 const MACS_MAX: usize = 8;
 
+/// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
+pub(super) const REMEMBERED_MAX: usize = 256;
+
 /// What is kept of one flow.
 #[derive(Debug, Default)]
 pub(super) struct FlowEve {
-    /// Every transaction before it was written, and of those behind it the ones `ahead`.
-    pub(super) next_tx: u64,
-    pub(super) ahead: Vec<u64>,
+    /// Transactions that were written.
+    pub(super) written: Written,
     pub(super) is_handshake_written: bool,
     pub(super) is_alerted: bool,
     /// Transaction, direction, index of files that were written.
@@ -30,7 +33,7 @@ pub(super) struct FlowEve {
     pub(super) anomalies: Vec<(u64, &'static str)>,
     /// Hardware addresses of client and server.
     pub(super) macs: [Vec<Mac>; 2],
-    /// Bits, variables and labels that rules set: `metadata` and `traffic`.
+    /// Bits, variables and labels that rules set until its end: `metadata` and `traffic`.
     pub(super) metadata: Option<Map<String, Value>>,
     /// What rules say of the flow at its end, for the `flow` object.
     pub(super) end: Map<String, Value>,
@@ -38,9 +41,22 @@ pub(super) struct FlowEve {
     pub(super) txs: u64,
     /// Directions in which a packet was told as dropped.
     pub(super) is_dropped: [bool; 2],
+    /// Something of the flow was not written, as too much of it is remembered.
+    pub(super) is_full: bool,
 }
 
 impl FlowEve {
+    /// Forgets files and anomalies of transactions that are gone, where one of the lists is full.
+    pub(super) fn make_room(&mut self, flow: &Flow) {
+        if self.files.len() < REMEMBERED_MAX && self.anomalies.len() < REMEMBERED_MAX {
+            return;
+        }
+        let mut live: Vec<u64> = flow.app.txs().map(TxRef::id).collect();
+        live.sort_unstable();
+        self.files.retain(|(id, ..)| live.binary_search(id).is_ok());
+        self.anomalies.retain(|(id, _)| live.binary_search(id).is_ok());
+    }
+
     /// A packet of the flow has these addresses.
     pub(super) fn note(&mut self, ether: &Ether, direction: Direction) {
         let pair = match direction {

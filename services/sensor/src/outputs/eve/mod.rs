@@ -18,6 +18,7 @@ mod sdp;
 mod settings;
 pub mod text;
 mod writer;
+mod written;
 mod xff;
 
 pub use self::{
@@ -26,6 +27,6 @@ pub use self::{
     community::community_id,
     http::fileinfo,
     settings::{Details, Parts, Settings, Types},
-    writer::{Judged, Writer},
+    writer::{Judged, Metadata, Writer},
     xff::Xff,
 };

@@ -1,12 +1,15 @@
 //! Events about what passes by.
 
-use std::io::{self, Write};
+use std::{
+    cell::LazyCell,
+    io::{self, Write},
+};
 
 use hookprobe_behaviour::finding::Finding;
 use hookprobe_traffic::{
     Direction,
     app::{Proto, TxRef, http as http1, records::Body, smtp, ssh, tls},
-    engine::{Inspector, View},
+    engine::View,
     event::Event,
     flow::{Flow, Reason},
     packet::{Mac, Packet},
@@ -17,13 +20,10 @@ use super::{
     Details, Settings,
     alert::{self, Place, Signature},
     app, base,
-    flows::{self, FlowEve},
+    flows::{self, FlowEve, REMEMBERED_MAX},
     http,
 };
 use crate::outputs::time;
-
-/// Files and anomalies of one flow that are remembered as written; what is beyond is not written.
-const REMEMBERED_MAX: usize = 256;
 
 /// Operations of ARP (RFC 826, RFC 903) that are told.
 const ARP_OPCODES: [(u16, &str); 4] =
@@ -43,18 +43,30 @@ pub struct Writer<W: Write> {
     now_ns: u64,
     lines: u64,
     alerts: u64,
+    full: u64,
     failed: Option<io::Error>,
 }
 
-/// What rules decided about a packet.
+/// What rules decided about a packet that is told.
 #[derive(Debug, Default)]
 pub struct Judged {
     /// The `verdict` object.
     pub verdict: Option<Value>,
     /// `metadata` of the packet and its flow, `traffic` of the flow.
     pub metadata: Option<Map<String, Value>>,
-    /// Those of the flow alone, for events that follow.
-    pub of_flow: Option<Map<String, Value>>,
+}
+
+/// `metadata` and `traffic` of a flow as they are now, made when the first event needs them.
+pub type Metadata<'m> =
+    LazyCell<Option<Map<String, Value>>, &'m dyn Fn() -> Option<Map<String, Value>>>;
+
+/// Where events of a flow come from.
+struct Scene<'s, 'p, 'm> {
+    packet: &'s Packet<'p>,
+    /// Which way the packet goes; `None` at the end of the flow.
+    towards: Option<Direction>,
+    flow: &'s Flow,
+    metadata: &'s Metadata<'m>,
 }
 
 impl<W: Write> Writer<W> {
@@ -69,22 +81,18 @@ impl<W: Write> Writer<W> {
             now_ns: 0,
             lines: 0,
             alerts: 0,
+            full: 0,
             failed: None,
         }
     }
 
-    /// Takes what rules decided about a packet, before its alerts are told.
-    pub fn judged(&mut self, flow: Option<&Flow>, mut judged: Judged) {
-        let of_flow = judged.of_flow.take();
-        if !self.is_only_alerts
-            && let Some(slot) = flow.and_then(|flow| self.slot(flow))
-        {
-            slot.metadata = of_flow;
-        }
+    /// Takes what rules decided about a packet, before its alerts or its drop are told. Packets of
+    /// which nothing is told need none.
+    pub fn judged(&mut self, judged: Judged) {
         self.judged = judged;
     }
 
-    /// Whether [`Self::judged`] wants to know of metadata.
+    /// Whether events have metadata.
     #[must_use]
     pub const fn has_metadata(&self) -> bool {
         self.settings.details.has_metadata
@@ -96,13 +104,19 @@ impl<W: Write> Writer<W> {
         self.settings.parts.verdict || self.settings.details.has_drop_verdicts
     }
 
-    /// Takes what rules say of a flow that ends, before its end is told.
-    pub fn flow_ends(&mut self, flow: &Flow, end: Map<String, Value>) {
+    /// Takes what rules say of a flow that ends, and its metadata, before its end is told.
+    pub fn flow_ends(
+        &mut self,
+        flow: &Flow,
+        end: Map<String, Value>,
+        metadata: Option<Map<String, Value>>,
+    ) {
         if self.is_only_alerts {
             return;
         }
         if let Some(slot) = self.slot(flow) {
             slot.end = end;
+            slot.metadata = metadata;
         }
     }
 
@@ -205,10 +219,14 @@ impl<W: Write> Writer<W> {
         self.line(&value);
     }
 
-    /// Lines and alerts so far.
+    /// Lines and alerts so far, and flows of which not everything was written.
     #[must_use]
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        vec![("eve_lines", self.lines), ("eve_alerts", self.alerts)]
+        vec![
+            ("eve_lines", self.lines),
+            ("eve_alerts", self.alerts),
+            ("eve_flows_incomplete", self.full),
+        ]
     }
 
     /// Writes what is buffered.
@@ -241,11 +259,11 @@ impl<W: Write> Writer<W> {
         packet: &Packet<'_>,
         flow: Option<&Flow>,
         tuple: Option<base::Tuple>,
+        metadata: &Metadata<'_>,
     ) -> Map<String, Value> {
         let mut out = base::header(kind, packet, flow, tuple);
-        let slot = flow.and_then(|flow| usize::try_from(flow.slot).ok());
-        let state = slot.and_then(|slot| self.flows.get(slot));
-        let metadata = state.and_then(|state| state.metadata.as_ref());
+        let is_wanted = flow.is_some() && self.has_metadata();
+        let metadata = is_wanted.then(|| LazyCell::force(metadata).as_ref()).flatten();
         let details = &self.settings.details;
         put_common_of(&mut out, details, packet, flow, tuple, metadata);
         out
@@ -260,56 +278,43 @@ impl<W: Write> Writer<W> {
         self.flows.get_mut(slot)
     }
 
-    fn transactions(
-        &mut self,
-        packet: Option<&Packet<'_>>,
-        towards: Option<Direction>,
-        flow: &Flow,
-        is_over: bool,
-    ) {
+    fn transactions(&mut self, scene: &Scene<'_, '_, '_>, is_over: bool) {
+        let flow = scene.flow;
         let Some(slot) = self.slot(flow) else {
             return;
         };
-        let metadata = slot.metadata.clone();
-        let mut state = std::mem::replace(slot, FlowEve { metadata, ..FlowEve::default() });
+        let mut state = std::mem::take(slot);
         state.is_file_waiting = false;
-        let ended = end_of(flow, self.now_ns);
-        let packet = packet.unwrap_or(&ended);
-        let mut is_waiting = false;
+        state.make_room(flow);
+        state.written.begin();
+        let was_full = state.is_full;
         for tx in flow.app.txs() {
             state.txs = state.txs.max(tx.id() + 1);
-            self.anomalies(packet, flow, tx, &mut state);
-            self.files(packet, towards, flow, tx, &mut state);
+            self.anomalies(scene, tx, &mut state);
+            self.files(scene, tx, &mut state);
             let is_single = matches!(tx, TxRef::Tls(_) | TxRef::Ssh(_));
-            let is_taken = if is_single {
-                state.is_handshake_written
-            } else {
-                tx.id() < state.next_tx || state.ahead.contains(&tx.id())
-            };
+            let is_taken =
+                if is_single { state.is_handshake_written } else { state.written.has(tx.id()) };
             let is_due = is_over || is_due(tx, &self.settings.details);
-            is_waiting |= !is_taken && !is_due;
-            if !is_waiting {
-                state.next_tx = state.next_tx.max(tx.id() + 1);
+            let live = || flow.app.txs().map(TxRef::id).collect();
+            let offered = state.written.offer(tx.id(), is_taken, is_due, live);
+            state.is_full |= offered.is_none();
+            if offered == Some(true) {
+                state.is_handshake_written |= is_single;
+                self.transaction(scene, tx);
             }
-            if is_taken || !is_due || state.ahead.len() >= REMEMBERED_MAX {
-                continue;
-            }
-            state.is_handshake_written |= is_single;
-            if is_waiting {
-                state.ahead.push(tx.id());
-            }
-            self.transaction(packet, flow, tx);
         }
-        let next = state.next_tx;
-        state.ahead.retain(|id| *id >= next);
+        state.written.end();
+        self.full += u64::from(state.is_full && !was_full);
         if let Some(slot) = self.slot(flow) {
             *slot = state;
         }
     }
 
-    fn transaction(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>) {
+    fn transaction(&mut self, scene: &Scene<'_, '_, '_>, tx: TxRef<'_>) {
+        let Scene { packet, flow, metadata, .. } = *scene;
         if let TxRef::Tls(tls) = tx
-            && !has_news(tls)
+            && !has_news(tls, self.settings.details.has_resumptions)
         {
             return;
         }
@@ -330,7 +335,7 @@ impl<W: Write> Writer<W> {
         if let (TxRef::Dns(dns), 2, "dns") = (tx, self.settings.details.dns_version, *name) {
             for object in super::dns::dns_2(dns) {
                 let tuple = base::Tuple::of_flow(flow, Direction::ToServer);
-                let mut out = self.header("dns", packet, Some(flow), Some(tuple));
+                let mut out = self.header("dns", packet, Some(flow), Some(tuple), metadata);
                 out.insert("dns".into(), object);
                 self.line(&Value::Object(out));
             }
@@ -344,7 +349,7 @@ impl<W: Write> Writer<W> {
             TxRef::Http(_) | TxRef::Tls(_) | TxRef::Ssh(_) | TxRef::Smtp(_) => Direction::ToServer,
         };
         let tuple = base::Tuple::of_flow(flow, direction);
-        let mut out = self.header(name, packet, Some(flow), Some(tuple));
+        let mut out = self.header(name, packet, Some(flow), Some(tuple), metadata);
         if has_tx_id(tx) {
             out.insert("tx_id".into(), json!(tx.id()));
         }
@@ -360,25 +365,19 @@ impl<W: Write> Writer<W> {
         self.line(&Value::Object(out));
     }
 
-    /// Files that ended, with the packet that goes their way (`towards`); at the end of a flow with
-    /// none.
-    fn files(
-        &mut self,
-        packet: &Packet<'_>,
-        towards: Option<Direction>,
-        flow: &Flow,
-        tx: TxRef<'_>,
-        state: &mut FlowEve,
-    ) {
+    /// Files that ended, with the packet that goes their way; at the end of a flow with none.
+    fn files(&mut self, scene: &Scene<'_, '_, '_>, tx: TxRef<'_>, state: &mut FlowEve) {
+        let Scene { packet, towards, flow, metadata } = *scene;
         if !self.settings.types.has("fileinfo") {
             return;
         }
         let mut emit = |direction: Direction, index: usize, file: &http1::File| {
             let key = (tx.id(), direction.index(), index);
-            if file.state == http1::FileState::Open
-                || state.files.len() >= REMEMBERED_MAX
-                || state.files.contains(&key)
-            {
+            if file.state == http1::FileState::Open || state.files.contains(&key) {
+                return;
+            }
+            if state.files.len() >= REMEMBERED_MAX {
+                state.is_full = true;
                 return;
             }
             if towards.is_some_and(|towards| towards != direction) && !flow.is_over(direction) {
@@ -387,7 +386,7 @@ impl<W: Write> Writer<W> {
             }
             state.files.push(key);
             let tuple = base::Tuple::of_flow(flow, direction);
-            let mut out = self.header("fileinfo", packet, Some(flow), Some(tuple));
+            let mut out = self.header("fileinfo", packet, Some(flow), Some(tuple), metadata);
             for (name, mut object) in app::objects(tx, flow.app.proto()) {
                 app::strip(tx, &mut object, &self.settings.details);
                 out.insert(name.into(), object);
@@ -431,20 +430,25 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn anomalies(&mut self, packet: &Packet<'_>, flow: &Flow, tx: TxRef<'_>, state: &mut FlowEve) {
+    fn anomalies(&mut self, scene: &Scene<'_, '_, '_>, tx: TxRef<'_>, state: &mut FlowEve) {
+        let Scene { packet, flow, metadata, .. } = *scene;
         let [_, _, is_wanted] = self.settings.details.anomalies;
         if tx.events().is_empty() || !is_wanted || !self.settings.types.has("anomaly") {
             return;
         }
         for event in tx.events().iter() {
             let key = (tx.id(), event);
-            if state.anomalies.len() >= REMEMBERED_MAX || state.anomalies.contains(&key) {
+            if state.anomalies.contains(&key) {
+                continue;
+            }
+            if state.anomalies.len() >= REMEMBERED_MAX {
+                state.is_full = true;
                 continue;
             }
             state.anomalies.push(key);
             let tuple = base::Tuple::of_packet(packet);
             let tuple = tuple.or_else(|| Some(base::Tuple::of_flow(flow, Direction::ToServer)));
-            let mut out = self.header("anomaly", packet, Some(flow), tuple);
+            let mut out = self.header("anomaly", packet, Some(flow), tuple, metadata);
             out.insert("tx_id".into(), json!(tx.id()));
             let name = flow.app.proto().map_or("unknown", |proto| proto.name());
             out.insert(
@@ -460,7 +464,13 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn packet_anomaly(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, event: Event) {
+    fn packet_anomaly(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: Option<&Flow>,
+        event: Event,
+        metadata: &Metadata<'_>,
+    ) {
         let name = event.name();
         let [decode, stream, applayer] = self.settings.details.anomalies;
         let is_wanted = if name.starts_with("applayer_") {
@@ -474,7 +484,7 @@ impl<W: Write> Writer<W> {
             return;
         }
         let tuple = base::Tuple::of_packet(packet);
-        let mut out = self.header("anomaly", packet, flow, tuple);
+        let mut out = self.header("anomaly", packet, flow, tuple, metadata);
         let anomaly = if name.starts_with("applayer_") {
             let proto = flow.and_then(|flow| flow.app.proto());
             json!({
@@ -499,7 +509,7 @@ impl<W: Write> Writer<W> {
             return;
         };
         let mac = |mac: &Mac| super::text::hex(&mac.0, ":");
-        let mut out = self.header("arp", packet, None, None);
+        let mut out = self.header("arp", packet, None, None, &Metadata::new(&|| None));
         out.insert(
             "arp".into(),
             json!({
@@ -615,14 +625,16 @@ fn is_due(tx: TxRef<'_>, details: &Details) -> bool {
     }
 }
 
-/// Whether a handshake got as far as a certificate, a resumption or TLS 1.3.
-fn has_news(tx: &tls::Tx) -> bool {
+/// Whether a handshake got as far as a certificate, TLS 1.3 or, where these are told, a resumption.
+fn has_news(tx: &tls::Tx, has_resumptions: bool) -> bool {
     let is_modern = tx.server_hello.as_ref().is_some_and(|hello| hello.negotiated() >= 0x0304);
-    tx.certificate().is_some() || tx.is_resumed || is_modern
+    tx.certificate().is_some() || tx.is_resumed && has_resumptions || is_modern
 }
 
-impl<W: Write> Inspector for Writer<W> {
-    fn packet(&mut self, view: &mut View<'_, '_>) {
+/// As an inspector does, with what rules know of the flow.
+impl<W: Write> Writer<W> {
+    /// A packet, after its alerts.
+    pub fn packet(&mut self, view: &View<'_, '_>, metadata: &Metadata<'_>) {
         self.now_ns = self.now_ns.max(view.packet.time_ns);
         if self.is_only_alerts {
             return;
@@ -639,24 +651,30 @@ impl<W: Write> Inspector for Writer<W> {
         }
         if !view.packet.events.is_empty() && self.settings.types.has("anomaly") {
             for event in view.packet.events.iter() {
-                self.packet_anomaly(view.packet, flow, event);
+                self.packet_anomaly(view.packet, flow, event, metadata);
             }
         }
         if let Some(flow) = flow
             && (view.is_app_changed || self.slot(flow).is_some_and(|slot| slot.is_file_waiting))
         {
-            self.transactions(Some(view.packet), Some(view.direction), flow, false);
+            let towards = Some(view.direction);
+            self.transactions(&Scene { packet: view.packet, towards, flow, metadata }, false);
         }
     }
 
-    fn flow_end(&mut self, flow: &mut Flow, reason: Reason) {
+    /// A flow ended; [`Self::flow_ends`] came before.
+    pub fn flow_end(&mut self, flow: &Flow, reason: Reason) {
         if self.is_only_alerts {
             return;
         }
-        self.transactions(None, None, flow, true);
-        let Some(state) = self.slot(flow).map(std::mem::take) else {
+        let known = self.slot(flow).and_then(|slot| slot.metadata.take());
+        let make = || known.clone();
+        let (packet, metadata) = (&end_of(flow, self.now_ns), &Metadata::new(&make));
+        self.transactions(&Scene { packet, towards: None, flow, metadata }, true);
+        let Some(mut state) = self.slot(flow).map(std::mem::take) else {
             return;
         };
+        state.metadata = known;
         if self.settings.types.has("flow") {
             let value = flows::flow(flow, reason, &state, &self.settings.details, self.now_ns);
             self.line(&value);
@@ -667,5 +685,17 @@ impl<W: Write> Inspector for Writer<W> {
                 self.line(&value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resumptions_are_told_where_they_are_wanted() {
+        let mut tx = tls::Tx::default();
+        tx.is_resumed = true;
+        assert!(has_news(&tx, true) && !has_news(&tx, false));
     }
 }
