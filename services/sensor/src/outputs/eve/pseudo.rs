@@ -3,7 +3,12 @@
 
 use std::net::IpAddr;
 
-use hookprobe_traffic::{Direction, flow::Flow};
+use hookprobe_traffic::{
+    Direction,
+    event::Events,
+    flow::Flow,
+    packet::{Link, Origin, Packet, Transport},
+};
 
 const TCP: u8 = 6;
 /// Length of a header of TCP without options.
@@ -62,6 +67,30 @@ fn checksum(parts: &[&[u8]]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !(sum as u16)
+}
+
+/// A packet that stands for the end of a flow.
+pub(super) fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
+    Packet {
+        time_ns: now_ns.max(flow.last_ns),
+        number: 0,
+        wire_bytes: 0,
+        data: &[],
+        link: Link::Raw,
+        ether: None,
+        vlans: flow.vlans,
+        ip: None,
+        transport: Transport::None,
+        payload: &[],
+        arp: None,
+        events: Events::default(),
+        origin: Origin::FlowEnd,
+        tunnel_depth: flow.key.tunnel_depth,
+        is_checksum_wrong: false,
+        is_outside_wrong: false,
+        is_invalid: false,
+        is_carrier: false,
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::{
     alert::{self, Place, Signature},
     app, base,
     flows::{self, FlowEve, REMEMBERED_MAX},
-    http,
+    http, pseudo,
 };
 use crate::outputs::time;
 
@@ -576,31 +576,6 @@ fn event_name(proto: Option<Proto>, event: &str) -> String {
     }
 }
 
-/// A packet that stands for the end of a flow.
-fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
-    use hookprobe_traffic::packet::{Origin, Transport};
-    Packet {
-        time_ns: now_ns.max(flow.last_ns),
-        number: 0,
-        wire_bytes: 0,
-        data: &[],
-        link: hookprobe_traffic::packet::Link::Raw,
-        ether: None,
-        vlans: flow.vlans,
-        ip: None,
-        transport: Transport::None,
-        payload: &[],
-        arp: None,
-        events: hookprobe_traffic::event::Events::default(),
-        origin: Origin::FlowEnd,
-        tunnel_depth: flow.key.tunnel_depth,
-        is_checksum_wrong: false,
-        is_outside_wrong: false,
-        is_invalid: false,
-        is_carrier: false,
-    }
-}
-
 /// Whether a transaction can be written before its flow ends.
 fn is_due(tx: TxRef<'_>, details: &Details) -> bool {
     match tx {
@@ -669,7 +644,7 @@ impl<W: Write> Writer<W> {
         }
         let known = self.slot(flow).and_then(|slot| slot.metadata.take());
         let make = || known.clone();
-        let (packet, metadata) = (&end_of(flow, self.now_ns), &Metadata::new(&make));
+        let (packet, metadata) = (&pseudo::end_of(flow, self.now_ns), &Metadata::new(&make));
         self.transactions(&Scene { packet, towards: None, flow, metadata }, true);
         let Some(mut state) = self.slot(flow).map(std::mem::take) else {
             return;
