@@ -391,13 +391,9 @@ fn packets_to_alerts_to_drops() {
 
     // A scan: refused by the box itself, so its egress answers are the outcomes.
     lab.scan("$(seq 1 30)");
+    // Found by what the kernel tells or by what the inspector sees, whichever comes first.
     let line = running.line("INFO alert seq=7 ");
-    for part in [
-        " hash=0000",
-        " source=10.77.0.2 detector=scan.trw first_ns=",
-        " decided_ns=",
-        " acked_ns=",
-    ] {
+    for part in [" hash=0000", " source=10.77.0.2 detector=scan.", " decided_ns=", " acked_ns="] {
         assert!(line.contains(part), "{part} in {line}");
     }
     let (first_id, alert) = appended.recv_timeout(PATIENCE).unwrap();
