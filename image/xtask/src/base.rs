@@ -149,6 +149,7 @@ fn mirrors() -> Result<(String, String)> {
 /// # Errors
 /// What apt and dpkg-deb say.
 pub fn fetch(tree: &Tree) -> Result<Base> {
+    let _alone = tree.alone("base")?;
     let dir = tree.target("base/debian-13-amd64");
     let root = dir.join("root");
     let stamp = dir.join("packages.tsv");

@@ -1,6 +1,11 @@
 //! Where things are: the source tree, and what is made from it below `target/`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use crate::error::{Result, at};
 
 /// The checkout and its products.
 #[derive(Debug, Clone)]
@@ -28,6 +33,20 @@ impl Tree {
         std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| self.root.join("target"), PathBuf::from)
             .join(path)
+    }
+
+    /// Holds a folder below `target/`, against other threads and other processes of this checkout (a
+    /// drill beside a start), until the file is dropped.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn alone(&self, folder: &str) -> Result<File> {
+        let folder = self.target(folder);
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        let path = folder.join("lock");
+        let lock = File::create(&path).map_err(at(&path))?;
+        lock.lock().map_err(at(&path))?;
+        Ok(lock)
     }
 
     /// Products of the image for the platform.

@@ -76,6 +76,8 @@ pub fn image(tree: &Tree, install: bool) -> Result<Image> {
 pub fn assemble(tree: &Tree, binaries: PathBuf, object: PathBuf) -> Result<Image> {
     let base = base::fetch(tree)?;
     let image = tree.image();
+    // Who comes second finds it composed.
+    let _alone = tree.alone("image")?;
     fs::create_dir_all(&image.dir).map_err(at(&image.dir))?;
     let signer = Signer::find()?;
     let parts = Parts { tree, base: &base, binaries, object, time: build_time(tree), signer };

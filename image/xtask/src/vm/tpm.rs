@@ -2,7 +2,7 @@
 //! and run beside their machine. Nothing outside `target/` is read or written.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -21,9 +21,11 @@ const BEHIND: &str = "swtpm.sock";
 /// Where a proxy takes control commands of others than QEMU.
 const CONTROL: &str = "tpm-control.sock";
 
-/// The laboratory's certificate authority; machines of one checkout share it.
+/// Folder of the laboratory's certificate authority; machines of one checkout share it.
+const AUTHORITY: &str = "vm/ca";
+
 fn authority(tree: &Tree) -> PathBuf {
-    tree.target("vm/ca")
+    tree.target(AUTHORITY)
 }
 
 /// Certificates that an endorsement certificate of a machine here chains up to, root first. They
@@ -71,17 +73,6 @@ fn configuration(tree: &Tree) -> Result<PathBuf> {
     Ok(ca.join("setup.conf"))
 }
 
-/// Holds the laboratory's authority, against other threads and other processes of this checkout (a
-/// drill beside a start), until it is dropped.
-fn alone(tree: &Tree) -> Result<File> {
-    let ca = authority(tree);
-    fs::create_dir_all(&ca).map_err(at(&ca))?;
-    let path = ca.join("lock");
-    let lock = File::create(&path).map_err(at(&path))?;
-    lock.lock().map_err(at(&path))?;
-    Ok(lock)
-}
-
 /// Makes a new TPM in a machine's folder, in place of the one that is there.
 ///
 /// # Errors
@@ -91,7 +82,7 @@ pub fn make(tree: &Tree, dir: &Path, banks: &str) -> Result<()> {
     let _ = fs::remove_dir_all(&state);
     fs::create_dir_all(&state).map_err(at(&state))?;
     // One at a time: the first makes the authority, and each takes its next serial number.
-    let _alone = alone(tree)?;
+    let _alone = tree.alone(AUTHORITY)?;
     let configuration = configuration(tree)?;
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
     shell::output(
