@@ -2,7 +2,7 @@
 //!
 //! The file is written by the courier, a service without rights that runs each time it is asked for
 //! (`start = "carry"`): it gets the one node of the stick, reads and writes the file system on it by
-//! itself and asks attest as any client does. What must never happen here: a stick that the kernel mounts,
+//! itself and asks attest as any client does. What must never happen here: a stick that is mounted for it,
 //! or that PID 1 reads a byte of; a disk given away that the box itself is on.
 
 use std::{

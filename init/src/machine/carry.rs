@@ -132,8 +132,8 @@ impl Machine {
         }
     }
 
-    /// That evidence leaves the box, and what came of it, stands in the ledger: the first before the
-    /// courier could have written a byte, in a box that is not being switched off.
+    /// That evidence leaves the box, and what came of it, goes to the ledger; the second is lost where the
+    /// box is switched off meanwhile, because the ledger ends before the courier.
     fn say_carry(&mut self, severity: Severity, what: &str) {
         let text = format!("carry number={} {what}", self.carry.core.number());
         self.boot.log.say(severity, &text);
