@@ -22,6 +22,8 @@ use crate::{
 const INCIDENT_WAIT: Duration = Duration::from_secs(60);
 /// How long both stations go on after the block, to see who is still answered.
 const AFTER: Duration = Duration::from_secs(6);
+/// How late an answer may be.
+const LATE_MAX: Duration = Duration::from_secs(10);
 /// Between two packets of a station.
 const PACE: Duration = Duration::from_millis(25);
 /// Ports that the built-in scan tries, round and round.
@@ -79,6 +81,13 @@ impl Drill {
             self.cable.send(&wire::echo(self.bystander, self.echo))?;
             tally.bystander_sent += 1;
         }
+        self.hear(tally)?;
+        std::thread::sleep(Duration::from_millis(2));
+        Ok(())
+    }
+
+    /// Counts what came back.
+    fn hear(&self, tally: &mut Tally) -> Result<()> {
         for heard in self.cable.drain()? {
             match heard {
                 Heard::Reset(to) if to == self.attacker.address => tally.attacker_answered += 1,
@@ -88,7 +97,16 @@ impl Drill {
                 _ => {}
             }
         }
-        std::thread::sleep(Duration::from_millis(2));
+        Ok(())
+    }
+
+    /// Waits for answers that a busy machine still owes.
+    fn hear_the_rest(&self, tally: &mut Tally) -> Result<()> {
+        let start = Instant::now();
+        while tally.bystander_answered < tally.bystander_sent && start.elapsed() < LATE_MAX {
+            self.hear(tally)?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(())
     }
 
@@ -207,7 +225,8 @@ pub fn drill(tree: &Tree, image: &Image, pcap: Option<&Path>) -> Result<String> 
         line.verb() == "first_drop" && line.field("source") == Some(source.as_str())
     })?;
     let _ = drill.run_for(Duration::from_millis(500))?; // answers that were already on the way
-    let after = drill.run_for(AFTER)?;
+    let mut after = drill.run_for(AFTER)?;
+    drill.hear_the_rest(&mut after)?;
     let drops = drill.wait(&mut vm, &mut Tally::default(), "the drop counter", |line| {
         line.verb() == "drops"
             && line.number("total").is_some_and(|total| total >= after.attacker_sent)

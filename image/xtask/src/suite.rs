@@ -20,6 +20,8 @@ const INTEROP: &str = "hookprobe-interop";
 const BOOT_TESTS: [&str; 4] = ["attacks", "boot", "contents", "faults"];
 /// Seconds of fuzzing per call of the test command, over all targets together.
 const FUZZ_SECONDS: &str = "60";
+/// Where tests with random input take its beginning from: our own, proptest's.
+const SEEDS: [&str; 2] = ["HP_SEED", "PROPTEST_RNG_SEED"];
 
 fn cargo(tree: &Tree) -> Command {
     let mut command = Command::new("cargo");
@@ -55,6 +57,12 @@ pub fn test(tree: &Tree, install: bool, with_lint: bool, package: Option<&str>) 
 fn tests(tree: &Tree) -> Command {
     let mut tests = cargo(tree);
     tests.args(["test", "--locked"]);
+    // The same inputs each time, so that what failed fails again; campaigns draw others.
+    for name in SEEDS {
+        if std::env::var_os(name).is_none() {
+            tests.env(name, "1");
+        }
+    }
     tests
 }
 
@@ -103,11 +111,10 @@ pub fn lint(tree: &Tree, install: bool) -> Result<()> {
     shell::step("fmt");
     shell::show(cargo(tree).args(["fmt", "--all", "--check"]))?;
     shell::step("clippy");
-    shell::show(
-        cargo(tree)
-            .args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--"])
-            .args(["-D", "warnings"]),
-    )?;
+    // Machines of tests may run beside it.
+    let clippy = &mut cargo(tree);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--"]);
+    shell::show(&mut shell::nice(clippy.args(["-D", "warnings"])))?;
     let deny = doctor::cargo_tool(tree, "cargo-deny", CARGO_DENY, &[])?;
     shell::step("cargo-deny (licences, bans, sources)");
     shell::show(Command::new(deny).current_dir(tree.source("")).args([

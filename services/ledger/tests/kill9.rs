@@ -17,10 +17,10 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hookprobe_ledger::client::Client;
@@ -37,6 +37,9 @@ const DELAY_MS_MAX: u64 = 160;
 /// What one writer was told: place and hash of its appends, in order.
 type Told = Vec<(Seq, Hash)>;
 
+/// How many appends were acknowledged, by all writers.
+static ACKNOWLEDGED: AtomicU64 = AtomicU64::new(0);
+
 fn write(socket: &Path, writer: u64, mut told: Told, stop: &AtomicBool) -> Told {
     while !stop.load(Ordering::Relaxed) {
         let Ok(mut client) = Client::connect(socket) else {
@@ -47,7 +50,10 @@ fn write(socket: &Path, writer: u64, mut told: Told, stop: &AtomicBool) -> Told 
             let number = told.len() as u64;
             let event = service(&format!("writer {writer} number {number}"));
             match client.append(request_id(writer, number), &event) {
-                Ok(Reply::Appended { seq, hash, .. }) => told.push((seq, hash)),
+                Ok(Reply::Appended { seq, hash, .. }) => {
+                    told.push((seq, hash));
+                    ACKNOWLEDGED.fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(_) | Err(_) => break,
             }
         }
@@ -60,7 +66,8 @@ fn campaign(random: &mut Random, kills: u64) -> u64 {
     let dir = home.path().join("state");
     let mut told: Vec<Told> = vec![Told::new(); WRITERS as usize];
     let mut log = String::new();
-    for _ in 0..kills {
+    for kill in 0..kills {
+        let before = ACKNOWLEDGED.load(Ordering::Relaxed);
         let running = Service::start(&dir, home.path());
         let stop = Arc::new(AtomicBool::new(false));
         let threads: Vec<_> = told
@@ -71,6 +78,14 @@ fn campaign(random: &mut Random, kills: u64) -> u64 {
                 thread::spawn(move || write(&socket, writer as u64, told, &stop))
             })
             .collect();
+        if kill % 4 == 0 {
+            // On a slow machine all the others come before anything was acknowledged.
+            let begun = Instant::now();
+            while ACKNOWLEDGED.load(Ordering::Relaxed) < before + 8 {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{}", running.text());
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
         thread::sleep(Duration::from_millis(random.below(DELAY_MS_MAX)));
         log += &running.text();
         log.push('\n');

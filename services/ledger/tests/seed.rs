@@ -32,11 +32,22 @@ use support::{Service, all_records, command_from, head, request_id, service, ver
 
 const SEED: [u8; SEED_BYTES] = [0x5e; SEED_BYTES];
 
+/// Where an answer is expected: a loaded machine takes its time.
+const LONG: Waits = Waits {
+    total: Duration::from_secs(60),
+    answer: Duration::from_secs(20),
+    again: Duration::from_millis(10),
+};
+
+/// Where none is.
 const SHORT: Waits = Waits {
     total: Duration::from_millis(400),
     answer: Duration::from_millis(150),
     again: Duration::from_millis(10),
 };
+
+/// Until what waits for [`SHORT`] has ended, on any machine.
+const END_MAX: Duration = Duration::from_secs(20);
 
 fn seed(epoch: u64, origin: KeyOrigin) -> Vec<u8> {
     to_vec(&SeedReply::Seed(Seed::new(SEED, epoch, origin))).unwrap()
@@ -91,10 +102,14 @@ fn ask(stream: &mut UnixStream) -> Request {
 
 /// What the ledger makes of these answers, and how often it said that it waits.
 fn get(answers: Vec<Answer>) -> (Identity, usize) {
+    get_within(LONG, answers)
+}
+
+fn get_within(waits: Waits, answers: Vec<Answer>) -> (Identity, usize) {
     let home = tempfile::tempdir().unwrap();
     let path = attest(home.path(), answers);
     let mut waited = 0;
-    let identity = identity(&KeySource::Attest(path), SHORT, &mut || waited += 1).unwrap();
+    let identity = identity(&KeySource::Attest(path), waits, &mut || waited += 1).unwrap();
     (identity, waited)
 }
 
@@ -131,7 +146,8 @@ fn later_and_a_restart_of_attest_are_asked_again() {
     let got = get(vec![later.clone(), later, Answer::Bytes(Vec::new()), half, good.clone()]);
     expect_seed(&got, 7, KeyOrigin::Tpm);
     assert_eq!(got.1, 5, "PID 1 is told before every ask");
-    let got = get(vec![Answer::Silence, good]);
+    let impatient = Waits { answer: Duration::from_millis(300), ..LONG };
+    let got = get_within(impatient, vec![Answer::Silence, good]);
     expect_seed(&got, 7, KeyOrigin::Tpm);
 }
 
@@ -171,10 +187,10 @@ fn silence_drips_and_later_for_ever_end_in_time() {
         (Answer::Bytes(Vec::new()), "at last"),
     ] {
         let started = Instant::now();
-        let got = get(vec![answer]);
+        let got = get_within(SHORT, vec![answer]);
         expect_own_key(&got, why);
         let took = started.elapsed();
-        assert!(took > SHORT.total / 2 && took < SHORT.total * 4, "{why}: {took:?}");
+        assert!(took > SHORT.total / 2 && took < END_MAX, "{why}: {took:?}");
     }
 }
 
@@ -192,7 +208,7 @@ fn nobody_listens() {
     let (first, second) = (own(&path), own(&path));
     expect_own_key(&first, "refused");
     assert_ne!(first.0.key.node(), second.0.key.node(), "drawn anew each time");
-    assert!(started.elapsed() < Duration::from_secs(2), "waits for nobody");
+    assert!(started.elapsed() < Waits::default().total, "waits for nobody");
 }
 
 /// Others may fill the queue of a service that takes no connection.
@@ -208,7 +224,7 @@ fn a_full_queue_of_connections_is_not_waited_for_for_ever() {
     let started = Instant::now();
     let own = identity(&KeySource::Attest(path), SHORT, &mut || {}).unwrap();
     expect_own_key(&(own, 1), "timed out");
-    assert!(started.elapsed() < SHORT.total * 4);
+    assert!(started.elapsed() < END_MAX);
 }
 
 /// A service whose key comes from an `attest` that counts `counter` boots.
@@ -254,7 +270,7 @@ fn the_counter_is_the_epoch_and_shows_what_went_back() {
 fn without_attest_it_records_under_a_key_of_its_own_and_says_so() {
     let home = tempfile::tempdir().unwrap();
     let notify = UnixDatagram::bind(home.path().join("n")).unwrap();
-    notify.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    notify.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut command =
         command_from(&home.path().join("state"), home.path(), &home.path().join("nobody"));
     command.env("NOTIFY_SOCKET", home.path().join("n"));

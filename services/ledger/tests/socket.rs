@@ -67,7 +67,7 @@ fn bad_frames_get_an_error_and_the_connection_closes() {
     client.send_raw(b"HP\x01\0\x10\0\0\0abc").unwrap();
     let begun = Instant::now();
     assert_eq!(error_code(client.receive().unwrap()), "HP-LD-015");
-    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert!(begun.elapsed() < Duration::from_secs(60));
     assert_eq!(head(&mut good).length, 0);
 }
 
@@ -237,11 +237,11 @@ fn a_slow_follower_is_disconnected_and_resumes_by_seq() {
     let mut slow = follow(&running.socket, 0);
     let begun = Instant::now();
     while !running.text().contains("slow reader disconnected") {
-        assert!(begun.elapsed() < Duration::from_secs(12), "{}", running.text());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", running.text());
         // Others are served as ever.
         let asked = Instant::now();
         head(&mut client);
-        assert!(asked.elapsed() < Duration::from_secs(1));
+        assert!(asked.elapsed() < Duration::from_secs(4), "less than a slow reader is given");
         thread::sleep(Duration::from_millis(100));
     }
     let mut next = 0;
@@ -277,9 +277,16 @@ fn too_many_connections_are_told_so() {
     }
     assert!(kept.len() <= 96 && refused > 0, "{} kept", kept.len());
     drop(kept);
-    thread::sleep(Duration::from_millis(200));
-    let mut client = Client::connect(&running.socket).unwrap();
-    head(&mut client);
+    let begun = Instant::now();
+    loop {
+        let mut client = Client::connect(&running.socket).unwrap();
+        let _ = client.send(&Request::Head);
+        if let Ok(Reply::Head(_)) = client.receive() {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "sessions that ended are kept");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -339,7 +346,7 @@ fn a_new_key_is_a_new_epoch_of_the_same_chain() {
 fn pid_1_is_told() {
     let home = tempfile::tempdir().unwrap();
     let notify = UnixDatagram::bind(home.path().join("n")).unwrap();
-    notify.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    notify.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let listener = UnixListener::bind(home.path().join("s")).unwrap();
     let mut command = command(&home.path().join("state"), home.path());
     command

@@ -167,15 +167,15 @@ fn packets_are_dropped_counted_and_pass_again_after_release_and_after_the_end() 
             assert!(arrives(), "{other}: open after release");
 
             // The kernel ends it without us.
-            nft.block(subject, in_seconds(now(), 1), now().boot_ns).unwrap();
-            drop(nft);
             let begin = Instant::now();
+            nft.block(subject, in_seconds(now(), 5), now().boot_ns).unwrap();
+            drop(nft);
             assert!(!arrives());
             while !arrives() {
-                assert!(begin.elapsed() < Duration::from_secs(5), "{other}: still dropped");
+                assert!(begin.elapsed() < Duration::from_secs(60), "{other}: still dropped");
                 sleep(Duration::from_millis(50));
             }
-            assert!(begin.elapsed() > Duration::from_millis(1000), "{other}: ended too early");
+            assert!(begin.elapsed() > Duration::from_secs(4), "{other}: ended too early");
             let set = if subject.is_ipv4() { "block4" } else { "block6" };
             assert_eq!(elements(set).len(), 0);
         }

@@ -35,7 +35,7 @@ use nix::{
 };
 
 /// Longest wait for anything here; a loaded machine needs a second or two.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn receive<M>(stream: &mut UnixStream, decoder: &mut Decoder) -> Option<M>
 where
@@ -189,7 +189,8 @@ fn status(directory: &Path) -> response::Status {
 
 fn prepare(directory: &Path, pins: &Path) {
     std::fs::set_permissions(directory, PermissionsExt::from_mode(0o777)).unwrap();
-    let site = "[response]\nmode = \"autonomous\"\nblock_s = 4\nadministrators = [\"10.77.0.9\"]\n";
+    let site =
+        "[response]\nmode = \"autonomous\"\nblock_s = 20\nadministrators = [\"10.77.0.9\"]\n";
     std::fs::write(directory.join("site.toml"), site).unwrap();
     std::fs::write(directory.join("resolvers"), "10.77.0.53\n").unwrap();
     std::fs::create_dir(pins).unwrap();

@@ -51,7 +51,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sha2::Digest as _;
 
 /// How long anything may take here; a scan of silent ports takes 3 s, a drill 15 s.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(120);
 const SENSOR: &str = "10.77.0.1";
 const PEER: &str = "10.77.0.2";
 
@@ -535,6 +535,14 @@ fn whole_packets_are_inspected() {
     // The first append is asked twice, see `play_ledger`.
     let next = || appended.recv_timeout(PATIENCE).unwrap().1;
 
+    // The order to pass packets on comes after the first state: one gets through, then all do.
+    let began = Instant::now();
+    while value(&socket_path, "packets_received") == 0 {
+        assert!(began.elapsed() < PATIENCE, "no packet is inspected");
+        lab.peer(&format!("echo -n x > /dev/udp/{SENSOR}/9"));
+        thread::sleep(Duration::from_millis(200));
+    }
+
     // A rule, its evidence in EVE, and only one alert for fifty matches.
     lab.peer(&format!("for i in $(seq 50); do echo -n needle > /dev/udp/{SENSOR}/9999; done"));
     let (alert, _) = (next(), next());
@@ -644,11 +652,16 @@ fn whole_packets_are_inspected() {
 }
 
 /// Waits until a counter is as great.
+/// A counter as of the last second; 0 where there is none of the name.
+fn value(socket: &Path, name: &str) -> u64 {
+    let counters = status(socket).counters;
+    counters.into_iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
+}
+
 fn until(socket: &Path, name: &str, least: u64) {
     let end = Instant::now() + PATIENCE;
     loop {
-        let seen = status(socket).counters.into_iter().find(|counter| counter.name == name);
-        if seen.is_some_and(|counter| counter.value >= least) {
+        if value(socket, name) >= least {
             return;
         }
         assert!(Instant::now() < end, "{name} stays below {least}");

@@ -24,7 +24,7 @@ use hookprobe_xtask::{
 };
 
 /// PID 1 writes the line, then the question, then listens.
-const QUESTION_WAIT: Duration = Duration::from_secs(2);
+const QUESTION_WAIT: Duration = Duration::from_secs(5);
 
 /// Begin of every database of the ledger's (redb's magic number).
 const DATABASE: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";

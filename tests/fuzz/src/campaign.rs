@@ -25,7 +25,7 @@ use crate::{
 const INPUT_TIME_MAX: Duration = Duration::from_secs(2);
 /// After this a parser is taken to be in an endless loop. Far more than [`INPUT_TIME_MAX`], so that
 /// a busy machine does not look like one.
-const HANG_TIME_MAX: Duration = Duration::from_secs(20);
+const HANG_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often the input that is being parsed is checked against that bound.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Iterations between two looks at the clock.
@@ -100,13 +100,13 @@ pub fn run(targets: &[Target], plan: &Plan) -> bool {
         Some(most) => println!("{all} targets, {most} iterations each, seed {seed}"),
         None => println!("{all} targets, {} s together, seed {seed}", plan.seconds),
     }
-    let end = Instant::now() + Duration::from_secs(plan.seconds);
     if all > 1 && plan.iterations.is_none() {
         let wanted = Mutations { count: MUTATIONS, seed, threads: 1, only: None };
         if !mutations(&wanted) {
             return false;
         }
     }
+    let end = Instant::now() + Duration::from_secs(plan.seconds);
     for (at, target) in targets.iter().enumerate() {
         // Of what is left: a target that took longer takes it from those after it.
         let left = u32::try_from(all - at).unwrap_or(1);
@@ -133,7 +133,7 @@ fn one(target: Target, plan: &Plan, share: Duration) -> Result<(u64, usize), Fai
     loop {
         let done = match plan.iterations {
             Some(most) => iteration >= most,
-            None => iteration % BATCH == 0 && Instant::now() >= until,
+            None => iteration > 0 && iteration % BATCH == 0 && Instant::now() >= until,
         };
         if done {
             return Ok((iteration, corpus.len()));

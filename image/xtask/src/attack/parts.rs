@@ -28,6 +28,8 @@ use crate::{
 /// Which extend of PCR 13 never reaches the TPM, and which arrives changed.
 const DROPPED: u32 = 3;
 const ALTERED: u32 = 5;
+/// Before the encrypted bytes of a volume, as the box makes them and we do.
+const HEADER_BYTES: u64 = 16 << 20;
 /// A passphrase that the attacker knows.
 const PASSPHRASE: &[u8] = b"opensesame";
 /// What the box seals, with the tag behind it.
@@ -129,11 +131,13 @@ pub(super) fn foreign_state(campaign: &mut Campaign<'_>) -> Result<()> {
     let volume = foreign_volume(&dir)?;
     put_token(&volume, &token)?;
     folder::put_state(&dir, &volume)?;
+    // Prepared before: the question is only asked for 30 s.
+    put_token(&volume, &forged(&token)?)?;
+    let header = header_of(&volume)?;
     let mut vm = campaign.start(&campaign.kept())?;
     let asks = |line: &Line| line.text.starts_with("state locked");
     let copied = vm.wait("the question", run::READY_WAIT, asks)?.text;
-    put_token(&volume, &forged(&token)?)?;
-    folder::put_state(&dir, &volume)?;
+    folder::overwrite_state(&dir, &header)?;
     let changed = type_wrong_key(&mut vm, asks)?.text;
     pass(&mut vm)?;
     let mut port = Port::plug(&vm)?;
@@ -174,6 +178,15 @@ fn type_wrong_key(vm: &mut Vm, asks: impl Fn(&Line) -> bool) -> Result<Line> {
         }
     }
     Err(last.unwrap_or_else(|| Error::Check("no key was typed".into())))
+}
+
+/// What a token is in: all that lies before the encrypted bytes.
+fn header_of(volume: &Path) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut header = Vec::new();
+    let file = fs::File::open(volume).map_err(at(volume))?;
+    file.take(HEADER_BYTES).read_to_end(&mut header).map_err(at(volume))?;
+    Ok(header)
 }
 
 /// A volume as the box makes them, with slots for its passphrase and for a recovery key.

@@ -46,8 +46,8 @@ pub const LAB_SITE: &[u8] = include_bytes!("../../../layout/lab-site.toml");
 /// The drive that has nothing to boot.
 const EMPTY: &str = "empty.img";
 const EMPTY_BYTES: u64 = 1 << 20;
-/// swtpm and QEMU make their sockets at once; ten seconds is a machine that is very busy.
-const SOCKET_WAIT: Duration = Duration::from_secs(10);
+/// swtpm and QEMU make their sockets at once; a minute is a machine that is very busy.
+const SOCKET_WAIT: Duration = Duration::from_secs(60);
 /// How long a guest may take to power off: the services have five seconds each to end.
 const POWEROFF_WAIT: Duration = Duration::from_secs(120);
 

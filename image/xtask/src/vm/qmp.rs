@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result, at};
 
-/// QEMU answers at once; ten seconds is a machine that is very busy.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// QEMU answers at once; at the end of a migration it waits for the disk, and so do we.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
 /// A connection after its greeting.
 #[derive(Debug)]

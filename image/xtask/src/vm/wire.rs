@@ -77,7 +77,7 @@ impl Cable {
     /// # Errors
     /// [`Error::Io`] when the guest is gone.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        for _ in 0..200 {
+        for _ in 0..6000 {
             match self.socket.send_to(frame, &self.guest) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {

@@ -91,6 +91,7 @@ pub(crate) struct Service {
     pub(crate) child: Child,
     pub(crate) socket: PathBuf,
     pub(crate) log: Arc<Mutex<Vec<String>>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 pub(crate) fn command(dir: &Path, home: &Path) -> Command {
@@ -132,12 +133,12 @@ impl Service {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap());
         let sink = Arc::clone(&log);
-        thread::spawn(move || {
+        let reader = Some(thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 sink.lock().unwrap().push(line);
             }
-        });
-        Self { child, socket: home.join("s"), log }
+        }));
+        Self { child, socket: home.join("s"), log, reader }
     }
 
     /// Connects as soon as it answers; `None` when it ended instead.
@@ -153,7 +154,7 @@ impl Service {
             if self.child.try_wait().unwrap().is_some() {
                 return None;
             }
-            assert!(started.elapsed() < Duration::from_secs(30), "no answer: {}", self.text());
+            assert!(started.elapsed() < Duration::from_secs(60), "no answer: {}", self.text());
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -169,7 +170,7 @@ impl Service {
     pub(crate) fn expect_log(&self, what: &str) {
         let started = Instant::now();
         while !self.text().contains(what) {
-            assert!(started.elapsed() < Duration::from_secs(5), "no {what} in: {}", self.text());
+            assert!(started.elapsed() < Duration::from_secs(60), "no {what} in: {}", self.text());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -186,7 +187,11 @@ impl Service {
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap()
+        let status = self.child.wait().unwrap();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
     }
 }
 
