@@ -9,6 +9,7 @@
 
 use std::net::IpAddr;
 
+use crate::outputs::json::Value;
 use hookprobe_behaviour::finding::{Finding, Weight};
 use hookprobe_traffic::{Direction, flow::Flow};
 use hookprobe_wire::{
@@ -16,7 +17,6 @@ use hookprobe_wire::{
     event::{Alert, EVIDENCE_MAX, Evidence, Reference, Rule},
     text,
 };
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::eve::{
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn findings_keep_their_numbers_and_their_record() {
-        let record = serde_json::json!({ "event_type": "alert" });
+        let record = crate::outputs::json::json!({ "event_type": "alert" });
         let alert = of_finding(&found(Weight::Conviction), "eth0", Some(&record));
         assert_eq!((alert.detector.as_str(), alert.severity), ("scan.vertical", Severity::Warn));
         assert_eq!(alert.summary, "tries 412 ports\\u{a}of one host");

@@ -6,6 +6,7 @@
 
 pub mod eve;
 pub mod events;
+pub mod json;
 pub mod time;
 pub mod told;
 pub mod zeek;

@@ -58,10 +58,23 @@ impl Civil {
 #[must_use]
 pub fn eve(ns: u64) -> String {
     let at = Civil::of(ns.saturating_add_signed(CORRECTION_NS.get()));
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}+0000",
-        at.year, at.month, at.day, at.hour, at.minute, at.second, at.micros
-    )
+    // Two in every event: digit by digit, `format!` takes several times as long.
+    let mut out = String::with_capacity("2026-01-02T03:04:05.678901+0000".len());
+    for (number, digits, end) in [
+        (at.year, 4, "-"),
+        (at.month, 2, "-"),
+        (at.day, 2, "T"),
+        (at.hour, 2, ":"),
+        (at.minute, 2, ":"),
+        (at.second, 2, "."),
+        (at.micros, 6, "+0000"),
+    ] {
+        for place in (0..digits).rev() {
+            out.push(char::from(b'0' + (number / 10_u64.pow(place) % 10) as u8));
+        }
+        out.push_str(end);
+    }
+    out
 }
 
 /// Certificates' in EVE: `2026-01-02T03:04:05`.

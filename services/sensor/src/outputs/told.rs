@@ -1,5 +1,6 @@
 //! From what a rule says and where it matched to what outputs take.
 
+use crate::outputs::json::{Object, Value, json};
 use hookprobe_rules::{
     Alert, Detector, Rule,
     detector::DropReason,
@@ -9,7 +10,6 @@ use hookprobe_traffic::{
     engine::{View, exception},
     flow::{Fate, Flow},
 };
-use serde_json::{Map, Value, json};
 
 use super::eve::{Place, Signature};
 
@@ -119,8 +119,8 @@ pub fn metadata(
     detector: &Detector,
     flow: Option<&Flow>,
     packet: &[(String, Vec<u8>)],
-) -> Option<Map<String, Value>> {
-    let mut out = Map::new();
+) -> Option<Object> {
+    let mut out = Object::new();
     let bits = flow.map(|flow| detector.flow_bits(flow.slot)).unwrap_or_default();
     let names: Vec<&&str> = bits.iter().filter(|bit| !bit.starts_with("traffic/")).collect();
     if !names.is_empty() {
@@ -137,7 +137,7 @@ pub fn metadata(
     if out.is_empty() && bits.is_empty() && !is_counted {
         return None;
     }
-    let mut all = Map::new();
+    let mut all = Object::new();
     all.insert("metadata".into(), Value::Object(out));
     if let Some(traffic) = traffic(&bits) {
         all.insert("traffic".into(), traffic);
@@ -147,7 +147,7 @@ pub fn metadata(
 
 /// The `traffic` object: labels that rules gave a flow.
 fn traffic(bits: &[&str]) -> Option<Value> {
-    let mut out = Map::new();
+    let mut out = Object::new();
     for kind in ["id", "label"] {
         let prefix = format!("traffic/{kind}/");
         let names: Vec<&str> =
@@ -161,9 +161,9 @@ fn traffic(bits: &[&str]) -> Option<Value> {
 
 /// What the `flow` object of a flow that ends has from the rules.
 #[must_use]
-pub fn flow_end(detector: &Detector, flow: &Flow) -> Map<String, Value> {
+pub fn flow_end(detector: &Detector, flow: &Flow) -> Object {
     let (_, is_dropped, is_passed) = detector.flow_marks(flow.slot);
-    let mut out = Map::new();
+    let mut out = Object::new();
     if is_dropped || is_passed {
         out.insert("action".into(), json!(if is_dropped { "drop" } else { "pass" }));
     }
@@ -175,12 +175,12 @@ pub fn flow_end(detector: &Detector, flow: &Flow) -> Map<String, Value> {
         out.insert("exception_policy".into(), json!(policies));
     }
     if flow.fate == Fate::Bypassed {
-        out.insert("state".into(), json!("bypassed"));
-        out.insert("bypass".into(), json!("local"));
+        out.insert("state".into(), Value::word("bypassed"));
+        out.insert("bypass".into(), Value::word("local"));
         // Nobody but us lets packets pass, and we count them with the others.
         let none = ["pkts_toserver", "pkts_toclient", "bytes_toserver", "bytes_toclient"];
         let none = none.map(|name| (name.to_owned(), json!(0)));
-        out.insert("bypassed".into(), Value::Object(Map::from_iter(none)));
+        out.insert("bypassed".into(), Value::Object(Object::from_iter(none)));
     }
     out
 }
@@ -188,8 +188,8 @@ pub fn flow_end(detector: &Detector, flow: &Flow) -> Map<String, Value> {
 /// Objects of one key each.
 fn list(variables: &[(String, Vec<u8>)]) -> Vec<Value> {
     let objects = variables.iter().map(|(name, value)| {
-        let mut object = Map::new();
-        object.insert(name.clone(), json!(String::from_utf8_lossy(value)));
+        let mut object = Object::new();
+        object.insert(name.clone().into(), json!(String::from_utf8_lossy(value)));
         Value::Object(object)
     });
     objects.collect()

@@ -1,5 +1,6 @@
 //! Alerts of rules and of detectors.
 
+use crate::outputs::json::{Object, Value, json};
 use base64ct::{Base64, Encoding as _};
 use hookprobe_behaviour::finding::{Finding, Weight};
 use hookprobe_rules::rule::Target;
@@ -10,7 +11,6 @@ use hookprobe_traffic::{
     packet::{Link, Origin, Packet, TcpFlags, Transport, extension},
     stream::Half,
 };
-use serde_json::{Map, Value, json};
 
 use super::{
     Details, Parts, app, base, http, pseudo,
@@ -96,7 +96,7 @@ pub fn alert(
 }
 
 /// `source` and `target`.
-fn put_ends(out: &mut Map<String, Value>, target: Target, tuple: &base::Tuple) {
+fn put_ends(out: &mut Object, target: Target, tuple: &base::Tuple) {
     let (from, to) = tuple.ports.map_or((None, None), |(from, to)| (Some(from), Some(to)));
     let (there, here) = ((tuple.destination, to), (tuple.source, from));
     let (source, target) = match target {
@@ -104,7 +104,7 @@ fn put_ends(out: &mut Map<String, Value>, target: Target, tuple: &base::Tuple) {
         Target::Source => (there, here),
     };
     for (name, (ip, port)) in [("source", source), ("target", target)] {
-        let mut end = Map::new();
+        let mut end = Object::new();
         end.insert("ip".into(), json!(base::address(ip)));
         if let Some(port) = port {
             end.insert("port".into(), json!(port));
@@ -115,8 +115,8 @@ fn put_ends(out: &mut Map<String, Value>, target: Target, tuple: &base::Tuple) {
 
 fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>, parts: Parts) -> Value {
     let action = if signature.is_blocked { "blocked" } else { "allowed" };
-    let mut out = Map::new();
-    out.insert("action".into(), json!(action));
+    let mut out = Object::with_capacity(8);
+    out.insert("action".into(), Value::word(action));
     out.insert("gid".into(), json!(signature.gid));
     out.insert("signature_id".into(), json!(signature.sid));
     out.insert("rev".into(), json!(signature.rev));
@@ -132,10 +132,10 @@ fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>, parts: Parts) ->
     if parts.references && !signature.references.is_empty() {
         out.insert("references".into(), json!(signature.references));
     }
-    let mut metadata = Map::new();
+    let mut metadata = Object::new();
     // The last one of a key is the first one here.
     for (key, value) in signature.metadata.iter().rev().filter(|_| parts.rule_metadata) {
-        let list = metadata.entry(key.clone()).or_insert_with(|| json!([]));
+        let list = metadata.or_insert_with(key.clone(), || json!([]));
         if let Some(list) = list.as_array_mut() {
             list.push(json!(value));
         }
@@ -144,7 +144,10 @@ fn rule(signature: &Signature<'_>, tuple: Option<&base::Tuple>, parts: Parts) ->
         out.insert("metadata".into(), Value::Object(metadata));
     }
     if !signature.contexts.is_empty() {
-        let member = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        let member = |text: &str| match serde_json::from_str::<serde_json::Value>(text) {
+            Ok(value) => value.into(),
+            Err(_) => json!(text),
+        };
         let contexts = signature.contexts.iter().map(|(name, text)| (name.clone(), member(text)));
         out.insert("context".into(), Value::Object(contexts.collect()));
     }
@@ -158,7 +161,7 @@ pub fn dropped(place: &Place<'_, '_>, reason: &str, signature: Option<&Signature
     let tuple = base::Tuple::of_packet(place.packet);
     let mut out = base::header("drop", place.packet, place.flow, tuple);
     if place.flow.is_some() {
-        out.insert("direction".into(), json!(direction(place.direction)));
+        out.insert("direction".into(), Value::word(direction(place.direction)));
     }
     let mut object = headers(place.packet);
     object.insert("reason".into(), json!(reason));
@@ -179,9 +182,9 @@ pub fn tagged(place: &Place<'_, '_>) -> Value {
 }
 
 /// What `drop` says of the headers of a packet.
-fn headers(packet: &Packet<'_>) -> Map<String, Value> {
-    let mut out = Map::new();
-    let mut put = |name: &str, value: Value| {
+fn headers(packet: &Packet<'_>) -> Object {
+    let mut out = Object::new();
+    let mut put = |name: &'static str, value: Value| {
         out.insert(name.into(), value);
     };
     if let Some(ip) = packet.ip {
@@ -234,7 +237,7 @@ const fn direction(direction: Direction) -> &'static str {
 }
 
 fn tunnel(packet: &Packet<'_>, outer: &Packet<'_>) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     if let Some(tuple) = base::Tuple::of_packet(outer) {
         let (source, destination) = tuple.ports.unwrap_or_default();
         out.insert("src_ip".into(), json!(base::address(tuple.source)));
@@ -251,13 +254,7 @@ fn tunnel(packet: &Packet<'_>, outer: &Packet<'_>) -> Value {
     Value::Object(out)
 }
 
-fn put_flow(
-    out: &mut Map<String, Value>,
-    place: &Place<'_, '_>,
-    flow: &Flow,
-    parts: Parts,
-    details: &Details,
-) {
+fn put_flow(out: &mut Object, place: &Place<'_, '_>, flow: &Flow, parts: Parts, details: &Details) {
     if let Some(id) = place.tx_id {
         out.insert("tx_id".into(), json!(id));
         if place.is_tx_guessed {
@@ -275,7 +272,7 @@ fn put_flow(
         }
     }
     base::put_app_proto(out, flow);
-    out.insert("direction".into(), json!(direction(place.direction)));
+    out.insert("direction".into(), Value::word(direction(place.direction)));
     if !parts.flow {
         return;
     }
@@ -322,7 +319,7 @@ fn progress(tx: TxRef<'_>, direction: Direction) -> Option<String> {
 }
 
 fn put_tx(
-    out: &mut Map<String, Value>,
+    out: &mut Object,
     place: &Place<'_, '_>,
     flow: &Flow,
     tx: TxRef<'_>,
@@ -346,7 +343,7 @@ fn put_tx(
                     continue;
                 }
                 if parts.http_body_printable {
-                    object.insert(format!("{key}_printable"), json!(printable(bytes)));
+                    object.insert(format!("{key}_printable").into(), json!(printable(bytes)));
                 }
                 if parts.http_body {
                     object.insert(key.into(), json!(Base64::encode_string(bytes)));
@@ -380,7 +377,7 @@ fn put_tx(
     }
 }
 
-fn put_payload(out: &mut Map<String, Value>, place: &Place<'_, '_>, parts: Parts) {
+fn put_payload(out: &mut Object, place: &Place<'_, '_>, parts: Parts) {
     let Parts { payload, payload_printable, packet, .. } = parts;
     if payload || payload_printable {
         let session = place.flow.and_then(|flow| flow.tcp.as_ref()).filter(|_| place.is_stream);
@@ -425,7 +422,7 @@ fn stream(half: &Half) -> Option<Vec<u8>> {
 }
 
 /// `packet` and `packet_info`. A packet made of fragments gets the link header of the last of them.
-fn put_packet(out: &mut Map<String, Value>, place: &Place<'_, '_>) {
+fn put_packet(out: &mut Object, place: &Place<'_, '_>) {
     let packet = place.packet;
     let made = place.flow.filter(|_| packet.origin == Origin::FlowEnd);
     if let Some(bytes) = made.and_then(|flow| pseudo::packet(flow, place.direction)) {
@@ -452,7 +449,7 @@ fn link_header<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
 /// The alert of a detector: no packet is to blame, a host is.
 #[must_use]
 pub fn finding(finding: &Finding) -> Value {
-    let mut metadata = Map::new();
+    let mut metadata = Object::new();
     metadata.insert("detector".into(), json!([finding.detector]));
     metadata.insert("mitre_technique_id".into(), json!([finding.technique]));
     metadata.insert("weight".into(), json!([finding.weight.word()]));
@@ -463,9 +460,9 @@ pub fn finding(finding: &Finding) -> Value {
         metadata.insert("name".into(), json!([text(name.as_bytes())]));
     }
     metadata.insert("first_seen".into(), json!([time::eve(finding.first_ns)]));
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("timestamp".into(), json!(time::eve(finding.decided_ns)));
-    out.insert("event_type".into(), json!("alert"));
+    out.insert("event_type".into(), Value::word("alert"));
     out.insert("src_ip".into(), json!(base::address(finding.source)));
     if let Some(destination) = finding.destination {
         out.insert("dest_ip".into(), json!(base::address(destination)));

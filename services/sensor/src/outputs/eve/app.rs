@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use base64ct::{Base64, Encoding as _};
 
+use crate::outputs::json::{Object, Value, json};
 use hookprobe_traffic::{
     Direction,
     app::{Proto, TxRef, dhcp, quic, smtp, ssh, tls},
 };
-use serde_json::{Map, Value, json};
 
 use super::{
     Details, dns, http, records,
@@ -42,7 +42,7 @@ pub(super) fn strip(tx: TxRef<'_>, object: &mut Value, details: &Details) {
     let [ja3, ja4] = details.fingerprints;
     // QUIC has them always.
     if matches!(tx, TxRef::Tls(_)) {
-        object.retain(|name, _| match name.as_str() {
+        object.retain(|name, _| match name {
             "ja3" | "ja3s" => ja3,
             "ja4" => ja4,
             _ => true,
@@ -86,14 +86,14 @@ pub(super) fn shaped(tx: TxRef<'_>, mut object: Value, details: &Details) -> Val
             http::more(tx, details, &mut out);
         }
         TxRef::Dhcp(_) if !details.is_dhcp_extended => {
-            out.retain(|name, _| !DHCP_EXTENDED.contains(&name.as_str()));
+            out.retain(|name, _| !DHCP_EXTENDED.contains(&name));
         }
         TxRef::Tls(tx) => {
             if !details.tls_custom.is_empty() {
                 tls_custom(tx, &mut out);
                 out.retain(|name, _| is_wanted(name, &details.tls_custom));
             } else if !details.is_tls_extended {
-                out.retain(|name, _| TLS_BASIC.contains(&name.as_str()));
+                out.retain(|name, _| TLS_BASIC.contains(&name));
             }
         }
         _ => {}
@@ -113,19 +113,19 @@ fn is_wanted(name: &str, custom: &[String]) -> bool {
 }
 
 /// What only asking for it brings.
-fn tls_custom(tx: &tls::Tx, out: &mut Map<String, Value>) {
+fn tls_custom(tx: &tls::Tx, out: &mut Object) {
     let (Some(leaf), encode) = (tx.server_chain.first(), Base64::encode_string) else { return };
     put(out, "certificate", encode(&leaf.der));
     let chain: Vec<String> = tx.server_chain.iter().map(|one| encode(&one.der)).collect();
     put(out, "chain", chain);
 }
 
-fn put(out: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
+fn put(out: &mut Object, name: &'static str, value: impl Into<Value>) {
     out.insert(name.into(), value.into());
 }
 
 /// Only what is there.
-fn put_text(out: &mut Map<String, Value>, name: &str, value: &str) {
+fn put_text(out: &mut Object, name: &'static str, value: &str) {
     if !value.is_empty() {
         put(out, name, value);
     }
@@ -134,7 +134,7 @@ fn put_text(out: &mut Map<String, Value>, name: &str, value: &str) {
 /// The `tls` object, the extended one.
 #[must_use]
 pub(super) fn tls(tx: &tls::Tx) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     if let Some(certificate) = tx.certificate() {
         put_certificate(&mut out, certificate);
         if !certificate.sans.is_empty() {
@@ -164,14 +164,14 @@ pub(super) fn tls(tx: &tls::Tx) -> Value {
         }
     }
     if let Some(certificate) = tx.client_chain.first() {
-        let mut client = Map::new();
+        let mut client = Object::new();
         put_certificate(&mut client, certificate);
         put(&mut out, "client", Value::Object(client));
     }
     Value::Object(out)
 }
 
-fn put_certificate(out: &mut Map<String, Value>, certificate: &tls::Certificate) {
+fn put_certificate(out: &mut Object, certificate: &tls::Certificate) {
     put(out, "subject", certificate.subject.as_str());
     put(out, "issuerdn", certificate.issuer.as_str());
     put_text(out, "serial", &certificate.serial);
@@ -185,7 +185,7 @@ fn put_certificate(out: &mut Map<String, Value>, certificate: &tls::Certificate)
     }
 }
 
-fn put_ja(out: &mut Map<String, Value>, name: &str, ja: Option<&(String, String)>) {
+fn put_ja(out: &mut Object, name: &'static str, ja: Option<&(String, String)>) {
     if let Some((string, hash)) = ja.filter(|(_, hash)| !hash.is_empty()) {
         put(out, name, json!({ "hash": hash, "string": string }));
     }
@@ -194,17 +194,17 @@ fn put_ja(out: &mut Map<String, Value>, name: &str, ja: Option<&(String, String)
 /// The `ssh` object; none before a banner.
 #[must_use]
 pub(super) fn ssh(tx: &ssh::Tx) -> Option<Value> {
-    let mut out = Map::new();
+    let mut out = Object::new();
     for (name, side) in [("client", &tx.client), ("server", &tx.server)] {
         if side.proto.is_empty() {
             continue;
         }
         let cut = |bytes: &[u8]| text(bytes.get(..BANNER_BYTES_MAX).unwrap_or(bytes));
-        let mut object = Map::new();
+        let mut object = Object::new();
         put(&mut object, "proto_version", cut(&side.proto));
         put_text(&mut object, "software_version", &cut(&side.software));
         if !side.hassh.is_empty() {
-            put(&mut object, "hassh", json!({ "hash": side.hassh, "string": side.hassh_string }));
+            put(&mut object, "hassh", json!({ "hash": &side.hassh, "string": &side.hassh_string }));
         }
         put(&mut out, name, Value::Object(object));
     }
@@ -212,7 +212,7 @@ pub(super) fn ssh(tx: &ssh::Tx) -> Option<Value> {
 }
 
 fn smtp(tx: &smtp::Tx) -> Vec<(&'static str, Value)> {
-    let mut out = Map::new();
+    let mut out = Object::new();
     put_text(&mut out, "helo", &text(&tx.helo));
     put_text(&mut out, "mail_from", &text(&tx.mail_from));
     if !tx.rcpt_to.is_empty() {
@@ -227,7 +227,7 @@ fn smtp(tx: &smtp::Tx) -> Vec<(&'static str, Value)> {
 }
 
 fn email(email: &smtp::Email, progress: u8) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     let list = |value: &[u8]| -> Vec<String> {
         value.split(|byte| *byte == b',').map(|one| text(one.trim_ascii())).collect()
     };
@@ -317,7 +317,7 @@ fn version(number: u16) -> String {
 }
 
 fn quic(tx: &quic::Tx) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     put(&mut out, "version", tx.version_name());
     if let Some(sni) = &tx.sni {
         put(&mut out, "sni", text(sni));
@@ -338,7 +338,7 @@ fn quic(tx: &quic::Tx) -> Value {
     let server = tx.server_hello.as_ref().map(|hello| &hello.extensions);
     if let Some(extensions) = client.or(server).filter(|extensions| !extensions.is_empty()) {
         let list = extensions.iter().map(|extension| {
-            let mut entry = Map::new();
+            let mut entry = Object::new();
             let known = EXTENSIONS.iter().find(|(kind, _)| *kind == extension.kind);
             if let Some((_, name)) = known {
                 put(&mut entry, "name", *name);
@@ -369,7 +369,7 @@ const DHCP_PARAMETERS: [(u8, &str); 8] = [
 
 fn dhcp(tx: &dhcp::Tx) -> Value {
     let message = &tx.message;
-    let mut out = Map::new();
+    let mut out = Object::new();
     let ip = |bytes: [u8; 4]| Ipv4Addr::from(bytes).to_string();
     let kind = match message.op {
         1 => "request",

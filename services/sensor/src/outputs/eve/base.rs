@@ -2,19 +2,21 @@
 
 use std::net::IpAddr;
 
+use crate::outputs::json::{Object, Text, Value, json};
 use hookprobe_traffic::{
     Direction,
     app::Proto,
     flow::{Fate, Flow, State},
     packet::{Ether, Origin, Packet, Transport, Tunnel},
 };
-use serde_json::{Map, Value, json};
 
 use super::{community::community_id, text::ipv6};
 use crate::outputs::time;
 
 /// Largest integer that every reader of JSON keeps.
 const ID_MAX: u64 = (1 << 53) - 1;
+/// Room for the fields of most events.
+const FIELDS: usize = 20;
 
 /// Both ends of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +72,9 @@ pub fn address(ip: IpAddr) -> String {
 
 /// `TCP`, `UDP`, ...; numbers for the rest.
 #[must_use]
-pub fn protocol(number: u8) -> String {
-    PROTOCOLS.get(usize::from(number)).map_or_else(|| number.to_string(), |name| (*name).into())
+pub fn protocol(number: u8) -> Text {
+    let name = PROTOCOLS.get(usize::from(number));
+    name.map_or_else(|| number.to_string().into(), |name| (*name).into())
 }
 
 /// IANA's keywords of protocol numbers, as far as Suricata names them.
@@ -126,12 +129,12 @@ pub fn packet_source(packet: &Packet<'_>) -> &'static str {
 /// Beginning of an event about a packet.
 #[must_use]
 pub fn header(
-    kind: &str,
+    kind: &'static str,
     packet: &Packet<'_>,
     flow: Option<&Flow>,
     tuple: Option<Tuple>,
-) -> Map<String, Value> {
-    let mut out = Map::new();
+) -> Object {
+    let mut out = Object::with_capacity(FIELDS);
     out.insert("timestamp".into(), json!(time::eve(packet.time_ns)));
     if let Some(flow) = flow {
         out.insert("flow_id".into(), json!(flow_id(flow)));
@@ -140,7 +143,7 @@ pub fn header(
     if packet.origin == Origin::Wire {
         out.insert("pcap_cnt".into(), json!(packet.number));
     }
-    out.insert("event_type".into(), json!(kind));
+    out.insert("event_type".into(), Value::word(kind));
     if packet.vlans.count > 0 {
         out.insert("vlan".into(), packet.vlans.iter().collect());
     }
@@ -151,12 +154,12 @@ pub fn header(
         out.insert("icmp_type".into(), json!(icmp.kind));
         out.insert("icmp_code".into(), json!(icmp.code));
     }
-    out.insert("pkt_src".into(), json!(packet_source(packet)));
+    out.insert("pkt_src".into(), Value::word(packet_source(packet)));
     out
 }
 
 /// The `ether` object of an event about `tuple`.
-pub fn put_ether(out: &mut Map<String, Value>, packet: &Packet<'_>, tuple: Option<&Tuple>) {
+pub fn put_ether(out: &mut Object, packet: &Packet<'_>, tuple: Option<&Tuple>) {
     if let Some(ether) = packet.ether {
         out.insert("ether".into(), ethernet(&ether, is_turned(tuple, packet)));
     }
@@ -178,7 +181,7 @@ fn ethernet(ether: &Ether, is_turned: bool) -> Value {
     json!({ "ether_type": ether.ether_type, "src_mac": source, "dest_mac": destination })
 }
 
-fn put_tuple(out: &mut Map<String, Value>, tuple: Tuple) {
+fn put_tuple(out: &mut Object, tuple: Tuple) {
     out.insert("src_ip".into(), json!(address(tuple.source)));
     out.insert("dest_ip".into(), json!(address(tuple.destination)));
     if let Some((source, destination)) = tuple.ports {
@@ -197,7 +200,7 @@ pub fn community(flow: &Flow) -> String {
 }
 
 /// `app_proto` and its relatives.
-pub fn put_app_proto(out: &mut Map<String, Value>, flow: &Flow) {
+pub fn put_app_proto(out: &mut Object, flow: &Flow) {
     let app = &flow.app;
     let current = app.proto().map(|proto| proto.name());
     // One datagram that says nothing is enough to give up.
@@ -205,7 +208,7 @@ pub fn put_app_proto(out: &mut Map<String, Value>, flow: &Flow) {
     let is_failed = (app.is_failed() && !is_dropped) || flow.key.protocol == 17;
     let current = current.or_else(|| is_failed.then_some("failed"));
     if let Some(name) = current {
-        out.insert("app_proto".into(), json!(name));
+        out.insert("app_proto".into(), Value::word(name));
     }
     let name = |proto: Option<Proto>| proto.map(|proto| proto.name());
     let [to_server, to_client] = app.sides;
@@ -216,16 +219,16 @@ pub fn put_app_proto(out: &mut Map<String, Value>, flow: &Flow) {
         ("app_proto_expected", name(app.expected)),
     ] {
         if let Some(name) = name.filter(|name| Some(*name) != current) {
-            out.insert(key.into(), json!(name));
+            out.insert(key.into(), Value::word(name));
         }
     }
 }
 
 /// The counters of a flow.
 #[must_use]
-pub fn flow_counters(flow: &Flow) -> Map<String, Value> {
+pub fn flow_counters(flow: &Flow) -> Object {
     let [there, back] = Direction::BOTH.map(|direction| flow.side(direction));
-    let mut out = Map::new();
+    let mut out = Object::with_capacity(9);
     for (key, number) in [
         ("pkts_toserver", there.packets),
         ("pkts_toclient", back.packets),
@@ -250,11 +253,11 @@ pub fn flow_state(state: State) -> &'static str {
 
 /// Beginning of an event about a flow that has ended; `now_ns` is when that was noticed.
 #[must_use]
-pub fn flow_header(flow: &Flow, now_ns: u64) -> Map<String, Value> {
-    let mut out = Map::new();
+pub fn flow_header(flow: &Flow, now_ns: u64) -> Object {
+    let mut out = Object::new();
     out.insert("timestamp".into(), json!(time::eve(now_ns)));
     out.insert("flow_id".into(), json!(flow_id(flow)));
-    out.insert("event_type".into(), json!("flow"));
+    out.insert("event_type".into(), Value::word("flow"));
     let vlans: Vec<u16> = flow.vlans.iter().collect();
     if !vlans.is_empty() {
         out.insert("vlan".into(), json!(vlans));

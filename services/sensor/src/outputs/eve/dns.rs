@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use crate::outputs::json::{Object, Value, json};
 use hookprobe_traffic::app::dns::{
     Message, Name, Query, RData, Record, Soa, Tx, rcode_name, type_name,
 };
-use serde_json::{Map, Value, json};
 
 use super::text::{hex, ipv6, text};
 
@@ -16,7 +16,7 @@ const VERSION: u8 = 3;
 #[must_use]
 pub(super) fn dns(tx: &Tx) -> Value {
     let message = &tx.message;
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("version".into(), json!(VERSION));
     out.insert("type".into(), json!(kind(message)));
     out.insert("tx_id".into(), json!(tx.id));
@@ -35,9 +35,9 @@ pub(super) fn dns_2(tx: &Tx) -> Vec<Value> {
     if !message.is_response() {
         return message.queries.iter().map(|query| query_2(tx, query)).collect();
     }
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("version".into(), json!(2));
-    out.insert("type".into(), json!("answer"));
+    out.insert("type".into(), Value::word("answer"));
     out.insert("id".into(), json!(message.id));
     flags(message, &mut out);
     out.insert("opcode".into(), json!(message.opcode()));
@@ -54,7 +54,7 @@ pub(super) fn dns_2(tx: &Tx) -> Vec<Value> {
 fn query_2(tx: &Tx, query: &Query) -> Value {
     let mut out = named(&query.name, "rrname");
     out.insert("version".into(), json!(2));
-    out.insert("type".into(), json!("query"));
+    out.insert("type".into(), Value::word("query"));
     out.insert("id".into(), json!(tx.message.id));
     out.insert("rrtype".into(), json!(rrtype(query.rtype)));
     out.insert("tx_id".into(), json!(tx.id));
@@ -69,7 +69,7 @@ fn query_2(tx: &Tx, query: &Query) -> Value {
 #[must_use]
 pub(super) fn mdns(tx: &Tx) -> Value {
     let message = &tx.message;
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("type".into(), json!(kind(message)));
     out.insert("id".into(), json!(message.id));
     if message.is_response() {
@@ -93,7 +93,7 @@ fn kind(message: &Message) -> &'static str {
     if message.is_response() { "response" } else { "request" }
 }
 
-fn flags(message: &Message, out: &mut Map<String, Value>) {
+fn flags(message: &Message, out: &mut Object) {
     out.insert("flags".into(), json!(format!("{:x}", message.flags)));
     for (name, is_set) in [
         ("qr", message.is_response()),
@@ -120,7 +120,7 @@ fn rrtype(number: u16) -> String {
     type_name(number).filter(|_| number != CAA).map_or_else(|| number.to_string(), str::to_owned)
 }
 
-fn sections(message: &Message, out: &mut Map<String, Value>) {
+fn sections(message: &Message, out: &mut Object) {
     if !message.queries.is_empty() {
         let queries = message.queries.iter().map(|query| {
             let mut entry = named(&query.name, "rrname");
@@ -149,11 +149,11 @@ fn sections(message: &Message, out: &mut Map<String, Value>) {
 }
 
 /// A name, and that it was cut.
-fn named(name: &Name, key: &str) -> Map<String, Value> {
-    let mut out = Map::new();
+fn named(name: &Name, key: &'static str) -> Object {
+    let mut out = Object::new();
     out.insert(key.into(), json!(text(&name.text)));
     if name.is_truncated {
-        out.insert(format!("{key}_truncated"), json!(true));
+        out.insert(format!("{key}_truncated").into(), json!(true));
     }
     out
 }
@@ -171,7 +171,7 @@ fn entries(record: &Record) -> Vec<Value> {
     let mut head = named(&record.name, "rrname");
     head.insert("rrtype".into(), json!(rrtype(record.rtype)));
     head.insert("ttl".into(), json!(record.ttl_s));
-    let with = |key: &str, value: Value| {
+    let with = |key: &'static str, value: Value| {
         let mut entry = head.clone();
         entry.insert(key.into(), value);
         vec![Value::Object(entry)]
@@ -179,7 +179,7 @@ fn entries(record: &Record) -> Vec<Value> {
     match &record.data {
         _ if is_plain(record) => vec![Value::Object(head)],
         // An address of another length than addresses have.
-        RData::Other(_) if matches!(record.rtype, A | AAAA) => with("rdata", json!("")),
+        RData::Other(_) if matches!(record.rtype, A | AAAA) => with("rdata", Value::word("")),
         RData::Txt(strings) => {
             strings.iter().flat_map(|string| with("rdata", json!(text(string)))).collect()
         }
@@ -209,7 +209,7 @@ fn entries(record: &Record) -> Vec<Value> {
 /// The data alone, where it is one thing.
 fn data(data: &RData) -> Option<Value> {
     match data {
-        RData::A(address) => Some(json!(Ipv4Addr::from(*address))),
+        RData::A(address) => Some(json!(Ipv4Addr::from(*address).to_string())),
         RData::Aaaa(address) => Some(json!(ipv6((*address).into()))),
         RData::Name(name) | RData::Mx { exchange: name, .. } => Some(json!(text(&name.text))),
         RData::Null(bytes) => Some(json!(text(bytes))),
@@ -235,19 +235,19 @@ fn data(data: &RData) -> Option<Value> {
 }
 
 /// Data of the answers by type.
-fn grouped(answers: &[Record]) -> Map<String, Value> {
-    let mut out = Map::new();
+fn grouped(answers: &[Record]) -> Object {
+    let mut out = Object::new();
     for answer in answers {
         let values = match &answer.data {
             _ if is_plain(answer) => continue,
-            RData::Other(_) if matches!(answer.rtype, A | AAAA) => vec![json!("")],
+            RData::Other(_) if matches!(answer.rtype, A | AAAA) => vec![Value::word("")],
             RData::Txt(strings) => strings.iter().map(|string| json!(text(string))).collect(),
             other => data(other).into_iter().collect::<Vec<_>>(),
         };
         if values.is_empty() {
             continue;
         }
-        let list = out.entry(rrtype(answer.rtype)).or_insert_with(|| json!([]));
+        let list = out.or_insert_with(rrtype(answer.rtype), || json!([]));
         if let Some(list) = list.as_array_mut() {
             list.extend(values);
         }

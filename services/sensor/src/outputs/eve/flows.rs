@@ -1,5 +1,6 @@
 //! Events about flows, and what is kept of a flow for all of its events.
 
+use crate::outputs::json::{Object, Value, json};
 use hookprobe_traffic::{
     Direction,
     app::TxRef,
@@ -7,7 +8,6 @@ use hookprobe_traffic::{
     packet::{Ether, Mac},
     stream::TcpState,
 };
-use serde_json::{Map, Value, json};
 
 use super::{Details, base, written::Written};
 use crate::outputs::time;
@@ -34,9 +34,9 @@ pub(super) struct FlowEve {
     /// Hardware addresses of client and server.
     pub(super) macs: [Vec<Mac>; 2],
     /// Bits, variables and labels that rules set until its end: `metadata` and `traffic`.
-    pub(super) metadata: Option<Map<String, Value>>,
+    pub(super) metadata: Option<Object>,
     /// What rules say of the flow at its end, for the `flow` object.
-    pub(super) end: Map<String, Value>,
+    pub(super) end: Object,
     /// Transactions that began.
     pub(super) txs: u64,
     /// Directions in which a packet was told as dropped.
@@ -75,7 +75,7 @@ impl FlowEve {
 #[must_use]
 pub(super) fn netflow(flow: &Flow, direction: Direction, state: &FlowEve, now_ns: u64) -> Value {
     let mut out = base::flow_header(flow, now_ns.max(flow.last_ns));
-    out.insert("event_type".into(), json!("netflow"));
+    out.insert("event_type".into(), Value::word("netflow"));
     out.remove("ip_v");
     let tuple = base::Tuple::of_flow(flow, direction);
     let ports = tuple.ports.map_or([Value::Null, Value::Null], |(a, b)| [json!(a), json!(b)]);
@@ -86,7 +86,7 @@ pub(super) fn netflow(flow: &Flow, direction: Direction, state: &FlowEve, now_ns
         ("src_port", source),
         ("dest_port", destination),
     ] {
-        if !value.is_null() {
+        if value != Value::Null {
             out.insert(name.into(), value);
         }
     }
@@ -101,13 +101,13 @@ pub(super) fn netflow(flow: &Flow, direction: Direction, state: &FlowEve, now_ns
     if let (1 | 58, Direction::ToClient) = (flow.key.protocol, direction) {
         out.insert("icmp_type".into(), json!(flow.key.server_port));
     }
-    out.entry("app_proto").or_insert_with(|| json!("unknown"));
+    out.or_insert_with("app_proto", || Value::word("unknown"));
     let own = flow.app.sides.get(direction.index()).copied().flatten();
     if let Some(proto) = own {
         out.insert("app_proto".into(), json!(proto.name()));
     }
     let side = flow.side(direction);
-    let mut object = Map::new();
+    let mut object = Object::new();
     for (name, value) in [
         ("pkts", json!(side.packets)),
         ("bytes", json!(side.bytes)),
@@ -125,7 +125,7 @@ pub(super) fn netflow(flow: &Flow, direction: Direction, state: &FlowEve, now_ns
     out.insert("netflow".into(), Value::Object(object));
     if let Some(session) = &flow.tcp {
         let flags = session.half(direction).flags_seen;
-        let mut tcp = Map::new();
+        let mut tcp = Object::new();
         tcp.insert("tcp_flags".into(), json!(format!("{flags:02x}")));
         put_flags(&mut tcp, flags);
         out.insert("tcp".into(), Value::Object(tcp));
@@ -147,7 +147,8 @@ pub(super) fn flow(
     let changes = flow.app.pending();
     if let Some(expected) = changes {
         // Nothing came of what was to follow.
-        let before = out.insert("app_proto".into(), json!("failed"));
+        let before = out.get_mut("app_proto").map(|known| std::mem::replace(known, Value::Null));
+        out.insert("app_proto".into(), Value::word("failed"));
         out.insert("app_proto_orig".into(), before.unwrap_or_default());
         if let Some(expected) = expected {
             out.insert("app_proto_expected".into(), json!(expected.name()));
@@ -197,7 +198,7 @@ fn age(flow: &Flow) -> u64 {
 }
 
 /// Flags of TCP by name.
-fn put_flags(out: &mut Map<String, Value>, flags: u8) {
+fn put_flags(out: &mut Object, flags: u8) {
     for (bit, name) in
         ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate()
     {
@@ -212,7 +213,7 @@ fn tcp(flow: &Flow) -> Value {
         |direction| flow.tcp.as_ref().map_or(0, |session| session.half(direction).flags_seen);
     let (there, back) = (flags(Direction::ToServer), flags(Direction::ToClient));
     let all = there | back;
-    let mut out = Map::new();
+    let mut out = Object::new();
     for (key, value) in [("tcp_flags", all), ("tcp_flags_ts", there), ("tcp_flags_tc", back)] {
         out.insert(key.into(), json!(format!("{value:02x}")));
     }

@@ -1,5 +1,6 @@
 //! HTTP transactions and the files in them.
 
+use crate::outputs::json::{Object, Value, json};
 use hookprobe_traffic::{
     Direction,
     app::{
@@ -7,7 +8,6 @@ use hookprobe_traffic::{
         http2::{ERRORS, Notes, Value as Settings},
     },
 };
-use serde_json::{Map, Value, json};
 
 use super::{
     Details,
@@ -31,7 +31,7 @@ pub(super) fn http(tx: &Tx) -> Option<Value> {
     }
     let mut out = basic(tx);
     let (request, response) = (&tx.request, &tx.response);
-    let mut put = |name: &str, bytes: Option<&[u8]>| {
+    let mut put = |name: &'static str, bytes: Option<&[u8]>| {
         if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
             out.insert(name.into(), json!(text(bytes)));
         }
@@ -51,10 +51,10 @@ pub(super) fn http(tx: &Tx) -> Option<Value> {
 }
 
 /// What an event has that is not extended.
-pub(super) fn basic(tx: &Tx) -> Map<String, Value> {
-    let mut out = Map::new();
+pub(super) fn basic(tx: &Tx) -> Object {
+    let mut out = Object::new();
     let (request, response) = (&tx.request, &tx.response);
-    let mut put = |name: &str, bytes: Option<&[u8]>| {
+    let mut put = |name: &'static str, bytes: Option<&[u8]>| {
         if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
             out.insert(name.into(), json!(text(bytes)));
         }
@@ -85,11 +85,11 @@ fn is_request_seen(tx: &Tx) -> bool {
 }
 
 /// `custom` and `dump-all-headers` of suricata.yaml.
-pub(super) fn more(tx: &Tx, details: &Details, out: &mut Map<String, Value>) {
+pub(super) fn more(tx: &Tx, details: &Details, out: &mut Object) {
     for name in &details.http_custom {
         let (field, direction) = custom(name);
         if let Some(value) = tx.headers(direction).get(&field) {
-            out.insert(name.to_ascii_lowercase().replace('-', "_"), json!(text(value)));
+            out.insert(name.to_ascii_lowercase().replace('-', "_").into(), json!(text(value)));
         }
     }
     for (is_on, direction) in details.http_headers.into_iter().zip(Direction::BOTH) {
@@ -150,8 +150,8 @@ fn custom(name: &str) -> (String, Direction) {
 /// Streams of HTTP/2 and frames about the connection: fields as they came, then what is common
 /// with HTTP/1, then what frames said.
 fn http2(tx: &Tx) -> Option<Value> {
-    let mut out = Map::new();
-    out.insert("version".into(), json!("2"));
+    let mut out = Object::new();
+    out.insert("version".into(), Value::word("2"));
     let mut has_any = false;
     for (direction, name) in
         [(Direction::ToServer, "request_headers"), (Direction::ToClient, "response_headers")]
@@ -162,7 +162,7 @@ fn http2(tx: &Tx) -> Option<Value> {
             out.insert(name.into(), json!(list));
         }
     }
-    let mut http2 = Map::new();
+    let mut http2 = Object::new();
     http2.insert("stream_id".into(), json!(tx.stream));
     for (direction, name) in [(Direction::ToServer, "request"), (Direction::ToClient, "response")] {
         let side = tx.notes.as_deref().map(|notes| frames(notes, direction));
@@ -176,7 +176,7 @@ fn http2(tx: &Tx) -> Option<Value> {
 }
 
 /// The fields of one side as a list; those that HTTP/1 has by the same name go into `out`.
-fn fields(tx: &Tx, direction: Direction, out: &mut Map<String, Value>) -> Vec<Value> {
+fn fields(tx: &Tx, direction: Direction, out: &mut Object) -> Vec<Value> {
     let mut list = Vec::new();
     let raw = &tx.headers(direction).raw;
     for line in raw.split(|byte| *byte == b'\n').take(FIELDS_MAX) {
@@ -205,8 +205,8 @@ fn fields(tx: &Tx, direction: Direction, out: &mut Map<String, Value>) -> Vec<Va
 }
 
 /// What the frames of one side said beside fields and data.
-fn frames(notes: &Notes, direction: Direction) -> Map<String, Value> {
-    let mut out = Map::new();
+fn frames(notes: &Notes, direction: Direction) -> Object {
+    let mut out = Object::new();
     for note in notes.list.iter().filter(|note| note.direction == direction) {
         let (name, value) = match &note.value {
             Settings::Settings(list) => {
@@ -254,14 +254,14 @@ fn error(code: u32) -> String {
 
 /// `bytes 0-99/1000`: what is there of start, end and size.
 fn content_range(value: &[u8]) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("raw".into(), json!(text(value)));
     let parsed = std::str::from_utf8(value).ok().and_then(|value| {
         let (range, size) = value.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
         Some((range.split_once('-'), size))
     });
     if let Some((range, size)) = parsed {
-        let mut put = |name: &str, text: &str| {
+        let mut put = |name: &'static str, text: &str| {
             if let Ok(number) = text.trim().parse::<u64>() {
                 out.insert(name.into(), json!(number));
             }
@@ -298,7 +298,7 @@ pub(super) fn fileinfo_of(tx: &Tx, file: &File, direction: Direction) -> Value {
 /// The `fileinfo` object, and an entry of `files`.
 #[must_use]
 pub fn fileinfo(file: &File, tx_id: u64) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     // A file without a name of its own is called by the path, which nobody may have seen.
     let name = if file.name.is_empty() { UNSEEN.as_bytes() } else { &file.name };
     out.insert("filename".into(), json!(text(name)));
@@ -323,6 +323,8 @@ pub fn fileinfo(file: &File, tx_id: u64) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{json, to_value};
+
     use super::*;
 
     #[test]
@@ -336,20 +338,20 @@ mod tests {
             "settings_id": "SETTINGSMAXCONCURRENTSTREAMS", "settings_value": 100,
         });
         assert_eq!(
-            http(&tx),
-            Some(json!({ "version": "2",
-                "http2": { "stream_id": 0, "response": { "settings": [entry] } } }))
+            to_value(http(&tx)).unwrap(),
+            json!({ "version": "2",
+                "http2": { "stream_id": 0, "response": { "settings": [entry] } } })
         );
         let end = frames(&notes(Settings::Error(11)), Direction::ToClient);
-        assert_eq!(end["error_code"], "EnhanceYourCalm");
+        assert_eq!(end.get("error_code"), Some(&Value::word("EnhanceYourCalm")));
         tx.notes = Some(Box::new(notes(Settings::Window(1))));
         assert_eq!(http(&tx), None, "an event that says nothing is not written");
     }
 
     #[test]
     fn ranges() {
-        let check = |value: &str, expect: Value| {
-            assert_eq!(content_range(value.as_bytes()), expect);
+        let check = |value: &str, expect: serde_json::Value| {
+            assert_eq!(to_value(content_range(value.as_bytes())).unwrap(), expect);
         };
         check(
             "bytes 0-99/1000",

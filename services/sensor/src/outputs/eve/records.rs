@@ -1,11 +1,11 @@
 //! SIP, PostgreSQL, SMB.
 
+use crate::outputs::json::{Object, Value, json};
 use hookprobe_traffic::app::records::{
     Body, Field, Fields, Tx, pgsql,
     sip::Message,
     smb::{Command, Status, Transfer},
 };
-use serde_json::{Map, Value, json};
 
 use super::{
     sdp::sdp,
@@ -24,7 +24,7 @@ pub(super) fn object(tx: &Tx) -> (&'static str, Value) {
 }
 
 fn sip(message: &Message) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     let line = if message.method.is_empty() { "response_line" } else { "request_line" };
     for (name, value) in [
         ("method", &message.method),
@@ -45,7 +45,7 @@ fn sip(message: &Message) -> Value {
 }
 
 fn pgsql(exchange: &pgsql::Exchange, id: u64) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("tx_id".into(), json!(id + 1));
     for (name, fields) in [("request", &exchange.request), ("response", &exchange.response)] {
         if !fields.is_empty() {
@@ -56,7 +56,7 @@ fn pgsql(exchange: &pgsql::Exchange, id: u64) -> Value {
 }
 
 fn smb(command: &Command, id: u64) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("id".into(), json!(id + 1));
     let dialect = command.dialect.as_deref().map_or_else(|| "unknown".into(), text);
     out.insert("dialect".into(), json!(dialect));
@@ -85,7 +85,7 @@ fn smb(command: &Command, id: u64) -> Value {
 }
 
 fn smb_file(transfer: &Transfer, id: u64) -> Value {
-    let mut out = Map::new();
+    let mut out = Object::new();
     out.insert("id".into(), json!(id + 1));
     let command = match (transfer.version, transfer.command) {
         (1, number) => command_name(u8::try_from(number).unwrap_or(u8::MAX)),

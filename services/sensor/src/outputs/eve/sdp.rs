@@ -2,7 +2,7 @@
 //! order, from the first that does not fit on the rest is left out, and without the mandatory ones
 //! there is none. Pure; a body is bounded where it is kept.
 
-use serde_json::{Map, Value, json};
+use crate::outputs::json::{Object, Value, json};
 
 use super::text::text;
 
@@ -46,7 +46,7 @@ pub(super) fn sdp(body: &[u8]) -> Option<Value> {
     let lines = body.split(|byte| *byte == b'\n').take(LINES_MAX);
     let rest = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
     let mut lines = Lines { rest, at: 0 };
-    let mut out = Map::new();
+    let mut out = Object::new();
     lines.take(b'v', |value| value == "0")?;
     put(&mut out, "origin", lines.take(b'o', is_origin)?);
     put(&mut out, "session_name", lines.take(b's', any)?);
@@ -63,7 +63,7 @@ pub(super) fn sdp(body: &[u8]) -> Option<Value> {
     put_all(&mut out, "bandwidths", lines.all(b'b', is_bandwidth));
     let mut times = Vec::new();
     while let Some(time) = lines.take(b't', is_time) {
-        let mut entry = Map::new();
+        let mut entry = Object::new();
         put(&mut entry, "time", time);
         let repeat = lines.take(b'r', any).filter(|_| times.is_empty());
         if let Some(repeat) = repeat {
@@ -85,7 +85,7 @@ pub(super) fn sdp(body: &[u8]) -> Option<Value> {
     put_all(&mut out, "attributes", lines.all(b'a', any));
     let mut media = Vec::new();
     while let Some(line) = lines.take(b'm', is_media) {
-        let mut entry = Map::new();
+        let mut entry = Object::new();
         put(&mut entry, "media", line);
         if let Some(value) = lines.take(b'i', any) {
             put(&mut entry, "media_info", value);
@@ -104,11 +104,11 @@ pub(super) fn sdp(body: &[u8]) -> Option<Value> {
     Some(Value::Object(out))
 }
 
-fn put(out: &mut Map<String, Value>, name: &str, value: &[u8]) {
+fn put(out: &mut Object, name: &'static str, value: &[u8]) {
     out.insert(name.into(), json!(text(value)));
 }
 
-fn put_all(out: &mut Map<String, Value>, name: &str, list: Vec<Value>) {
+fn put_all(out: &mut Object, name: &'static str, list: Vec<Value>) {
     if !list.is_empty() {
         out.insert(name.into(), json!(list));
     }
@@ -157,13 +157,16 @@ fn is_number(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::{json, to_value};
+
+    use super::sdp;
 
     #[test]
     fn lines_in_their_order() {
         let head = "v=0\r\no=a 1 2 IN IP4 10.0.0.1\r\ns=x\r\n";
         let read = |rest: &str| sdp(format!("{head}{rest}").as_bytes());
-        let found = read("t=0 0\r\na=b\r\nm=audio 1 RTP/AVP 8 0\r\na=c\r\nq=d\r\n").unwrap();
+        let found = read("t=0 0\r\na=b\r\nm=audio 1 RTP/AVP 8 0\r\na=c\r\nq=d\r\n");
+        let found = to_value(found).unwrap();
         assert_eq!(found["attributes"], json!(["b"]));
         assert_eq!(
             found["media_descriptions"],

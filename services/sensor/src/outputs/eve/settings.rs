@@ -246,12 +246,12 @@ impl Settings {
         ];
         self.details.is_hassh_awaited = on("app-layer.protocols.ssh.hassh", hassh);
         let forced = digests(config);
-        let any = |name: &str, is_named| is_named || forced.iter().any(|own| own == name);
+        let any = |name: &'static str, is_named| is_named || forced.iter().any(|own| own == name);
         self.details.digests = [any("md5", md5), any("sha1", sha1), any("sha256", sha256)];
     }
 
     fn read(&mut self, name: &str, node: &Node) {
-        let on = |name: &str, otherwise: bool| switch(node, name, otherwise);
+        let on = |name: &'static str, otherwise: bool| switch(node, name, otherwise);
         let details = &mut self.details;
         match name {
             "alert" => {

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
 };
 
+use crate::outputs::json::{Object, Value, json};
 use hookprobe_behaviour::finding::Finding;
 use hookprobe_traffic::{
     Direction,
@@ -14,7 +15,6 @@ use hookprobe_traffic::{
     flow::{Flow, Reason},
     packet::{Mac, Packet},
 };
-use serde_json::{Map, Value, json};
 
 use super::{
     Details, Settings,
@@ -53,12 +53,11 @@ pub struct Judged {
     /// The `verdict` object.
     pub verdict: Option<Value>,
     /// `metadata` of the packet and its flow, `traffic` of the flow.
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Object>,
 }
 
 /// `metadata` and `traffic` of a flow as they are now, made when the first event needs them.
-pub type Metadata<'m> =
-    LazyCell<Option<Map<String, Value>>, &'m dyn Fn() -> Option<Map<String, Value>>>;
+pub type Metadata<'m> = LazyCell<Option<Object>, &'m dyn Fn() -> Option<Object>>;
 
 /// Where events of a flow come from.
 struct Scene<'s, 'p, 'm> {
@@ -105,12 +104,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Takes what rules say of a flow that ends, and its metadata, before its end is told.
-    pub fn flow_ends(
-        &mut self,
-        flow: &Flow,
-        end: Map<String, Value>,
-        metadata: Option<Map<String, Value>>,
-    ) {
+    pub fn flow_ends(&mut self, flow: &Flow, end: Object, metadata: Option<Object>) {
         if self.is_only_alerts {
             return;
         }
@@ -206,10 +200,10 @@ impl<W: Write> Writer<W> {
 
     /// Named counters as the last event.
     pub fn stats(&mut self, now_ns: u64, counters: &[(&'static str, Vec<(&'static str, u64)>)]) {
-        let mut stats = Map::new();
+        let mut stats = Object::new();
         for (group, numbers) in counters {
             let object = numbers.iter().map(|(name, number)| ((*name).to_owned(), json!(number)));
-            stats.insert((*group).to_owned(), Value::Object(object.collect()));
+            stats.insert((*group).into(), Value::Object(object.collect()));
         }
         let value = json!({
             "timestamp": time::eve(now_ns),
@@ -255,12 +249,12 @@ impl<W: Write> Writer<W> {
     /// Beginning of an event.
     fn header(
         &self,
-        kind: &str,
+        kind: &'static str,
         packet: &Packet<'_>,
         flow: Option<&Flow>,
         tuple: Option<base::Tuple>,
         metadata: &Metadata<'_>,
-    ) -> Map<String, Value> {
+    ) -> Object {
         let mut out = base::header(kind, packet, flow, tuple);
         let is_wanted = flow.is_some() && self.has_metadata();
         let metadata = is_wanted.then(|| LazyCell::force(metadata).as_ref()).flatten();
@@ -355,7 +349,7 @@ impl<W: Write> Writer<W> {
         }
         if matches!(tx, TxRef::Http(tx) if tx.is_tunnel) {
             // What changes the protocol is told before any packet of the next one.
-            out.insert("pkt_src".into(), json!("stream (detect/log)"));
+            out.insert("pkt_src".into(), Value::word("stream (detect/log)"));
             out.remove("pcap_cnt");
         }
         for (name, object) in objects {
@@ -541,7 +535,7 @@ fn put_common(
     value: &mut Value,
     details: &Details,
     place: &Place<'_, '_>,
-    metadata: Option<&Map<String, Value>>,
+    metadata: Option<&Object>,
 ) {
     let tuple = base::Tuple::of_packet(place.packet);
     if let Some(out) = value.as_object_mut() {
@@ -550,12 +544,12 @@ fn put_common(
 }
 
 fn put_common_of(
-    out: &mut Map<String, Value>,
+    out: &mut Object,
     details: &Details,
     packet: &Packet<'_>,
     flow: Option<&Flow>,
     tuple: Option<base::Tuple>,
-    metadata: Option<&Map<String, Value>>,
+    metadata: Option<&Object>,
 ) {
     if details.has_ethernet {
         base::put_ether(out, packet, tuple.as_ref());

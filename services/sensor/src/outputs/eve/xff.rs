@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::outputs::json::{Value, json};
 use hookprobe_traffic::{Direction, app::TxRef};
-use serde_json::{Value, json};
 
 use super::{alert::Place, base};
 
