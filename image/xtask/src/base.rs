@@ -17,6 +17,21 @@ use crate::{
 const SUITE: &str = "trixie";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// What packs the root, with its libraries: the build host's may know less than the base's kernel.
+const TOOLS: [&str; 11] = [
+    "erofs-utils",
+    "libc6",
+    "libdeflate0",
+    "liblz4-1",
+    "liblzma5",
+    "libpcre2-8-0",
+    "libselinux1",
+    "libuuid1",
+    "libxxhash0",
+    "libzstd1",
+    "zlib1g",
+];
+
 /// An unpacked base.
 #[derive(Debug, Clone)]
 pub struct Base {
@@ -68,6 +83,15 @@ impl Base {
     #[must_use]
     pub fn modules(&self) -> PathBuf {
         self.root.join(format!("usr/lib/modules/{}", self.kernel))
+    }
+
+    /// `mkfs.erofs` of the base, run by its own loader with its own libraries.
+    #[must_use]
+    pub fn mkfs_erofs(&self) -> Command {
+        let libraries = self.root.join("usr/lib/x86_64-linux-gnu");
+        let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(&libraries).arg(self.root.join("usr/bin/mkfs.erofs"));
+        command
     }
 
     /// The UEFI stub.
@@ -157,6 +181,10 @@ pub fn fetch(tree: &Tree) -> Result<Base> {
     packages.push("systemd-boot-efi".into());
     packages.sort();
     packages.dedup();
+    let shipped = packages.clone();
+    packages.extend(TOOLS.map(str::to_owned));
+    packages.sort();
+    packages.dedup();
     let known = fs::read_to_string(&stamp).unwrap_or_default();
     let has = |name: &String| known.lines().any(|line| line.split('\t').next() == Some(name));
     if !packages.iter().all(has) {
@@ -172,7 +200,13 @@ pub fn fetch(tree: &Tree) -> Result<Base> {
             Error::Compose("the base has no kernel modules; remove target/base".into())
         })?;
     let packages = fs::read_to_string(&stamp).map_err(at(&stamp))?;
-    Ok(Base { root, kernel, packages: packages.lines().map(str::to_owned).collect() })
+    // Tools are not in the image; the kernel's package has its release in its name.
+    let is_tool = |line: &&str| {
+        let name = line.split('\t').next().unwrap_or_default();
+        TOOLS.contains(&name) && !shipped.iter().any(|known| known == name)
+    };
+    let packages = packages.lines().filter(|line| !is_tool(line)).map(str::to_owned).collect();
+    Ok(Base { root, kernel, packages })
 }
 
 fn download(dir: &Path, root: &Path, stamp: &Path, mut packages: Vec<String>) -> Result<()> {

@@ -38,7 +38,6 @@ const NEEDS: &[Need] = &[
     need("zlib1g-dev", "/usr/include/zlib.h", "eBPF: bpf-linker"),
     need("libxml2-dev", "/usr/include/libxml2", "eBPF: bpf-linker"),
     need("g++", "g++", "eBPF: bpf-linker"),
-    need("erofs-utils", "mkfs.erofs", "image: read-only root"),
     need("genimage", "genimage", "image: partition table"),
     need("mtools", "mcopy", "image: EFI system partition"),
     need("dosfstools", "/sbin/mkfs.vfat", "image: EFI system partition"),

@@ -288,11 +288,13 @@ impl Parts<'_> {
     }
 
     fn erofs(&self, image: &Image) -> Result<()> {
+        // 64 KiB at a time: larger clusters save 2 % and cost more where a page is read.
         shell::output(
-            Command::new("mkfs.erofs")
+            self.base
+                .mkfs_erofs()
                 .args([
-                    "-zlz4hc,12",
-                    "-C1048576",
+                    "-zzstd,level=19",
+                    "-C65536",
                     "-Eztailpacking",
                     "--quiet",
                     "--all-root",
