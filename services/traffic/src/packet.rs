@@ -475,10 +475,16 @@ impl Packet<'_> {
         }
     }
 
-    /// A fragment of IPv6 that was not put together: what it carries is not known.
+    /// A fragment that was not put together: what it carries is not known.
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        self.ip.is_some_and(|ip| ip.is_fragment()) && !self.is_rebuilt()
+    }
+
+    /// One of IPv6: its protocol is that of fragments.
     #[must_use]
     pub fn is_ip6_fragment(&self) -> bool {
-        self.ip.is_some_and(|ip| ip.version() == 6 && ip.is_fragment()) && !self.is_rebuilt()
+        self.is_fragment() && self.ip.is_some_and(|ip| ip.version() == 6)
     }
 
     /// The protocol number (that of the IP header for fragments).
