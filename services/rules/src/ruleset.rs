@@ -166,7 +166,10 @@ fn writes_and_reads(rule: &Rule, is_owner: impl Fn(Owner) -> bool) -> u8 {
         .iter()
         .any(|test| matches!(test, Test::Bits { bits, .. } if is_owner(bits.owner)));
     let writes = rule.post.iter().any(|post| match post {
-        Post::Set(bits) | Post::Unset(bits) | Post::Toggle(bits) => is_owner(bits.owner),
+        // Suricata sorts by what `xbits` reads alone.
+        Post::Set(bits) | Post::Unset(bits) | Post::Toggle(bits) => {
+            !bits.is_written_last && is_owner(bits.owner)
+        }
         Post::IntSet(..)
         | Post::IntAdd(..)
         | Post::IntSubtract(..)

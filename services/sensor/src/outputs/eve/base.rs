@@ -37,7 +37,7 @@ impl Tuple {
         Some(Self {
             source: ip.source,
             destination: ip.destination,
-            ports: packet.ports(),
+            ports: packet.ports().or_else(|| no_ports(packet)),
             protocol: ip.protocol,
         })
     }
@@ -57,6 +57,13 @@ impl Tuple {
             protocol: key.protocol,
         }
     }
+}
+
+/// A fragment, or a broken header, of a protocol that has ports: none are known, which is written as
+/// 0.
+fn no_ports(packet: &Packet<'_>) -> Option<(u16, u16)> {
+    let has_ports = matches!(packet.protocol(), Some(6 | 17 | 132));
+    (has_ports && !packet.is_ip6_fragment()).then_some((0, 0))
 }
 
 /// An address as EVE writes it: IPv6 with every digit.
