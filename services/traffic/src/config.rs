@@ -51,7 +51,8 @@ impl Default for Config {
 pub struct Decode {
     /// UDP ports of VXLAN; empty turns it off.
     pub vxlan_ports: Vec<u16>,
-    /// VXLAN's reserved bits must be 0, as Suricata has it; RFC 7348 says that they are to be ignored.
+    /// The last reserved byte of VXLAN must be 0, as Suricata has it; RFC 7348 says that it is to be
+    /// ignored.
     pub is_vxlan_strict: bool,
     /// UDP ports of Geneve; empty turns it off.
     pub geneve_ports: Vec<u16>,

@@ -182,10 +182,10 @@ impl<'a> Decoder<'a, '_> {
 
     fn vxlan(&mut self, bytes: &'a [u8]) {
         let (Some(header), Some(frame)) = (bytes.get(..8), bytes.get(8..)) else { return };
-        // Only the bit that says the identifier is valid; all else is reserved.
+        // One bit says that the identifier is valid; all else is reserved.
         let is_vxlan = if self.config.is_vxlan_strict {
-            // The third and fourth byte may be a group policy.
-            matches!(header, [0x08, 0, _, _, _, _, _, 0])
+            // Of the reserved bits Suricata asks the last byte alone.
+            matches!(header, [flags, .., 0] if flags & 0x08 != 0)
         } else {
             header.first().is_some_and(|flags| flags & 0x08 != 0)
         };
