@@ -112,6 +112,12 @@ fn encryption_hides_the_payload_of_what_follows() {
     assert_eq!(at(&packets, "tcp-pkt|content:\"secret\";"), NONE);
     assert_eq!(at(&packets, "tcp|dsize:>5;"), [4, 6, 8, 10]);
     assert_eq!(at(&packets, "tcp|dsize:>=6;"), [4, 6, 8, 10, 12, 14], "the size is still there");
+    // Before that, what asks for no header is asked once more in each direction.
+    let flushed = |options: &str| {
+        let fired = at(&packets, &format!("tcp|{options}"));
+        fired.into_iter().filter(|number| *number == 0).count()
+    };
+    assert_eq!((flushed("flow:established;"), flushed("flags:+A;")), (2, 0));
 }
 
 #[test]

@@ -459,6 +459,8 @@ pub struct Packet<'a> {
     pub is_invalid: bool,
     /// It is the outside of a tunnel: what it carries is a packet of its own.
     pub is_carrier: bool,
+    /// Of [`Origin::FlowEnd`]: the flow goes on, but what it says is hidden from now on.
+    pub is_flush: bool,
 }
 
 impl Packet<'_> {

@@ -147,7 +147,8 @@ impl Work<'_> {
     /// come for what was not yet inspected only.
     fn is_blind_at_end(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
         match rule.kind {
-            Kind::Packet => true,
+            // What asks for no header is asked where a flow is hidden from now on.
+            Kind::Packet => !view.packet.is_flush,
             Kind::AppLayer => {
                 let is_established = |test: &Test| matches!(test, Test::Flow(flow) if flow.is_established == Some(true));
                 rule.tests.iter().any(is_established) || self.is_all_inspected(view)

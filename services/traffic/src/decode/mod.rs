@@ -127,6 +127,7 @@ pub(crate) fn empty(time_ns: u64, number: u64, data: &[u8]) -> Packet<'_> {
         is_outside_wrong: false,
         is_invalid: false,
         is_carrier: false,
+        is_flush: false,
     }
 }
 

@@ -81,6 +81,7 @@ impl Engine {
         }
         let mut flush = decode::empty(packet.time_ns, self.number, &[]);
         flush.origin = Origin::FlowEnd;
+        flush.is_flush = true;
         flush.vlans = flow.vlans;
         for direction in [place.direction.reverse(), place.direction] {
             let Some(entry) = self.table.get_mut(slot) else { return };

@@ -118,6 +118,7 @@ pub fn packet_source(packet: &Packet<'_>) -> &'static str {
     match packet.origin {
         Origin::Wire => "wire/pcap",
         Origin::Rebuilt => "defrag",
+        Origin::FlowEnd if packet.is_flush => "stream (detect/log)",
         Origin::FlowEnd => "stream (flow timeout)",
         Origin::Tunnel(Tunnel::Ip4) => "ipv4 tunnel",
         Origin::Tunnel(Tunnel::Ip6) => "ipv6 tunnel",
