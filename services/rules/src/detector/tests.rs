@@ -56,8 +56,32 @@ impl Work<'_> {
                 app_proto_fits(view, *name, *is_negated, *at)
             }
             Test::Event(event) => packet.events.has(*event),
+            Test::Size(compare) => {
+                packet.origin != Origin::FlowEnd && self.size_fits(*compare, view)
+            }
             test => packet.origin != Origin::FlowEnd && header_holds(test, view),
         }
+    }
+
+    /// A packet that brings bytes of its stream to be looked at is not empty to Suricata, one whose
+    /// payload is hidden is.
+    fn size_fits(&self, compare: Compare, view: &View<'_, '_>) -> bool {
+        let packet = view.packet;
+        let payload = super::packet::payload_of(packet);
+        let is_hidden = view.is_payload_hidden || packet.is_carrier;
+        let has_payload = !payload.is_empty() && !is_hidden;
+        let ports = packet.ports().unwrap_or((0, 0));
+        let has_stream = has_raw(view) && self.rules.sees_stream(view.direction, ports);
+        let is_empty = !has_payload && !has_stream;
+        compare.fits(payload.len() as u64)
+            && match compare {
+                Compare::Equal(0) => is_empty,
+                Compare::Equal(_)
+                | Compare::NotEqual(_)
+                | Compare::Greater(_)
+                | Compare::Between(..) => !is_empty,
+                _ => true,
+            }
     }
 }
 
@@ -70,23 +94,6 @@ fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
     let packet = view.packet;
     let ip = packet.ip.as_ref();
     match test {
-        Test::Size(compare) => {
-            // A packet that brings bytes of its stream to be looked at is not empty to Suricata,
-            // one whose payload is hidden is.
-            let payload = super::packet::payload_of(packet);
-            let is_hidden = view.is_payload_hidden || packet.is_carrier;
-            let has_payload = !payload.is_empty() && !is_hidden;
-            let is_empty = !has_payload && !has_raw(view);
-            compare.fits(payload.len() as u64)
-                && match compare {
-                    Compare::Equal(0) => is_empty,
-                    Compare::Equal(_)
-                    | Compare::NotEqual(_)
-                    | Compare::Greater(_)
-                    | Compare::Between(..) => !is_empty,
-                    _ => true,
-                }
-        }
         Test::Ttl(compare) => ip.is_some_and(|ip| compare.fits(u64::from(ip.ttl))),
         Test::Tos { value, is_negated } => {
             ip.is_some_and(|ip| ip.version() == 4 && (ip.tos == *value) != *is_negated)
