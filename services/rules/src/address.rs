@@ -92,9 +92,24 @@ impl Addresses {
         } else if out.included.is_empty() && out.excluded.is_empty() {
             return Err(GroupError::Empty(text.to_owned()));
         }
+        out.complete(is_any);
         out.included.sort_unstable();
         out.excluded.sort_unstable();
         Ok(out)
+    }
+
+    /// What is taken out is taken from all addresses of its own version: `!192.0.2.1` says nothing
+    /// of IPv6.
+    fn complete(&mut self, is_any: bool) {
+        if self.excluded.is_empty() {
+            return;
+        }
+        for (is_v4, last) in [(true, u128::from(u32::MAX)), (false, u128::MAX)] {
+            let has = |list: &[Range]| list.iter().any(|range| range.is_v4 == is_v4);
+            if is_any || (has(&self.excluded) && !has(&self.included)) {
+                self.included.push(Range { is_v4, first: 0, last });
+            }
+        }
     }
 
     /// Everything is in it.

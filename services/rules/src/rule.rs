@@ -184,6 +184,8 @@ pub(crate) struct Bits {
     pub(crate) owner: Owner,
     pub(crate) bits: Vec<u32>,
     pub(crate) expire_s: u64,
+    /// By `xbits`: who writes them comes after who reads them.
+    pub(crate) is_written_last: bool,
 }
 
 /// `flow`.

@@ -3,6 +3,8 @@
 //! Immutable; shared by `Arc`. Reload is another one; numbers of bits are kept so that flows keep
 //! their bits.
 
+mod streams;
+
 use std::cmp::Reverse;
 
 use crate::{
@@ -13,6 +15,8 @@ use crate::{
     sets::Sets,
     syntax,
 };
+
+use streams::Streams;
 
 /// A rule that did not load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub struct Ruleset {
     pub(crate) rules: Vec<Rule>,
     pub(crate) config: Config,
     pub(crate) prefilter: Prefilter,
+    streams: Streams,
     pub(crate) names: Names,
     /// Rules that did not load.
     pub problems: Vec<Problem>,
@@ -93,7 +98,8 @@ impl Ruleset {
         rules.shrink_to_fit();
         sort(&mut rules, &config);
         let prefilter = Prefilter::new(&rules);
-        (Self { rules, config, prefilter, names, problems }, sets)
+        let streams = Streams::new(&rules);
+        (Self { rules, config, prefilter, streams, names, problems }, sets)
     }
 
     /// Rules that loaded, in the order of evaluation.
@@ -166,7 +172,10 @@ fn writes_and_reads(rule: &Rule, is_owner: impl Fn(Owner) -> bool) -> u8 {
         .iter()
         .any(|test| matches!(test, Test::Bits { bits, .. } if is_owner(bits.owner)));
     let writes = rule.post.iter().any(|post| match post {
-        Post::Set(bits) | Post::Unset(bits) | Post::Toggle(bits) => is_owner(bits.owner),
+        // Suricata sorts by what `xbits` reads alone.
+        Post::Set(bits) | Post::Unset(bits) | Post::Toggle(bits) => {
+            !bits.is_written_last && is_owner(bits.owner)
+        }
         Post::IntSet(..)
         | Post::IntAdd(..)
         | Post::IntSubtract(..)

@@ -30,8 +30,8 @@ pub(crate) struct FlowState {
     pub(crate) kept: Option<Box<Kept>>,
     /// IP-only rules ran, by direction.
     pub(crate) is_ip_done: [bool; 2],
-    /// Rules that ask for the protocol alone ran, by direction.
-    pub(crate) is_proto_done: [bool; 2],
+    /// The protocol for which rules that ask for it alone ran, by direction.
+    pub(crate) proto_done: [Option<Proto>; 2],
     /// Transactions that are being inspected.
     pub(crate) txs: Few<TxState>,
     /// Whose transactions those are: the numbers of another protocol begin anew.
@@ -254,7 +254,8 @@ mod tests {
     #[test]
     fn bits_of_hosts_expire() {
         let mut hosts = HostBits::default();
-        let bits = |owner, expire_s| Bits { owner, bits: vec![1], expire_s };
+        let bits =
+            |owner, expire_s| Bits { owner, bits: vec![1], expire_s, is_written_last: false };
         hosts.set(&bits(Owner::Source, 5), 1, ends(10, 1, 2));
         assert!(hosts.has(Owner::Source, 1, ends(14, 1, 9)));
         assert!(hosts.has(Owner::Destination, 1, ends(14, 9, 1)), "the same host, as destination");
@@ -271,7 +272,8 @@ mod tests {
     #[test]
     fn a_full_table_of_bits_says_so() {
         let mut hosts = HostBits::default();
-        let bits = Bits { owner: Owner::Source, bits: Vec::new(), expire_s: 0 };
+        let bits =
+            Bits { owner: Owner::Source, bits: Vec::new(), expire_s: 0, is_written_last: false };
         for bit in 0..=u32::try_from(HOST_BITS_MAX).unwrap() {
             hosts.set(&bits, bit, ends(1, 1, 2));
         }

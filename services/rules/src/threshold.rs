@@ -138,9 +138,8 @@ impl Counters {
             Track::Pair => (source.min(destination), source.max(destination)),
             Track::Rule | Track::Flow => (None, None),
         };
-        if matches!(limit.track, Track::Source | Track::Destination | Track::Pair)
-            && first.is_none()
-        {
+        // What has no address is not counted.
+        if limit.track != Track::Flow && source.is_none() {
             return Answer::Alert;
         }
         let flow = if limit.track == Track::Flow { subject.flow } else { 0 };

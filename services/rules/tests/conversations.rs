@@ -7,109 +7,12 @@
     reason = "a test that can not go on has to fail there"
 )]
 
-use std::{fmt::Write, sync::Arc};
+mod support;
 
-use hookprobe_rules::{Config, Detector, Mode, Ruleset};
-use hookprobe_traffic::{
-    config,
-    engine::{Engine, Inspector, View},
-    packet::{Frame, Link, Origin},
-};
+use hookprobe_rules::Mode;
+use support::{CLIENT, SERVER, at, conversation, ip4, judge};
 
-const CLIENT: [u8; 4] = [10, 0, 0, 1];
-const SERVER: [u8; 4] = [10, 0, 0, 2];
 const NONE: [u64; 0] = [];
-
-/// Notes with which packet a rule fires, from 1; 0: when something ended.
-struct Judge {
-    detector: Detector,
-    number: u64,
-    fired: Vec<u64>,
-}
-
-impl Inspector for Judge {
-    fn packet(&mut self, view: &mut View<'_, '_>) {
-        let is_end = view.packet.origin == Origin::FlowEnd;
-        let number = if is_end { 0 } else { self.number };
-        let alerts = self.detector.inspect(view).alerts.len();
-        self.fired.extend(std::iter::repeat_n(number, alerts));
-    }
-
-    fn reads_raw_streams(&self) -> bool {
-        true
-    }
-}
-
-/// IPv4 with `flags` of fragmentation.
-fn ip4(from: [u8; 4], to: [u8; 4], flags: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let total = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
-    let mut packet = vec![0x45, 0, total[0], total[1], 0, 7, flags << 5, 0, 64, protocol, 0, 0];
-    packet.extend(from);
-    packet.extend(to);
-    packet.extend(payload);
-    packet
-}
-
-fn tcp(ports: (u16, u16), flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
-    let mut segment = Vec::new();
-    segment.extend(ports.0.to_be_bytes());
-    segment.extend(ports.1.to_be_bytes());
-    segment.extend(seq.to_be_bytes());
-    segment.extend(ack.to_be_bytes());
-    segment.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    segment.extend(payload);
-    segment
-}
-
-/// A handshake, then messages of the client (true) and the server: each acknowledged at once by the
-/// other side.
-fn conversation(port: u16, messages: &[(bool, &[u8])]) -> Vec<Vec<u8>> {
-    let (mut seq, mut ack) = (101_u32, 501_u32);
-    let client = |flags, seq, ack, data: &[u8]| {
-        ip4(CLIENT, SERVER, 2, 6, &tcp((4000, port), flags, seq, ack, data))
-    };
-    let server = |flags, seq, ack, data: &[u8]| {
-        ip4(SERVER, CLIENT, 2, 6, &tcp((port, 4000), flags, seq, ack, data))
-    };
-    let mut out =
-        vec![client(2, 100, 0, b""), server(0x12, 500, 101, b""), client(0x10, 101, 501, b"")];
-    for (is_client, data) in messages {
-        let length = u32::try_from(data.len()).unwrap();
-        if *is_client {
-            out.push(client(0x18, seq, ack, data));
-            seq += length;
-            out.push(server(0x10, ack, seq, b""));
-        } else {
-            out.push(server(0x18, ack, seq, data));
-            ack += length;
-            out.push(client(0x10, seq, ack, b""));
-        }
-    }
-    out
-}
-
-/// The packets with which the rule `HEAD|OPTIONS` fires.
-fn at(packets: &[Vec<u8>], rule: &str) -> Vec<u64> {
-    let (head, options) = rule.split_once('|').unwrap();
-    let mut text = String::new();
-    writeln!(text, "alert {head} any any -> any any ({options} sid:1;)").unwrap();
-    let (ruleset, sets) = Ruleset::new(&[("test", &text)], Config::default());
-    assert!(ruleset.problems.is_empty(), "{:?}", ruleset.problems);
-    let detector = Detector::new(Arc::new(ruleset), sets, Mode::Passive);
-    let mut judge = Judge { detector, number: 0, fired: Vec::new() };
-    let mut settings = config::Config::default();
-    settings.stream.is_checksum_validated = false;
-    let mut engine = Engine::new(settings);
-    let link = Link::from_linktype(101).unwrap();
-    for (number, bytes) in (1..).zip(packets) {
-        judge.number = number;
-        let wire_bytes = u32::try_from(bytes.len()).unwrap();
-        engine.handle(Frame { time_ns: number * 1_000_000, wire_bytes, link, bytes }, &mut judge);
-    }
-    engine.finish(&mut judge);
-    judge.fired.sort_unstable();
-    judge.fired
-}
 
 fn echo(from: [u8; 4], to: [u8; 4], kind: u8) -> Vec<u8> {
     ip4(from, to, 0, 1, &[&[kind, 0, 0, 0, 0, 1, 0, 1][..], b"abcdef"].concat())
@@ -154,14 +57,21 @@ fn rules_for_a_protocol_number_are_for_addresses_only() {
 
 #[test]
 fn sizes_of_packets_without_payload() {
-    // The request is acknowledged with packet 5 and shown with 7: what brings bytes of its stream
-    // is not empty.
     let packets = web();
-    assert_eq!(at(&packets, "tcp|dsize:!40;"), [4, 6, 7]);
+    assert_eq!(at(&packets, "tcp|dsize:!40;"), [4, 6]);
     assert_eq!(at(&packets, "tcp|dsize:>1;"), [4, 6]);
     assert_eq!(at(&packets, "tcp|dsize:1<>900;"), [4, 6]);
-    assert_eq!(at(&packets, "tcp|dsize:0;"), [1, 2, 3, 5]);
+    assert_eq!(at(&packets, "tcp|dsize:0;"), [1, 2, 3, 5, 7]);
     assert_eq!(at(&packets, "tcp|dsize:<3;"), [1, 2, 3, 5, 7]);
+    // The request is acknowledged with packet 5 and shown with 7: what brings bytes of its stream
+    // is not empty, if a rule for such streams looks into them.
+    let empty = |other: &str| {
+        let rules = format!("alert tcp any any -> any 80 (dsize:0; sid:1;)\n{other}");
+        let fired = judge(&packets, &rules, Mode::Passive, |_| {}).fired;
+        fired.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+    };
+    assert_eq!(empty("alert tcp any any -> any 80 (content:\"zz\"; sid:2;)"), [1, 3]);
+    assert_eq!(empty("alert tcp any any -> any 81 (content:\"zz\"; sid:2;)"), [1, 3, 7]);
 }
 
 #[test]
@@ -210,6 +120,12 @@ fn encryption_hides_the_payload_of_what_follows() {
     assert_eq!(at(&packets, "tcp-pkt|content:\"secret\";"), NONE);
     assert_eq!(at(&packets, "tcp|dsize:>5;"), [4, 6, 8, 10]);
     assert_eq!(at(&packets, "tcp|dsize:>=6;"), [4, 6, 8, 10, 12, 14], "the size is still there");
+    // Before that, what asks for no header is asked once more in each direction.
+    let flushed = |options: &str| {
+        let fired = at(&packets, &format!("tcp|{options}"));
+        fired.into_iter().filter(|number| *number == 0).count()
+    };
+    assert_eq!((flushed("flow:established;"), flushed("flags:+A;")), (2, 0));
 }
 
 #[test]

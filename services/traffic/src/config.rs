@@ -51,7 +51,8 @@ impl Default for Config {
 pub struct Decode {
     /// UDP ports of VXLAN; empty turns it off.
     pub vxlan_ports: Vec<u16>,
-    /// VXLAN's reserved bits must be 0, as Suricata has it; RFC 7348 says that they are to be ignored.
+    /// The last reserved byte of VXLAN must be 0, as Suricata has it; RFC 7348 says that it is to be
+    /// ignored.
     pub is_vxlan_strict: bool,
     /// UDP ports of Geneve; empty turns it off.
     pub geneve_ports: Vec<u16>,
@@ -180,6 +181,10 @@ pub struct Stream {
     /// `reassembly.check-overlap-different-data`: acknowledged bytes stay for a window, so that a late
     /// segment with other bytes is noticed. Rules that ask for that event switch it on.
     pub is_overlap_checked: bool,
+    /// `drop-invalid`: inline, what does not fit the session is dropped.
+    pub is_invalid_dropped: bool,
+    /// `reassembly.urgent.policy`.
+    pub urgent: Urgent,
     /// `reassembly.depth`: bytes of each direction; 0 is no limit.
     pub depth_bytes: u32,
     /// `reassembly.memcap`: bytes of all streams that are held.
@@ -210,6 +215,8 @@ impl Default for Stream {
             is_checksum_validated: true,
             is_inline: false,
             is_overlap_checked: false,
+            is_invalid_dropped: true,
+            urgent: Urgent::default(),
             depth_bytes: 1 << 20,
             bytes_max: 64 << 20,
             half_bytes_max: 1 << 20,
@@ -222,6 +229,20 @@ impl Default for Stream {
             no_session_at: None,
         }
     }
+}
+
+/// What becomes of urgent data (RFC 6093): `reassembly.urgent.policy` of suricata.yaml.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urgent {
+    /// The last byte of an urgent segment is no part of the stream.
+    #[default]
+    OutOfBand,
+    /// It is a byte like others.
+    Inline,
+    /// Urgent segments are dropped where packets can be held back.
+    Drop,
+    /// The last byte is missing in the stream.
+    Gap,
 }
 
 /// Who wins where fragments or segments overlap: the behaviour of the system that receives them.

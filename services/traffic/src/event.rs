@@ -84,6 +84,7 @@ events! {
     TcpInvalidOptlen "decoder.tcp.invalid_optlen"
     TcpOptInvalidLen "decoder.tcp.opt_invalid_len"
     TcpOptDuplicate "decoder.tcp.opt_duplicate"
+    TcpOptWscaleOverMax "decoder.tcp.opt_wscale_over_max"
     UdpPktTooSmall "decoder.udp.pkt_too_small"
     UdpHlenTooSmall "decoder.udp.hlen_too_small"
     UdpHlenInvalid "decoder.udp.hlen_invalid"

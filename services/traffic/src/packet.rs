@@ -459,6 +459,8 @@ pub struct Packet<'a> {
     pub is_invalid: bool,
     /// It is the outside of a tunnel: what it carries is a packet of its own.
     pub is_carrier: bool,
+    /// Of [`Origin::FlowEnd`]: the flow goes on, but what it says is hidden from now on.
+    pub is_flush: bool,
 }
 
 impl Packet<'_> {
@@ -475,10 +477,16 @@ impl Packet<'_> {
         }
     }
 
-    /// A fragment of IPv6 that was not put together: what it carries is not known.
+    /// A fragment that was not put together: what it carries is not known.
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        self.ip.is_some_and(|ip| ip.is_fragment()) && !self.is_rebuilt()
+    }
+
+    /// One of IPv6: its protocol is that of fragments.
     #[must_use]
     pub fn is_ip6_fragment(&self) -> bool {
-        self.ip.is_some_and(|ip| ip.version() == 6 && ip.is_fragment()) && !self.is_rebuilt()
+        self.is_fragment() && self.ip.is_some_and(|ip| ip.version() == 6)
     }
 
     /// The protocol number (that of the IP header for fragments).

@@ -187,10 +187,7 @@ impl Builder<'_, '_> {
     pub(super) fn hook(&mut self, protocol: &str, hook: &str) -> Done {
         let unknown = || RuleError::Protocol(format!("{protocol}:{hook}"));
         match (protocol, hook) {
-            ("ip" | "tcp" | "udp" | "icmp", "all") => {
-                self.tests.push(Test::Always);
-                self.needs_packet = true;
-            }
+            ("ip" | "tcp" | "udp" | "icmp", "all") => self.tests.push(Test::Always),
             ("ip" | "tcp" | "udp" | "icmp", "flow_start") => self.kind = Some(Kind::IpOnly),
             ("ip" | "tcp" | "udp" | "icmp", "pre_flow") => self.early = Some(Hook::PreFlow),
             ("ip" | "tcp" | "udp" | "icmp", "pre_stream") => self.early = Some(Hook::PreStream),

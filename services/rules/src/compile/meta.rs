@@ -132,7 +132,10 @@ impl Builder<'_, '_> {
             }
         }
         let owner = owner.ok_or_else(|| fault(name, "needs track"))?;
-        let bits = self.bits(owner, "xbits", &[bit], expire_s);
+        let bits = crate::rule::Bits {
+            is_written_last: true,
+            ..self.bits(owner, "xbits", &[bit], expire_s)
+        };
         self.bit_command(name, command, bits)
     }
 

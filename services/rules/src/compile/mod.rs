@@ -340,6 +340,6 @@ impl Builder<'_, '_> {
         expire_s: u64,
     ) -> Bits {
         let bits = names.iter().map(|name| self.context.names.number(kind, name.trim())).collect();
-        Bits { owner, bits, expire_s }
+        Bits { owner, bits, expire_s, is_written_last: false }
     }
 }

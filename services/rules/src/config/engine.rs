@@ -2,7 +2,7 @@
 
 use hookprobe_traffic::{
     app::{Personality, Proto},
-    config as traffic,
+    config::{self as traffic, Urgent},
 };
 
 use super::ExceptionPolicy;
@@ -34,6 +34,13 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     let midstream = ExceptionPolicy::midstream(node, is_ips);
     let is_allowed = matches!(midstream, ExceptionPolicy::Ignore | ExceptionPolicy::PassFlow);
     stream.is_midstream = switch("stream.midstream").unwrap_or(false) && is_allowed;
+    stream.is_invalid_dropped = switch("stream.drop-invalid").unwrap_or(true);
+    stream.urgent = match text("stream.reassembly.urgent.policy") {
+        Some("inline") => Urgent::Inline,
+        Some("drop") => Urgent::Drop,
+        Some("gap") => Urgent::Gap,
+        _ => Urgent::OutOfBand,
+    };
     stream.is_async_oneside = switch("stream.async-oneside").unwrap_or(false);
     stream.is_checksum_validated = switch("stream.checksum-validation").unwrap_or(true);
     stream.is_inline = match text("stream.inline") {
@@ -49,6 +56,7 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     if let Some(bytes) = small("stream.reassembly.toclient-chunk-size") {
         stream.raw_toclient_bytes_min = bytes;
     }
+    tunnels(node, &mut config.decode);
     if switch("decoder.vxlan.enabled") == Some(false) {
         config.decode.vxlan_ports.clear();
     }
@@ -131,6 +139,32 @@ fn are_files_hashed(node: &Node) -> bool {
 }
 
 /// `53, 5353` or a list of such.
+/// What may be behind which port.
+fn tunnels(node: &Node, decode: &mut traffic::Decode) {
+    let ports = |name: &str| {
+        let ports = node.path(&format!("decoder.{name}.ports"))?;
+        let variable = ports.text().and_then(|text| text.trim().strip_prefix('$'));
+        let ports = match variable {
+            Some(variable) => node.path(&format!("vars.port-groups.{variable}"))?,
+            None => ports,
+        };
+        let list = port_list(ports);
+        let is_any = ports.text().is_some_and(|text| text.trim() == "any");
+        // A range or a negation that is not read is no reason to look nowhere.
+        (is_any || !list.is_empty()).then_some(list)
+    };
+    for (slot, name) in [(&mut decode.vxlan_ports, "vxlan"), (&mut decode.geneve_ports, "geneve")] {
+        if let Some(list) = ports(name).filter(|list| !list.is_empty()) {
+            *slot = list;
+        }
+    }
+    // Behind any, where nothing is said.
+    decode.teredo_ports = ports("teredo").unwrap_or_default();
+    if node.path("decoder.teredo.enabled").and_then(Node::switch) == Some(false) {
+        decode.is_teredo_on = false;
+    }
+}
+
 fn port_list(node: &Node) -> Vec<u16> {
     let one = |text: &str| -> Vec<u16> {
         let text = text.trim_matches(|letter| matches!(letter, '[' | ']'));

@@ -88,7 +88,8 @@ impl ExceptionPolicy {
             return Self::Ignore;
         }
         match Self::from_name(name, is_ips).unwrap_or_default() {
-            Self::DropFlow | Self::DropPacket if !is_ips => Self::Ignore,
+            // What the master switch says is for where packets can be dropped.
+            Self::DropFlow | Self::DropPacket if !is_ips && own.is_none() => Self::Ignore,
             policy => policy,
         }
     }

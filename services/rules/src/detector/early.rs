@@ -39,7 +39,7 @@ impl Detector {
         let is_segment = is_end || matches!(view.packet.transport, Transport::Tcp(_));
         let is_there = match hook {
             Hook::PreFlow => !is_end,
-            Hook::PreStream => is_segment && view.flow.is_some(),
+            Hook::PreStream => is_segment && !is_end && view.flow.is_some(),
         };
         if !is_there {
             return;

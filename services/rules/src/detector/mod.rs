@@ -15,7 +15,7 @@ use std::sync::Arc;
 use hookprobe_traffic::{
     Direction,
     app::State,
-    engine::{Inspector, View},
+    engine::{Inspector, View, exception as met},
     flow::{Fate, Flow, Reason},
     packet::{Origin, Transport},
 };
@@ -321,6 +321,13 @@ impl Detector {
     }
 
     fn exception(&mut self, bit: u8, state: &mut FlowState) -> bool {
+        if matches!(bit, met::URGENT | met::INVALID) {
+            // No policy and nothing about the flow: the stream's settings want it dropped.
+            if self.mode == Mode::Inline {
+                self.verdict.drop.get_or_insert(DropReason::Exception(bit));
+            }
+            return false;
+        }
         let (policy, _) = self.rules.config.exception(bit);
         state.exceptions |= bit;
         match policy {

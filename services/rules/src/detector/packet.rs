@@ -1,6 +1,7 @@
 //! Rules for addresses, packets and streams.
 
 use hookprobe_traffic::{
+    app::Proto,
     engine::View,
     packet::{Origin, Packet, Transport},
     stream::TcpState,
@@ -37,13 +38,25 @@ impl Work<'_> {
         if !has_app(view) || view.packet.origin == Origin::FlowEnd {
             return false;
         }
-        let is_known = view.direction.of(&flow.app.sides).is_some() || flow.app.is_failed();
-        let done = view.direction.of_mut(&mut self.state.is_proto_done);
-        is_known && !std::mem::replace(done, is_known)
+        let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
+        let proto = match view.direction.of(&flow.app.sides) {
+            Some(proto) => *proto,
+            None if flow.app.is_failed() => Proto::Failed,
+            None if is_udp => flow.app.proto().unwrap_or(Proto::Failed),
+            None => return false,
+        };
+        let done = view.direction.of_mut(&mut self.state.proto_done).replace(proto);
+        // With datagrams it is tried again and again; what follows STARTTLS is new.
+        done != Some(proto) || (is_udp && proto == Proto::Failed)
     }
 
     fn ip_only(&mut self, view: &View<'_, '_>) {
         if view.packet.ip.is_none() {
+            return;
+        }
+        // An error is no packet of the flow that it is about.
+        let is_icmp = matches!(view.packet.transport, Transport::Icmp(_));
+        if view.flow.as_deref().is_some_and(|flow| is_icmp && flow.key.protocol != 1) {
             return;
         }
         if view.flow.is_some() {
@@ -134,7 +147,8 @@ impl Work<'_> {
     /// come for what was not yet inspected only.
     fn is_blind_at_end(&self, rule: &Rule, view: &View<'_, '_>) -> bool {
         match rule.kind {
-            Kind::Packet => true,
+            // What asks for no header is asked where a flow is hidden from now on.
+            Kind::Packet => !view.packet.is_flush,
             Kind::AppLayer => {
                 let is_established = |test: &Test| matches!(test, Test::Flow(flow) if flow.is_established == Some(true));
                 rule.tests.iter().any(is_established) || self.is_all_inspected(view)
@@ -233,9 +247,19 @@ impl Work<'_> {
     }
 }
 
-/// What a packet carries; of a fragment of IPv6 Suricata looks at nothing.
+/// Encapsulating security payload (RFC 4303), and its header of index and sequence number.
+const ESP: u8 = 50;
+const ESP_HEADER_BYTES: usize = 8;
+
+/// What a packet carries; of a fragment Suricata looks at nothing.
 pub(super) fn payload_of<'a>(packet: &Packet<'a>) -> &'a [u8] {
-    if packet.is_ip6_fragment() { &[] } else { packet.payload }
+    match packet.transport {
+        _ if packet.is_fragment() => &[],
+        Transport::Other(ESP) => packet.payload.get(ESP_HEADER_BYTES..).unwrap_or_default(),
+        // Of protocols that it does not know Suricata knows no payload.
+        Transport::Other(_) => &[],
+        _ => packet.payload,
+    }
 }
 
 /// Its protocol; that of a fragment of IPv6 is the fragment's.

@@ -2,16 +2,17 @@
 
 use hookprobe_traffic::{
     Direction,
+    app::Proto,
+    decode::is_ip4_option_right,
     engine::View,
     flow::Flow,
     packet::{Ip, Origin, TcpOptions, Transport, extension},
-    stream::TcpState,
 };
 
 use super::Work;
 use crate::{
     number::Compare,
-    rule::{AppAt, FlagMode, FlowTest, Layer, Side, Test, VlanLayer},
+    rule::{AppAt, AppName, FlagMode, FlowTest, Layer, Side, Test, VlanLayer},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -45,16 +46,42 @@ impl Work<'_> {
                 .as_deref()
                 .is_some_and(|flow| counters_fit(flow, *side, *compare, |side| side.bytes)),
             Test::FlowAge(compare) => view.flow.as_deref().is_some_and(|flow| {
-                compare.fits(flow.last_ns.saturating_sub(flow.first_ns) / SECOND_NS)
+                // Seconds as the clock has them, not the time between.
+                compare.fits((flow.last_ns / SECOND_NS).saturating_sub(flow.first_ns / SECOND_NS))
             }),
             Test::StreamSize { side, compare } => {
                 view.flow.as_deref().is_some_and(|flow| stream_size(flow, *side, *compare))
             }
-            Test::AppProto { name, is_negated, at } => app_proto(view, *at)
-                .is_some_and(|(proto, is_failed)| name.fits(proto, is_failed) != *is_negated),
+            Test::AppProto { name, is_negated, at } => {
+                app_proto_fits(view, *name, *is_negated, *at)
+            }
             Test::Event(event) => packet.events.has(*event),
+            Test::Size(compare) => {
+                packet.origin != Origin::FlowEnd && self.size_fits(*compare, view)
+            }
             test => packet.origin != Origin::FlowEnd && header_holds(test, view),
         }
+    }
+
+    /// A packet that brings bytes of its stream to be looked at is not empty to Suricata, one whose
+    /// payload is hidden is.
+    fn size_fits(&self, compare: Compare, view: &View<'_, '_>) -> bool {
+        let packet = view.packet;
+        let payload = super::packet::payload_of(packet);
+        let is_hidden = view.is_payload_hidden || packet.is_carrier;
+        let has_payload = !payload.is_empty() && !is_hidden;
+        let ports = packet.ports().unwrap_or((0, 0));
+        let has_stream = has_raw(view) && self.rules.sees_stream(view.direction, ports);
+        let is_empty = !has_payload && !has_stream;
+        compare.fits(payload.len() as u64)
+            && match compare {
+                Compare::Equal(0) => is_empty,
+                Compare::Equal(_)
+                | Compare::NotEqual(_)
+                | Compare::Greater(_)
+                | Compare::Between(..) => !is_empty,
+                _ => true,
+            }
     }
 }
 
@@ -67,22 +94,6 @@ fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {
     let packet = view.packet;
     let ip = packet.ip.as_ref();
     match test {
-        Test::Size(compare) => {
-            // A packet that brings bytes of its stream to be looked at is not empty to Suricata,
-            // one whose payload is hidden is.
-            let payload = super::packet::payload_of(packet);
-            let has_payload = !payload.is_empty() && !view.is_payload_hidden;
-            let is_empty = !has_payload && !has_raw(view);
-            compare.fits(payload.len() as u64)
-                && match compare {
-                    Compare::Equal(0) => is_empty,
-                    Compare::Equal(_)
-                    | Compare::NotEqual(_)
-                    | Compare::Greater(_)
-                    | Compare::Between(..) => !is_empty,
-                    _ => true,
-                }
-        }
         Test::Ttl(compare) => ip.is_some_and(|ip| compare.fits(u64::from(ip.ttl))),
         Test::Tos { value, is_negated } => {
             ip.is_some_and(|ip| ip.version() == 4 && (ip.tos == *value) != *is_negated)
@@ -167,7 +178,9 @@ fn transport_holds(test: &Test, transport: Transport<'_>) -> bool {
             matches!(icmp.kind, 128 | 129) && icmp.seq == *value
         }
         (Test::Icmp6Mtu(compare), Transport::Icmp6(icmp)) => {
-            icmp.kind == 2 && compare.fits(u64::from(icmp.id) << 16 | u64::from(icmp.seq))
+            icmp.kind == 2
+                && icmp.code == 0
+                && compare.fits(u64::from(icmp.id) << 16 | u64::from(icmp.seq))
         }
         _ => false,
     }
@@ -204,18 +217,21 @@ fn has_option(version: u8, options: &[u8], wanted: u8) -> bool {
     }
     let mut rest = options;
     while let Some((kind, tail)) = rest.split_first() {
-        if *kind == wanted || (wanted == 255 && *kind != 0) {
-            return true;
-        }
+        let is_wanted = *kind == wanted || (wanted == 255 && *kind != 0);
         match kind {
-            0 => return false,
+            0 => return is_wanted,
+            1 if is_wanted => return true,
             1 => rest = tail,
             _ => {
                 let length = tail.first().map_or(0, |length| usize::from(*length));
-                match rest.get(length.max(2)..) {
-                    Some(next) => rest = next,
-                    None => return false,
+                let Some((whole, next)) = rest.split_at_checked(length.max(2)) else {
+                    return false;
+                };
+                // What is not as it should be counts for nothing.
+                if is_wanted && is_ip4_option_right(whole) {
+                    return true;
                 }
+                rest = next;
             }
         }
     }
@@ -259,13 +275,8 @@ fn counters_fit(
 
 fn stream_size(flow: &Flow, side: Side, compare: Compare) -> bool {
     let Some(session) = &flow.tcp else { return false };
-    // Suricata counts from the initial sequence number: the SYN is one. Until the server answers a
-    // SYN it has none.
-    let is_unanswered = session.state == TcpState::SynSent;
-    let size = |direction: Direction| match direction {
-        Direction::ToClient if is_unanswered => 0,
-        _ => session.half(direction).end() + 1,
-    };
+    // Suricata counts sequence numbers, not bytes: SYN and FIN are one each, holes count.
+    let size = |direction: Direction| u64::from(session.half(direction).sequence_len());
     let (client, server) = (size(Direction::ToServer), size(Direction::ToClient));
     match side {
         Side::To(direction) => compare.fits(size(direction)),
@@ -274,25 +285,36 @@ fn stream_size(flow: &Flow, side: Side, compare: Compare) -> bool {
     }
 }
 
-type Known = (Option<hookprobe_traffic::app::Proto>, bool);
-
-fn app_proto(view: &View<'_, '_>, at: AppAt) -> Option<Known> {
-    let flow = view.flow.as_deref()?;
+/// `app-layer-protocol`: what is not yet known is `unknown`, and never something else than a name.
+fn app_proto_fits(view: &View<'_, '_>, name: AppName, is_negated: bool, at: AppAt) -> bool {
+    let Some(flow) = view.flow.as_deref() else { return false };
     let app = &flow.app;
-    let [server, client] = app.sides;
-    let whole = (app.proto(), app.is_failed());
-    // Until detection is over nothing can be said.
-    let is_known = |proto: Option<_>| proto.is_some() || app.is_failed();
-    match at {
-        AppAt::Direction => {
-            let own = *view.direction.of(&app.sides);
-            if own.is_some() { Some((own, false)) } else { is_known(app.proto()).then_some(whole) }
+    // What a datagram does not show no other will.
+    let is_datagram = matches!(view.packet.transport, Transport::Udp { .. });
+    let is_failed = app.is_failed() || (is_datagram && app.proto().is_none());
+    let side = |direction: Direction| match *direction.of(&app.sides) {
+        Some(Proto::Failed) => (None, true),
+        None if is_datagram && flow.side(direction).packets > 0 => (app.proto(), is_failed),
+        None if is_datagram => (None, false),
+        own => (own, own.is_none() && is_failed),
+    };
+    let known = match at {
+        AppAt::Direction => side(view.direction),
+        AppAt::ToServer => side(Direction::ToServer),
+        AppAt::ToClient => side(Direction::ToClient),
+        AppAt::Final => (app.proto(), is_failed),
+        AppAt::Original => (app.original, false),
+        AppAt::Either => {
+            let found = Direction::BOTH.map(side);
+            let fits = found.iter().any(|(proto, is_failed)| name.fits(*proto, *is_failed));
+            return if is_negated { !fits && (app.proto().is_some() || is_failed) } else { fits };
         }
-        AppAt::Final => is_known(app.proto()).then_some(whole),
-        AppAt::Either => is_known(app.proto()).then_some(whole),
-        AppAt::ToServer => server.map(|proto| (Some(proto), false)),
-        AppAt::ToClient => client.map(|proto| (Some(proto), false)),
-        AppAt::Original => app.original.map(|proto| (Some(proto), false)),
+    };
+    let (proto, is_failed) = known;
+    if is_negated {
+        (proto.is_some() || is_failed) && !name.fits(proto, is_failed)
+    } else {
+        name.fits(proto, is_failed)
     }
 }
 

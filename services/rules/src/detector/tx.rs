@@ -411,8 +411,17 @@ fn test_outcome(
         }
         (TxTest::DnsRcode(compare), TxRef::Dns(tx)) => compare.fits(u64::from(tx.message.rcode())),
         (TxTest::DnsRrtype(compare), TxRef::Dns(tx)) => {
-            tx.message.queries.iter().any(|query| compare.fits(u64::from(query.rtype)))
-                || tx.message.answers.iter().any(|record| compare.fits(u64::from(record.rtype)))
+            // What is asked for on the way to the server, what is answered on the way back.
+            let message = &tx.message;
+            let fits = |kind: u16| compare.fits(u64::from(kind));
+            match direction {
+                hookprobe_traffic::Direction::ToServer => {
+                    message.queries.iter().any(|query| fits(query.rtype))
+                }
+                hookprobe_traffic::Direction::ToClient => {
+                    message.answers.iter().any(|record| fits(record.rtype))
+                }
+            }
         }
         (TxTest::TlsVersion { versions, is_negated }, TxRef::Tls(tx)) => {
             tx.spoken(direction).is_some_and(|spoken| {

@@ -77,6 +77,8 @@ pub fn drop_reason(reason: DropReason) -> &'static str {
         DropReason::Exception(exception::REASSEMBLY_MEMORY) => "stream reassembly",
         DropReason::Exception(exception::FLOW_MEMORY) => "flow memcap",
         DropReason::Exception(exception::MIDSTREAM) => "stream midstream",
+        DropReason::Exception(exception::INVALID) => "stream error",
+        DropReason::Exception(exception::URGENT) => "stream urgent",
         DropReason::Exception(_) => "applayer error",
     }
 }

@@ -78,6 +78,7 @@ impl Case {
                 let mut node = Node::Map(Vec::new());
                 node.set("app-layer.protocols.http.enabled", "yes");
                 node.set("app-layer.protocols.http.libhtp.default-config.personality", "IDS");
+                node.set("decoder.teredo.ports", "3544");
                 for (state, seconds) in [("new", "60"), ("established", "600"), ("closed", "60")] {
                     node.set(&format!("flow-timeouts.tcp.{state}"), seconds);
                 }

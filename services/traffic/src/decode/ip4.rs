@@ -110,19 +110,7 @@ impl<'a> Decoder<'a, '_> {
         if !options.len().is_multiple_of(8) {
             self.note(Event::Ipv4OptPadRequired);
         }
-        // Kinds seen, for duplicates: ten kinds, found by position.
-        const KINDS: [u8; 10] = [
-            option::TIMESTAMP,
-            option::RECORD_ROUTE,
-            option::QUICK_START,
-            option::SECURITY,
-            option::LOOSE_ROUTE,
-            option::EXTENDED_SECURITY,
-            option::CIPSO,
-            option::STREAM_ID,
-            option::STRICT_ROUTE,
-            option::ROUTER_ALERT,
-        ];
+        // Kinds seen, for duplicates: by their position.
         let mut seen = 0u16;
         while let [kind, rest @ ..] = options {
             match *kind {
@@ -156,6 +144,27 @@ impl<'a> Decoder<'a, '_> {
         true
     }
 }
+
+/// Whether an option is as its kind wants it; those of unknown kinds are.
+#[must_use]
+pub fn is_ip4_option_right(whole: &[u8]) -> bool {
+    let Some(kind) = whole.first() else { return false };
+    !KINDS.contains(kind) || option_fault(*kind, whole).is_none()
+}
+
+/// Kinds of which duplicates are noted.
+const KINDS: [u8; 10] = [
+    option::TIMESTAMP,
+    option::RECORD_ROUTE,
+    option::QUICK_START,
+    option::SECURITY,
+    option::LOOSE_ROUTE,
+    option::EXTENDED_SECURITY,
+    option::CIPSO,
+    option::STREAM_ID,
+    option::STRICT_ROUTE,
+    option::ROUTER_ALERT,
+];
 
 /// What is wrong with an option of a known kind.
 fn option_fault(kind: u8, whole: &[u8]) -> Option<Event> {

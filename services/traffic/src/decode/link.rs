@@ -17,7 +17,6 @@ pub(super) mod ether_type {
     pub(crate) const QINQ: u16 = 0x88a8;
     pub(crate) const OLD_QINQ: u16 = 0x9100;
     pub(crate) const MPLS: u16 = 0x8847;
-    pub(crate) const MPLS_MULTICAST: u16 = 0x8848;
     pub(crate) const PPPOE_DISCOVERY: u16 = 0x8863;
     pub(crate) const PPPOE_SESSION: u16 = 0x8864;
     pub(crate) const BACKBONE: u16 = 0x88e7;
@@ -108,7 +107,7 @@ impl<'a> Decoder<'a, '_> {
             ether_type::IP6 => self.ip6(bytes),
             ether_type::ARP => self.arp(bytes),
             ether_type::VLAN | ether_type::QINQ | ether_type::OLD_QINQ => return self.vlan(bytes),
-            ether_type::MPLS | ether_type::MPLS_MULTICAST => return self.mpls(bytes),
+            ether_type::MPLS => return self.mpls(bytes),
             ether_type::PPPOE_SESSION => return self.pppoe_session(bytes),
             ether_type::PPPOE_DISCOVERY => {
                 if bytes.len() < 6 {

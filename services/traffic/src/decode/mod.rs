@@ -18,6 +18,8 @@ mod transport;
 mod tunnel;
 mod wlan;
 
+pub use ip4::is_ip4_option_right;
+
 use crate::{
     config,
     event::{Event, Events},
@@ -76,6 +78,10 @@ pub fn decode_rebuilt<'a>(
     packet.link = last.link;
     packet.vlans = last.vlans;
     packet.ether = last.ether;
+    // Counted with what was before its fragments.
+    let address = |bytes: &[u8]| bytes.as_ptr().addr();
+    let before = last.ip.map_or(0, |ip| address(ip.header).saturating_sub(address(last.data)));
+    packet.wire_bytes += u32::try_from(before).unwrap_or(0);
     Decoder { packet, inner: None, config }.run(Link::Raw)
 }
 
@@ -121,6 +127,7 @@ pub(crate) fn empty(time_ns: u64, number: u64, data: &[u8]) -> Packet<'_> {
         is_outside_wrong: false,
         is_invalid: false,
         is_carrier: false,
+        is_flush: false,
     }
 }
 

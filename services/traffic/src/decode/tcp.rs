@@ -22,6 +22,9 @@ mod option {
     pub(super) const EXPERIMENT_2: u8 = 254;
 }
 
+/// The greatest shift (RFC 7323 section 2.3); greater ones count as this one.
+const WINDOW_SCALE_MAX: u8 = 14;
+
 /// Fast open as an experiment (RFC 6994).
 const FAST_OPEN_MAGIC: u16 = 0xf989;
 
@@ -119,7 +122,12 @@ impl<'a> Decoder<'a, '_> {
         }
         match kind {
             option::MSS => found.mss = be16(body, 0),
-            option::WINDOW_SCALE => found.window_scale = body.first().copied(),
+            option::WINDOW_SCALE => {
+                if body.first().is_some_and(|scale| *scale > WINDOW_SCALE_MAX) {
+                    self.note(Event::TcpOptWscaleOverMax);
+                }
+                found.window_scale = body.first().map(|scale| (*scale).min(WINDOW_SCALE_MAX));
+            }
             option::SACK_PERMITTED => found.is_sack_permitted = true,
             option::TIMESTAMPS => found.timestamps = be32(body, 0).zip(be32(body, 4)),
             option::SACK => {

@@ -86,7 +86,8 @@ fn tunnels_are_followed() {
     let six = ip6_packet(17, &udp(7, 8, b"in"));
     let with = |head: &[u8], rest: &[u8]| [head, rest].concat();
     let gre = with(&[0, 0, 8, 0], &inner_ip);
-    let vxlan = udp(9, 4789, &with(&[8, 0, 0, 0, 0, 0, 1, 0], &inner_frame));
+    // Its flags are more than the one that is needed.
+    let vxlan = udp(9, 4789, &with(&[0x0c, 1, 0, 3, 0, 0, 1, 0], &inner_frame));
     let geneve = udp(9, 6081, &with(&[0, 0, 0x65, 0x58, 0, 0, 1, 0], &inner_frame));
     let teredo = udp(9, 3544, &six);
     let length = u16::try_from(inner_ip.len()).unwrap().to_be_bytes();

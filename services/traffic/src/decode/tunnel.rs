@@ -111,9 +111,8 @@ impl<'a> Decoder<'a, '_> {
         if version >> 12 == 1 {
             // The header is read with the frame behind it: its VLAN is one of that.
             self.tunnel(Tunnel::Erspan, Link::Erspan2, bytes);
-        } else {
-            self.reject(Event::ErspanUnsupportedVersion);
         }
+        // Another version is no tunnel; Suricata notes that with a packet that nobody sees.
     }
 
     pub(super) fn udp_tunnel(&mut self, source: u16, destination: u16, payload: &'a [u8]) {
@@ -183,20 +182,23 @@ impl<'a> Decoder<'a, '_> {
 
     fn vxlan(&mut self, bytes: &'a [u8]) {
         let (Some(header), Some(frame)) = (bytes.get(..8), bytes.get(8..)) else { return };
-        // Only the bit that says the identifier is valid; all else is reserved.
+        // One bit says that the identifier is valid; all else is reserved.
         let is_vxlan = if self.config.is_vxlan_strict {
-            matches!(header, [0x08, 0, 0, 0, _, _, _, 0])
+            // Of the reserved bits Suricata asks the last byte alone.
+            matches!(header, [flags, .., 0] if flags & 0x08 != 0)
         } else {
             header.first().is_some_and(|flags| flags & 0x08 != 0)
         };
         let Some(kind) = be16(frame, 12).filter(|_| is_vxlan) else { return };
         match kind {
-            ether_type::IP4
-            | ether_type::IP6
-            | ether_type::ARP
-            | ether_type::VLAN
-            | ether_type::QINQ
-            | ether_type::OLD_QINQ => self.tunnel(Tunnel::Vxlan, Link::Ethernet, frame),
+            // The Ethernet header inside is not counted.
+            ether_type::IP4 | ether_type::IP6 => {
+                let packet = frame.get(14..).unwrap_or_default();
+                self.tunnel(Tunnel::Vxlan, Link::Raw, packet);
+            }
+            ether_type::ARP | ether_type::VLAN | ether_type::QINQ | ether_type::OLD_QINQ => {
+                self.tunnel(Tunnel::Vxlan, Link::Ethernet, frame)
+            }
             _ => self.reject(Event::VxlanUnknownPayloadType),
         }
     }

@@ -81,6 +81,7 @@ impl Engine {
         }
         let mut flush = decode::empty(packet.time_ns, self.number, &[]);
         flush.origin = Origin::FlowEnd;
+        flush.is_flush = true;
         flush.vlans = flow.vlans;
         for direction in [place.direction.reverse(), place.direction] {
             let Some(entry) = self.table.get_mut(slot) else { return };
@@ -116,13 +117,18 @@ impl Engine {
             is_payload_hidden: flow.hidden.has_payload(),
             ..Place::NONE
         };
+        let is_unknown = flow.app.proto().is_none() && !flow.app.is_failed();
+        let mut is_unread = false;
         if let Some(session) = &mut flow.tcp {
-            session.half_mut(direction).finish();
+            let half = session.half_mut(direction);
+            // Bytes whose protocol was never found were never read.
+            is_unread = is_unknown && half.has_begun();
+            half.finish();
         }
         feed(flow, direction, packet.time_ns, true, &self.config, &mut self.memory, &mut place);
         let has_raw = flow.raw(direction).is_some() && inspector.reads_raw_streams();
         let is_waiting = *direction.of(&flow.is_changed) || flow.app.txs_len() > 0;
-        if has_raw || is_waiting || place.is_app_changed {
+        if has_raw || is_waiting || is_unread || place.is_app_changed {
             place.direction = direction;
             inspector.packet(&mut place.view(packet, None, Some(flow)));
         }

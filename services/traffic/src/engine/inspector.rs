@@ -22,6 +22,10 @@ pub mod exception {
     pub const MIDSTREAM: u8 = 16;
     /// A parser met bytes that it can't take.
     pub const APP_ERROR: u8 = 32;
+    /// It is urgent, and the stream's settings want such packets dropped.
+    pub const URGENT: u8 = 64;
+    /// It does not fit its session, and the stream's settings want such packets dropped.
+    pub const INVALID: u8 = 128;
 }
 
 /// A packet and what it belongs to.

@@ -123,7 +123,8 @@ impl Engine {
             self.hide(slot, &place, packet, inspector);
         }
         let Some(entry) = self.table.get_mut(slot) else { return };
-        match changed(packet, &entry.flow, place.direction, self.config.stream.is_inline) {
+        let is_inline = self.config.stream.is_inline;
+        match changed(packet, &entry.flow, place.direction, is_inline, place.is_in_stream) {
             None => inspector.packet(&mut place.view(packet, outer, Some(&mut entry.flow))),
             Some(mut bytes) => {
                 sum_again(packet, &mut bytes, &self.config.decode);
@@ -381,12 +382,16 @@ fn changed(
     flow: &Flow,
     direction: Direction,
     is_inline: bool,
+    is_in_stream: bool,
 ) -> Option<Vec<u8>> {
-    if !is_inline || !packet.events.has(Event::StreamReassemblyOverlapDifferentData) {
+    if !is_inline || !is_in_stream {
         return None;
     }
     let Transport::Tcp(tcp) = packet.transport else { return None };
     let held = flow.tcp.as_ref()?.half(direction).at(tcp.seq, packet.payload.len())?;
+    if held == packet.payload {
+        return None;
+    }
     let at = packet.payload.as_ptr().addr().checked_sub(packet.data.as_ptr().addr())?;
     let mut bytes = packet.data.to_vec();
     bytes.get_mut(at..at + held.len())?.copy_from_slice(held);
@@ -422,14 +427,15 @@ const fn has_connections(protocol: u8) -> bool {
     !matches!(protocol, 2 | 4 | 41 | 47 | 50 | 135)
 }
 
-/// For ICMP errors: whose flow they are about, if they tell.
+/// For errors of ICMP: whose flow they are about, if they tell. Suricata follows only what says that
+/// something was not reached; an error of `ICMPv6` is a flow of its own.
 fn error_key(packet: &Packet<'_>, is_vlan_used: bool) -> Option<Option<Key>> {
-    let is_error = match packet.transport {
-        Transport::Icmp(icmp) => matches!(icmp.kind, 3 | 4 | 5 | 11 | 12),
-        Transport::Icmp6(icmp) => icmp.kind < 128,
-        _ => false,
-    };
-    is_error.then(|| Key::of_error(packet, is_vlan_used))
+    let Transport::Icmp(icmp) = packet.transport else { return None };
+    match icmp.kind {
+        3 => Some(Key::of_error(packet, is_vlan_used)),
+        4 | 5 | 11 | 12 => Some(None),
+        _ => None,
+    }
 }
 
 /// A SYN begins a new flow where the old one has ended or never had a session.

@@ -4,7 +4,7 @@ use super::{Engine, exception, packet::Place};
 use crate::{
     Direction,
     app::{Hides, Meta, Proto, Transport as Carrier},
-    config::Config,
+    config::{self, Config},
     event::Event,
     flow::{Flow, State},
     packet::{Packet, Tcp, TcpFlags},
@@ -34,12 +34,20 @@ impl Engine {
             place.exceptions |= exception::SESSION_MEMORY;
             return;
         }
+        if settings.urgent == config::Urgent::Drop
+            && settings.is_inline
+            && tcp.flags.has(TcpFlags::URG)
+        {
+            place.exceptions |= exception::URGENT;
+            return;
+        }
         let mut context = Context {
             settings,
             memory: &mut self.memory,
             events: &mut packet.events,
             update: [false; 2],
             is_in_stream: false,
+            is_tolerated: false,
         };
         let policies =
             [flow.key.client, flow.key.server].map(|address| self.config.policy_of(address));
@@ -50,9 +58,11 @@ impl Engine {
             payload: packet.payload,
             policies,
         };
+        let mut is_invalid = false;
         if let Some(session) = &mut flow.tcp {
             if session.handle(&segment, &mut context).is_err() {
                 self.counters.stream_refused += 1;
+                is_invalid = !context.is_tolerated;
             }
         } else {
             match Session::start(&segment, &mut context) {
@@ -64,10 +74,18 @@ impl Engine {
                     }
                     flow.tcp = Some(session);
                 }
-                Start::Nothing => self.counters.stream_no_session += 1,
+                Start::Nothing => {
+                    self.counters.stream_no_session += 1;
+                    // Only what would end a session is wrong without one.
+                    is_invalid = !tcp.flags.lacks(TcpFlags::RST | TcpFlags::FIN);
+                }
             }
         }
         place.is_in_stream = context.is_in_stream;
+        if is_invalid && settings.is_inline && settings.is_invalid_dropped {
+            place.exceptions |= exception::INVALID;
+            place.is_payload_hidden = true;
+        }
         let update = context.update;
         set_state(flow, place, !packet.payload.is_empty());
         let is_closed = flow.tcp.as_ref().is_some_and(|session| session.state == TcpState::Closed);
@@ -179,6 +197,8 @@ pub(super) fn feed(
             }
             None => return,
         };
+        // Of a protocol that is not known nothing is missed but its beginning.
+        let is_gap = is_gap && (meta.offset == 0 || flow.app.proto().is_some());
         half.app_advance(count, is_gap, memory);
         if is_gap {
             session.note_loss();

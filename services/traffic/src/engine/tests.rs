@@ -48,9 +48,12 @@ impl Inspector for Recorder {
             self.established.push(view.is_established);
         }
         self.requests += flow.app.txs_len();
-        while let Some(raw) = flow.raw(view.direction) {
+        let mut read = None;
+        for raw in flow.raws(view.direction) {
             self.streams[view.direction.index()].extend_from_slice(raw.bytes);
-            let progress = raw.progress;
+            read = Some(raw.progress);
+        }
+        if let Some(progress) = read {
             flow.raw_done(view.direction, progress);
         }
     }

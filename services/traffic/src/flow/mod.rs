@@ -224,7 +224,9 @@ impl Flow {
     /// Raw inspection of `direction` has read up to the stream offset `progress`.
     pub fn raw_done(&mut self, direction: Direction, progress: u64) {
         if let Some(session) = &mut self.tcp {
-            session.raw_done(direction, progress);
+            // Until its protocol is known, Suricata does not get past what is missing.
+            let is_waiting = self.app.proto().is_none() && !self.app.is_failed();
+            session.raw_done(direction, progress, is_waiting);
         }
     }
 }

@@ -49,6 +49,9 @@ impl Session {
             return Ok(());
         };
         let own = self.half(segment.direction);
+        if value == 0 && !takes_zero(*segment.direction.reverse().of(&segment.policies)) {
+            return context.refuse(Event::StreamPktInvalidTimestamp);
+        }
         if own.last_ts == 0 {
             return Ok(());
         }
@@ -186,6 +189,14 @@ impl Session {
         }
         is_old
     }
+}
+
+/// Systems to which 0 is a time like any other.
+const fn takes_zero(receiver: Policy) -> bool {
+    matches!(
+        receiver,
+        Policy::OldLinux | Policy::Windows | Policy::Vista | Policy::Windows2k3 | Policy::Solaris
+    )
 }
 
 /// One byte, or none, just before what comes next.

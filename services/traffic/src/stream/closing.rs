@@ -1,7 +1,7 @@
 //! From the first FIN to the end.
 
 use super::{
-    Session, TcpState,
+    Half, Session, TcpState,
     seq::{ge, gt, le, lt},
     session::{Context, Handled, Segment},
 };
@@ -183,19 +183,14 @@ impl Session {
         Ok(())
     }
 
-    /// Data after the end still goes to raw inspection, for resets that were forged.
-    pub(super) fn closed(
-        &mut self,
-        segment: &Segment<'_, '_>,
-        context: &mut Context<'_>,
-    ) -> Handled {
-        if segment.tcp.flags.has(TcpFlags::RST) || segment.len() == 0 {
-            return Ok(());
+    /// What one end still sends after the other's reset is the stream's, and looked at no more.
+    pub(super) fn closed(&self, segment: &Segment<'_, '_>, context: &mut Context<'_>) {
+        let has_reset = |half: &Half| half.flags_seen & TcpFlags::RST != 0;
+        let own = self.half(segment.direction);
+        let peer = self.half(segment.direction.reverse());
+        let is_inline = context.settings.is_inline;
+        if segment.len() > 0 && !is_inline && has_reset(peer) && !has_reset(own) {
+            context.is_in_stream = true;
         }
-        let half = self.half(segment.direction);
-        if segment.tcp.seq == half.next_seq {
-            context.events.set(Event::StreamSuspectedRstInject);
-        }
-        Ok(())
     }
 }

@@ -35,6 +35,8 @@ impl Session {
                 }
                 self.is_confirmed = true;
             }
+            // Suricata drops nothing for what is wrong with data and acknowledgements.
+            context.is_tolerated = true;
             return self.data(segment, context);
         }
         Ok(())
@@ -54,6 +56,10 @@ impl Session {
         }
         self.last_ack(segment.direction, tcp.seq);
         self.note_timestamp(segment);
+        let (own, peer) = self.pair(segment.direction);
+        own.next_seq = segment.end();
+        // Even where the reset acknowledges nothing, as Suricata has it.
+        peer.next_seq = tcp.ack;
         self.close(context);
         self.store(segment, context);
         Ok(())

@@ -5,6 +5,8 @@
 //! and raw inspection have read, and goes back to the pool when it is empty: an idle stream holds
 //! nothing.
 
+mod raw;
+
 use std::ops::Range;
 
 use super::{
@@ -37,6 +39,8 @@ pub struct Half {
     /// Who receives this: decides overlaps.
     pub(super) policy: Policy,
     pub(super) has_policy: bool,
+    /// Numbers that stand for urgent bytes beside the stream.
+    pub(super) urgent: u16,
     /// PAWS: last time stamp, and the second it came in.
     pub(super) last_ts: u32,
     pub(super) last_ts_s: u32,
@@ -79,6 +83,18 @@ impl Half {
         self.next_seq
     }
 
+    /// Numbers from the initial one to the next that is expected.
+    #[must_use]
+    pub const fn sequence_len(&self) -> u32 {
+        self.next_seq.wrapping_sub(self.isn)
+    }
+
+    /// Urgent bytes that were beside the stream.
+    #[must_use]
+    pub const fn urgent_bytes(&self) -> u16 {
+        self.urgent
+    }
+
     /// Stream offset up to which the other end has acknowledged.
     #[must_use]
     pub fn acked(&self) -> u64 {
@@ -109,6 +125,11 @@ impl Half {
     /// Stream offset up to which bytes from `base` on are without a hole.
     const fn run(&self) -> u64 {
         self.base + self.run_ahead as u64
+    }
+
+    /// Its first byte has come.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.run() > 0
     }
 
     /// A stream offset as it is kept.
@@ -199,7 +220,8 @@ impl Half {
     /// How far `seq` lies behind `base`.
     fn distance(&self, seq: u32) -> i64 {
         // The sequence number of `base`: the lower half of the offset is what wraps.
-        let base_seq = self.isn.wrapping_add(1).wrapping_add(self.base as u32);
+        let urgent = u32::from(self.urgent);
+        let base_seq = self.isn.wrapping_add(1).wrapping_add(self.base as u32).wrapping_add(urgent);
         i64::from(super::seq::delta(seq, base_seq))
     }
 
@@ -258,7 +280,8 @@ impl Half {
         let (base, policy) = (self.base, self.policy);
         let held = self.held.get_or_insert_with(|| memory.take());
         held.make_room(place.end, &mut memory.used);
-        let segment = New { piece: &new, data, base, policy };
+        let is_inline = self.is_inline;
+        let segment = New { piece: &new, data, base, policy, is_inline };
         held.insert(&segment, overlaps, &mut memory.scratch, events);
         self.note(new);
     }
@@ -348,7 +371,7 @@ impl Half {
     /// of a gap that will not be filled any more.
     pub(crate) fn app_next(&self, is_all: bool) -> Option<Next<'_>> {
         let limit = if is_all { u64::MAX } else { self.acked() };
-        let (app, end) = (self.app_offset(), self.end());
+        let app = self.app_offset();
         if app >= limit || self.is_off {
             return None;
         }
@@ -360,21 +383,9 @@ impl Half {
             // Acknowledged though it never came, and something behind it was acknowledged, too (or
             // all that is sent is acknowledged): it is lost to us.
             Some((start, _)) => Some(Next::Gap(start.min(limit) - app)),
-            None if is_all || self.is_ack_ahead() => None,
-            // The acknowledgement of a FIN covers one number more than there are bytes.
-            None if limit == end + 1 && app == end && self.has_sent_fin() => None,
-            None => Some(Next::Gap(limit - app)),
+            // With nothing behind it, it may still come.
+            None => None,
         }
-    }
-
-    /// This end has said that it sends no more.
-    const fn has_sent_fin(&self) -> bool {
-        self.flags_seen & crate::packet::TcpFlags::FIN != 0
-    }
-
-    /// An acknowledgement of more than was ever sent proves no gap.
-    fn is_ack_ahead(&self) -> bool {
-        super::seq::gt(self.last_ack, self.next_seq)
     }
 
     /// The application layer took `count` bytes, or skipped them.
@@ -384,65 +395,6 @@ impl Half {
             self.has_gap = true;
             memory.counters.gaps += 1;
             memory.counters.gap_bytes += count;
-        }
-    }
-
-    /// Raw inspection shall happen with what there is.
-    pub(crate) const fn trigger_raw(&mut self) {
-        self.is_raw_triggered = true;
-    }
-
-    /// Nothing more will come.
-    pub(crate) const fn finish(&mut self) {
-        self.is_ended = true;
-    }
-
-    /// How many bytes raw inspection waits for.
-    pub(super) const fn set_raw_min(&mut self, bytes: u32, is_inline: bool) {
-        self.raw_min = bytes;
-        self.is_inline = is_inline;
-    }
-
-    /// Up to where raw inspection may look.
-    fn raw_limit(&self) -> u64 {
-        if self.is_ended || self.is_inline { u64::MAX } else { self.acked() }
-    }
-
-    /// Bytes that are seen again although raw inspection has read them: inline, a repeated segment
-    /// counts for its packet.
-    pub(super) fn reread(&mut self, seq: u32) {
-        let start = self.base.saturating_add_signed(self.distance(seq).max(0));
-        self.raw_ahead = self.ahead(self.raw_offset().min(start));
-    }
-
-    pub(super) fn raw(&self, is_closing: bool) -> Option<Raw<'_>> {
-        let limit = self.raw_limit();
-        let waiting = limit.min(self.end()).saturating_sub(self.raw_offset());
-        let is_due = self.is_raw_triggered
-            || self.is_inline
-            || self.is_ended
-            || is_closing
-            || self.is_depth_reached
-            || waiting >= u64::from(self.raw_min);
-        if waiting == 0 || !is_due || self.is_off {
-            return None;
-        }
-        self.raw_behind(self.raw_offset())
-    }
-
-    /// What follows `progress` without a hole.
-    pub(super) fn raw_behind(&self, progress: u64) -> Option<Raw<'_>> {
-        let limit = self.raw_limit();
-        let (offset, bytes) = self.chunk(progress)?;
-        let most = usize::try_from(limit.checked_sub(offset)?).unwrap_or(usize::MAX);
-        let bytes = bytes.get(..most).unwrap_or(bytes);
-        (!bytes.is_empty()).then(|| Raw { offset, bytes, progress: offset + bytes.len() as u64 })
-    }
-
-    pub(super) fn raw_done(&mut self, progress: u64) {
-        self.raw_ahead = self.ahead(self.raw_offset().max(progress.min(self.end())));
-        if self.raw_offset() >= self.acked().min(self.end()) {
-            self.is_raw_triggered = false;
         }
     }
 
@@ -459,7 +411,9 @@ impl Half {
         }
         let mut edge = if is_app_done { u64::MAX } else { self.app_offset() };
         if is_raw_read {
-            edge = edge.min(self.raw_offset());
+            // Inline, what comes next is looked at together with what came before.
+            let kept = if self.is_inline { u64::from(self.raw_min) } else { 0 };
+            edge = edge.min(self.raw_offset().saturating_sub(kept));
         }
         if !self.is_ended {
             edge = edge.min(self.acked());

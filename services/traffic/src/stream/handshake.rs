@@ -221,6 +221,7 @@ impl Session {
             ack == client.isn.wrapping_add(1) || (self.is_fast_open && ack == client.next_seq);
         if self.is_fast_open && is_right && ack != client.next_seq {
             context.events.set(Event::Stream3whsSynackTfoDataIgnored);
+            self.half_mut(Direction::ToServer).next_seq = ack;
         }
         if !is_right {
             // Perhaps it answers an earlier SYN.

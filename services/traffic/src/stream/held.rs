@@ -29,6 +29,7 @@ pub(super) struct New<'a> {
     /// Stream offset of the first byte that is held.
     pub(super) base: u64,
     pub(super) policy: Policy,
+    pub(super) is_inline: bool,
 }
 
 /// Room of a buffer that grows: a quarter more at least, so that bytes are not moved with every
@@ -105,7 +106,10 @@ impl Held {
             if ours == held {
                 continue;
             }
-            events.set(Event::StreamReassemblyOverlapDifferentData);
+            // Only inline does Suricata compare what has the very borders of what it repeats.
+            if new.is_inline || old != new.piece {
+                events.set(Event::StreamReassemblyOverlapDifferentData);
+            }
             if !overlap::is_new_used(new.policy, new.piece, old)
                 && let Some(kept) = scratch.get_mut(at..at + held.len())
             {

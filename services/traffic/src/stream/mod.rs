@@ -70,7 +70,10 @@ impl Session {
                 | TcpState::LastAck
                 | TcpState::CloseWait
                 | TcpState::Closing => self.shutdown(segment, context),
-                TcpState::Closed => self.closed(segment, context),
+                TcpState::Closed => {
+                    self.closed(segment, context);
+                    Ok(())
+                }
             }
         };
         if self.state == TcpState::Closed {

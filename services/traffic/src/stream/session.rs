@@ -108,6 +108,19 @@ impl Segment<'_, '_> {
         self.tcp.seq.wrapping_add(self.len())
     }
 
+    /// What of the payload belongs to the stream. Suricata leaves the last byte out, wherever the
+    /// urgent pointer points to.
+    fn stored(&self, urgent: config::Urgent) -> &[u8] {
+        let is_urgent = self.has(crate::packet::TcpFlags::URG)
+            && self.tcp.urgent > 0
+            && u32::from(self.tcp.urgent) <= self.len()
+            && matches!(urgent, config::Urgent::OutOfBand | config::Urgent::Gap);
+        match self.payload {
+            [before @ .., _] if is_urgent => before,
+            whole => whole,
+        }
+    }
+
     pub(super) const fn seconds(&self) -> u32 {
         // Seconds since 1970 fit until 2106; only differences count.
         (self.time_ns / config::SECOND_NS) as u32
@@ -123,6 +136,8 @@ pub(crate) struct Context<'c> {
     pub(crate) update: [bool; 2],
     /// The payload went into its stream.
     pub(crate) is_in_stream: bool,
+    /// If the segment is refused, it is passed on nevertheless.
+    pub(crate) is_tolerated: bool,
 }
 
 /// The segment is not part of the session.
@@ -166,8 +181,8 @@ impl Session {
 
     /// What raw inspection of `direction` should look at now, as Suricata decides: acknowledged bytes
     /// after the progress, once there are enough of them (chunk size), the application layer asks
-    /// for it, or the stream ends. `None`: nothing is due. With gaps several pieces may be due: call
-    /// it again after [`Self::raw_done`] until there is none.
+    /// for it, or the stream ends. `None`: nothing is due. With gaps several pieces may be due:
+    /// [`Self::raws`] gives all of them. What was read may be due once more with the next packet.
     #[must_use]
     pub fn raw(&self, direction: Direction) -> Option<Raw<'_>> {
         self.half(direction).raw(self.is_closing())
@@ -179,7 +194,7 @@ impl Session {
         let mut next = self.raw(direction);
         std::iter::from_fn(move || {
             let now = next.take()?;
-            next = half.raw_behind(now.progress);
+            next = if half.is_inline() { None } else { half.raw_behind(now.progress) };
             Some(now)
         })
     }
@@ -190,8 +205,12 @@ impl Session {
     }
 
     /// Raw inspection has read up to `progress`; what lies before may be freed.
-    pub fn raw_done(&mut self, direction: Direction, progress: u64) {
-        self.half_mut(direction).raw_done(progress);
+    /// `is_waiting`: what lies behind a hole is to be read again.
+    pub(crate) fn raw_done(&mut self, direction: Direction, progress: u64, is_waiting: bool) {
+        // Told apart only while the ends say goodbye: before, there is no reason to look again.
+        let is_ending =
+            matches!(self.state, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing);
+        self.half_mut(direction).raw_done(progress, is_waiting && is_ending);
     }
 
     /// Client and server were taken for each other.
@@ -243,19 +262,36 @@ impl Session {
         if let Some(place) = update.get_mut(other) {
             *place = !context.settings.is_inline && !is_reset;
         }
+        let payload = segment.stored(context.settings.urgent);
         let half = self.half_mut(direction);
         if !half.has_policy {
             half.has_policy = true;
-            half.policy = *direction.reverse().of(&segment.policies);
+            // Inline, what was passed on first is what counts.
+            half.policy = if context.settings.is_inline {
+                config::Policy::First
+            } else {
+                *direction.reverse().of(&segment.policies)
+            };
+        }
+        if is_reset && !segment.payload.is_empty() && !context.settings.is_inline {
+            // What a reset carries is nobody's, neither the packet's nor the stream's.
+            context.is_in_stream = true;
         }
         if !segment.payload.is_empty() && !is_reset && !half.is_off() {
             let is_data_behind_syn = segment.has(crate::packet::TcpFlags::SYN);
             let seq = segment.tcp.seq.wrapping_add(u32::from(is_data_behind_syn));
             let had_depth = half.is_depth_reached();
-            half.insert(seq, segment.payload, context.settings, context.memory, context.events);
-            context.is_in_stream = true;
+            half.insert(seq, payload, context.settings, context.memory, context.events);
+            // Inline, a segment that is not all in the stream is looked at as it came.
+            let is_whole = payload.len() == segment.payload.len() && half.urgent == 0;
+            context.is_in_stream = is_whole || !context.settings.is_inline;
+            if payload.len() < segment.payload.len()
+                && context.settings.urgent == config::Urgent::OutOfBand
+            {
+                half.urgent = half.urgent.saturating_add(1);
+            }
             if context.settings.is_inline {
-                half.reread(seq);
+                half.look_around(seq, payload.len());
             }
             if half.is_depth_reached() && !had_depth {
                 half.trigger_raw();

@@ -179,12 +179,12 @@ fn raw_inspection_waits_for_a_chunk_or_a_trigger() {
     stream.half.trigger_raw();
     let raw = stream.half.raw(false).unwrap();
     assert_eq!((raw.offset, raw.bytes, raw.progress), (0, b"abcd".as_slice(), 4));
-    stream.half.raw_done(4);
+    stream.half.raw_done(4, false);
     stream.insert(4, b"efghijkl");
     stream.ack(12);
     let raw = stream.half.raw(false).unwrap();
     assert_eq!((raw.offset, raw.bytes), (4, b"efghijkl".as_slice()));
-    stream.half.raw_done(raw.progress);
+    stream.half.raw_done(raw.progress, false);
     assert!(stream.half.raw(false).is_none());
 }
 
@@ -348,6 +348,7 @@ impl Talk {
             events: &mut self.events,
             update: [false; 2],
             is_in_stream: false,
+            is_tolerated: false,
         };
         match &mut self.session {
             Some(session) => session.handle(&segment, &mut context).is_ok(),

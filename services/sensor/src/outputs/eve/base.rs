@@ -39,7 +39,7 @@ impl Tuple {
         Some(Self {
             source: ip.source,
             destination: ip.destination,
-            ports: packet.ports(),
+            ports: packet.ports().or_else(|| no_ports(packet)),
             protocol: ip.protocol,
         })
     }
@@ -59,6 +59,13 @@ impl Tuple {
             protocol: key.protocol,
         }
     }
+}
+
+/// A fragment, or a broken header, of a protocol that has ports: none are known, which is written as
+/// 0.
+fn no_ports(packet: &Packet<'_>) -> Option<(u16, u16)> {
+    let has_ports = matches!(packet.protocol(), Some(6 | 17 | 132));
+    (has_ports && !packet.is_ip6_fragment()).then_some((0, 0))
 }
 
 /// An address as EVE writes it: IPv6 with every digit.
@@ -114,6 +121,7 @@ pub fn packet_source(packet: &Packet<'_>) -> &'static str {
     match packet.origin {
         Origin::Wire => "wire/pcap",
         Origin::Rebuilt => "defrag",
+        Origin::FlowEnd if packet.is_flush => "stream (detect/log)",
         Origin::FlowEnd => "stream (flow timeout)",
         Origin::Tunnel(Tunnel::Ip4) => "ipv4 tunnel",
         Origin::Tunnel(Tunnel::Ip6) => "ipv6 tunnel",

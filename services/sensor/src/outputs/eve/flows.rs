@@ -239,6 +239,16 @@ fn tcp(flow: &Flow) -> Value {
                 out.insert(name.into(), json!(true));
             }
         }
+        let urgent = [
+            ("ts_urgent_oob_data", Direction::ToServer),
+            ("tc_urgent_oob_data", Direction::ToClient),
+        ];
+        for (name, direction) in urgent {
+            let count = session.half(direction).urgent_bytes();
+            if count > 0 {
+                out.insert(name.into(), json!(count));
+            }
+        }
         // A stream lies in one region here, however far apart its pieces are.
         for name in ["ts_max_regions", "tc_max_regions"] {
             out.insert(name.into(), json!(1));

@@ -90,6 +90,7 @@ pub(super) fn end_of(flow: &Flow, now_ns: u64) -> Packet<'static> {
         is_outside_wrong: false,
         is_invalid: false,
         is_carrier: false,
+        is_flush: false,
     }
 }
 

@@ -138,9 +138,6 @@ fn message_length(held: &[u8], rest: &[u8]) -> Option<usize> {
 pub(crate) fn is_plausible(bytes: &[u8]) -> bool {
     let Some(message) = header(bytes) else { return false };
     let [questions, answers, authorities, additionals] = message.counts;
-    if message.opcode() >= 7 {
-        return false;
-    }
     // A message can hold no more than its bytes allow: a question needs 5, a record 11.
     let least = HEADER_BYTES
         + 5 * usize::from(questions)
@@ -158,6 +155,6 @@ pub(crate) fn is_plausible(bytes: &[u8]) -> bool {
 pub(crate) fn is_header(bytes: &[u8]) -> bool {
     header(bytes).is_some_and(|message| {
         let [questions, answers, ..] = message.counts;
-        message.opcode() < 7 && questions <= 16 && (questions > 0 || answers > 0)
+        questions <= 16 && (questions > 0 || answers > 0)
     })
 }
