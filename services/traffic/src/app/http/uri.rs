@@ -95,10 +95,7 @@ fn split_port(text: &[u8]) -> (usize, Option<usize>) {
 pub(super) fn host_port(text: &[u8]) -> (Vec<u8>, Option<u16>, bool) {
     let text = text.trim_ascii();
     let (host_end, port_at) = split_port(text);
-    let mut host = text.get(..host_end).unwrap_or_default().to_ascii_lowercase();
-    while host.last() == Some(&b'.') {
-        host.pop();
-    }
+    let host = text.get(..host_end).unwrap_or_default().to_ascii_lowercase();
     let port = port_at.and_then(|at| number(text.get(at..)?)).filter(|port| *port != 0);
     let is_valid = is_host(&host) && (port_at.is_none() || port.is_some());
     (host, port, is_valid)
@@ -108,12 +105,13 @@ fn number(digits: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Relaxed validity: letters, digits, `-`, `_`; labels of 1 to 63; or an address in brackets.
+/// Relaxed validity, a dot at the end allowed: letters, digits, `-`, `_`; labels of 1 to 63; or an address in brackets.
 fn is_host(host: &[u8]) -> bool {
     if let [b'[', address @ .., b']'] = host {
         return std::str::from_utf8(address)
             .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
     }
+    let host = host.strip_suffix(b".").filter(|name| !name.is_empty()).unwrap_or(host);
     !host.is_empty()
         && host.len() <= 255
         && host.split(|byte| *byte == b'.').all(|label| {
@@ -337,10 +335,10 @@ mod tests {
 
     #[test]
     fn hosts_and_ports() {
-        assert_eq!(host_port(b"WWW.Hp.org.:8080"), (b"www.hp.org".to_vec(), Some(8080), true));
+        assert_eq!(host_port(b"WWW.Hp.org.:8080"), (b"www.hp.org.".to_vec(), Some(8080), true));
         assert_eq!(host_port(b"[::1]:443"), (b"[::1]".to_vec(), Some(443), true));
         assert_eq!(host_port(b"h:99999"), (b"h".to_vec(), None, false));
-        assert!(!host_port(b"a b").2);
+        assert!(!host_port(b"a b").2 && !host_port(b"a..").2 && !host_port(b".").2);
         let parts = UriParts::parse(b"hp.org:443", true);
         assert_eq!((parts.host, parts.port), (Some(0..6), Some(7..10)));
     }
