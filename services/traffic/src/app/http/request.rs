@@ -12,6 +12,7 @@ use super::uri::{host_port, normalize};
 use super::{File, Http, Request, Tx, URI_NOT_SEEN, UriParts, Version, progress};
 use crate::Direction;
 use crate::app::{Config, Events, Personality, Step};
+use std::borrow::Cow;
 
 const METHODS: [&[u8]; 28] = [
     b"HEAD",
@@ -344,25 +345,33 @@ fn host(request: &mut Request, events: &mut Events) {
         range.clone().and_then(|range| request.uri_raw.get(range))
     };
     let mut from_uri = None;
-    // What a CONNECT names may be anything; a path is no host.
-    if let Some(host) = part(&request.uri_parts.host).filter(|host| !host.starts_with(b"/")) {
-        let (mut name, _, is_valid) = host_port(host);
-        let port = part(&request.uri_parts.port).map(|digits| host_port(&[b"h:", digits].concat()));
-        if !is_valid || port.as_ref().is_some_and(|(_, port, _)| port.is_none()) {
+    // What a CONNECT names may be anything.
+    let authority = if request.method == b"CONNECT" {
+        Some(Cow::Borrowed(request.uri_raw.as_slice()))
+    } else {
+        part(&request.uri_parts.host).map(|host| match part(&request.uri_parts.port) {
+            Some(port) => Cow::Owned([host, b":", port].concat()),
+            None => Cow::Borrowed(host),
+        })
+    };
+    if let Some((mut name, port, is_valid)) = authority.map(|authority| host_port(&authority))
+        && !name.is_empty()
+    {
+        if !is_valid {
             events.add("request_uri_host_invalid");
         }
         while name.last() == Some(&b'.') {
             name.pop();
         }
-        from_uri = Some((name, port.and_then(|(_, port, _)| port)));
+        from_uri = Some((name, port));
     }
     let Some(field) = request.headers.get("host") else {
         if request.version == Version::V1_1 {
             events.add("missing_host_header");
         }
         if let Some((name, port)) = from_uri {
-            request.host_raw = Some(name.clone());
-            (request.host, request.port) = (Some(name), port);
+            request.host_raw = Some(name.clone()).filter(|name| !name.is_empty());
+            (request.host, request.port) = (request.host_raw.clone(), port);
         }
         return;
     };
@@ -377,8 +386,8 @@ fn host(request: &mut Request, events: &mut Events) {
             if uri_name != name || is_port_other {
                 events.add("host_header_ambiguous");
             }
-            request.host_raw = Some(uri_name.clone());
-            (request.host, request.port) = (Some(uri_name), uri_port);
+            request.host_raw = Some(uri_name).filter(|name| !name.is_empty());
+            (request.host, request.port) = (request.host_raw.clone(), uri_port);
         }
         None => {
             request.host_raw = Some(field.to_vec());
