@@ -227,3 +227,73 @@ fn replies_of_mail_are_looked_at_as_they_come_and_a_mail_when_it_ends() {
 fn events_of_http_2_load() {
     assert_eq!(at(&web(), "http2|app-layer-event:http2.invalid_header;"), NONE);
 }
+
+/// A conversation that both sides close, the server or the client first.
+fn closed(is_server_first: bool, messages: &[(bool, &[u8])]) -> Vec<Vec<u8>> {
+    let sent = |by_client: bool| {
+        let own = messages.iter().filter(|(is_client, _)| *is_client == by_client);
+        own.map(|(_, data)| u32::try_from(data.len()).unwrap()).sum::<u32>()
+    };
+    let (seq, ack) = (101 + sent(true), 501 + sent(false));
+    let client =
+        |flags, seq, ack| ip4(CLIENT, SERVER, 2, 6, &tcp((4000, 80), flags, seq, ack, b""));
+    let server =
+        |flags, seq, ack| ip4(SERVER, CLIENT, 2, 6, &tcp((80, 4000), flags, seq, ack, b""));
+    let mut out = conversation(80, messages);
+    out.extend(if is_server_first {
+        [server(0x11, ack, seq), client(0x11, seq, ack + 1), server(0x10, ack + 1, seq + 1)]
+    } else {
+        [client(0x11, seq, ack), server(0x11, ack, seq + 1), client(0x10, seq + 1, ack + 1)]
+    });
+    out
+}
+
+#[test]
+fn a_body_that_waits_for_its_next_chunk_depends_on_who_closes() {
+    let request: &[u8] = b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n";
+    let response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let messages: [(bool, &[u8]); 2] = [(true, request), (false, response)];
+    let body = "http|file.data; content:\"hello\";";
+    assert_eq!(at(&closed(true, &messages), body), NONE);
+    assert_eq!(at(&closed(false, &messages), body).len(), 1);
+    // Nobody knows whether it would have come.
+    let absent = "http|flow:to_client; http.response_body; content:\"x\"; absent: or_else;";
+    assert_eq!(at(&closed(true, &messages), absent), NONE);
+}
+
+#[test]
+fn buffers_of_a_response_in_pieces() {
+    let request: &[u8] = b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n";
+    let pieces: [&[u8]; 3] = [
+        b"HTTP/1.1 200 \r\nA: b\r\n",
+        b"C: d\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1\r\nx\r\n0\r\nE: f\r\n\r\n",
+    ];
+    let mut messages = vec![(true, request)];
+    messages.extend(pieces.map(|piece| (false, piece)));
+    let packets = conversation(80, &messages);
+    // Not before the block is whole.
+    let names = "http|flow:to_client; http.header_names; content:!\"C|0d 0a|\";";
+    assert_eq!(at(&packets, names), NONE);
+    assert_eq!(at(&packets, "http|flow:to_client; http.header; content:!\"C: d\";"), NONE);
+    let start = "http|flow:to_client; http.start; content:\"200 |0d 0a 0d 0a|A: b|0d 0a|C: d\";";
+    assert_eq!(at(&packets, start).len(), 1);
+    // The trailer is added.
+    let raw = "http|flow:to_client; http.header.raw; content:\"E: f\";";
+    assert_eq!(at(&packets, raw).len(), 1);
+    // An empty one is there, but has no digest.
+    let message = "http|flow:to_client; http.stat_msg; bsize:0;";
+    assert_eq!(at(&packets, message).len(), 1);
+    let digest = "http|flow:to_client; http.stat_msg; to_md5; bsize:16;";
+    assert_eq!(at(&packets, digest), NONE);
+}
+
+#[test]
+fn the_uri_of_a_request_that_was_not_seen() {
+    let request: &[u8] = b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n";
+    let response: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+    let packets = conversation(80, &[(true, request), (false, response), (false, response)]);
+    let unseen = "http|http.uri.raw; content:\"/libhtp|3a 3a|request_uri_not_seen\";";
+    assert_eq!(at(&packets, unseen).len(), 1);
+    assert_eq!(at(&packets, "http|file.name; content:\"not_seen\";").len(), 1);
+}

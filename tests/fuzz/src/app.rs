@@ -174,8 +174,12 @@ pub(crate) fn conversations() -> Vec<Vec<u8>> {
 fn http_seeds() -> Vec<Vec<u8>> {
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n\
         14\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x4c\x4a\x06\0\xc2\x41\x24\x35\x03\r\n0\r\nT: r\r\n\r\n";
+    let mixed =
+        b"HTTP/1.1 206 OK\r\nContent-Encoding: gzip, deflate\r\nContent-Range: bytes 0-9/9\r\n\
+        Content-Length: 12\r\n\r\n\x4b\x4c\x4a\x06\0\x1f\x8b\x08\x1e\0\0\0more\r\n";
     vec![
         talk(0, &[(0, b"GET /a%2f../b?c HTTP/1.1\r\nHost: h\r\n\r\n"), (1, chunked)]),
+        talk(0, &[(0, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"), (1, mixed)]),
         talk(0, &[(0, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"), (0x19, b"")]),
         talk(
             0,

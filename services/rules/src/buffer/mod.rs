@@ -190,7 +190,13 @@ pub(crate) const TABLE: &[Spec] = &[
     row(B::HttpRequestLine, &["http.request_line", "http_request_line"], None, REQUEST_LINE),
     row(B::HttpProtocol, &["http.protocol", "http_protocol"], None, &[ts(Http1, 1), tc(Http1, 1)]),
     row(B::HttpHeader, &["http.header"], Some("http_header"), BOTH_HEADERS),
-    row(B::HttpHeaderRaw, &["http.header.raw"], Some("http_raw_header"), BOTH_HEADERS),
+    // A trailer is added to it.
+    row(
+        B::HttpHeaderRaw,
+        &["http.header.raw"],
+        Some("http_raw_header"),
+        &[ts(Http1, 3), tc(Http1, 3)],
+    ),
     row(B::HttpHeaderNames, &["http.header_names", "http_header_names"], None, BOTH_HEADERS),
     multi(B::HttpRequestHeader, &["http.request_header", "http_request_header"], REQUEST_HEADERS),
     multi(

@@ -16,6 +16,8 @@ pub(crate) struct Body {
     pub(crate) bytes_min: [u64; 2],
     /// The flow has ended: what is there is all.
     pub(crate) is_end: bool,
+    /// Both ends closed it: a body that broke before gets no other look.
+    pub(crate) is_closed: bool,
     /// Bytes are inspected as they come.
     pub(crate) is_inline: bool,
 }
@@ -71,8 +73,9 @@ fn http_data<'a>(
             let is_file = buffer == Buffer::FileData;
             let file =
                 if is_request { tx.request.files.first() } else { tx.response.files.first() };
-            let progress = tx.progress(direction);
             let whole = tx.body(direction);
+            let progress =
+                if whole.is_broken { tx.reached(direction) } else { tx.progress(direction) };
             // What a server sends is looked at as a file, and a file has a name.
             if (is_file || !is_request) && file.is_none() {
                 return None;
@@ -105,7 +108,7 @@ fn window<'a>(
     let (start, bytes) = whole.window();
     let min = *direction.of(&body.bytes_min);
     let is_due = body.is_inline
-        || body.is_end
+        || body.is_end && !(whole.is_broken && body.is_closed)
         || is_over
         || whole.is_finished
         || whole.is_limited
@@ -120,11 +123,20 @@ fn http_single(buffer: Buffer, tx: &http::Tx, direction: Direction) -> Option<Co
     let field = |name: &str| headers.get(name).map(Cow::Borrowed);
     match buffer {
         Buffer::HttpUri => some(&request.uri),
+        Buffer::HttpUriRaw if request.is_partial && request.uri_raw.is_empty() => {
+            Some(Cow::Borrowed(http::URI_NOT_SEEN))
+        }
         Buffer::HttpUriRaw => some(&request.uri_raw),
         Buffer::HttpMethod => some(&request.method),
         Buffer::HttpRequestLine => some(&request.line),
         Buffer::HttpProtocol => {
             some(if is_request { &request.protocol } else { &response.protocol })
+        }
+        // Both are there when the block is.
+        Buffer::HttpHeader | Buffer::HttpHeaderNames
+            if tx.stream == 0 && tx.reached(direction) <= http::progress::HEADERS =>
+        {
+            None
         }
         Buffer::HttpHeader => some(headers.normalized()),
         Buffer::HttpHeaderRaw => some(&headers.raw),
@@ -149,7 +161,10 @@ fn http_single(buffer: Buffer, tx: &http::Tx, direction: Direction) -> Option<Co
         Buffer::HttpStart => tx.start(direction).map(Cow::Owned),
         Buffer::HttpStatCode => some(&response.status),
         // HTTP/2 has none, which is an empty one.
-        Buffer::HttpStatMsg if response.version == http::Version::V2 => {
+        // Behind a status an empty one is one, too.
+        Buffer::HttpStatMsg
+            if response.version == http::Version::V2 || !response.status.is_empty() =>
+        {
             Some(Cow::Borrowed(response.message.as_slice()))
         }
         Buffer::HttpStatMsg => some(&response.message),

@@ -561,9 +561,18 @@ impl Work<'_> {
         Body {
             bytes_min: self.rules.config.body_bytes_min,
             is_end: view.is_stream_end || view.packet.origin == Origin::FlowEnd,
+            is_closed: is_settled(view),
             is_inline: self.is_inline || self.rules.config.is_body_inline,
         }
     }
+}
+
+/// The server closed first and the client after it: nothing comes to the client with the last packet,
+/// and Suricata looks at such a flow no more when it ends.
+fn is_settled(view: &View<'_, '_>) -> bool {
+    let session = view.flow.as_deref().and_then(|flow| flow.tcp.as_ref());
+    view.direction == Direction::ToClient
+        && session.is_some_and(|session| session.is_closed_by_server)
 }
 
 /// What tags count of a packet.

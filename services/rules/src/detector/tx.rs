@@ -13,7 +13,7 @@ use hookprobe_traffic::{
     packet::{Origin, Transport},
 };
 
-use super::{Work, has_app, slot_of};
+use super::{Work, has_app, is_settled, slot_of};
 use crate::{
     buffer::{Buffer, tx_data},
     chain::Scan,
@@ -208,6 +208,7 @@ impl Work<'_> {
         let body = crate::buffer::Body {
             bytes_min: self.rules.config.body_bytes_min,
             is_end: body_end,
+            is_closed: is_settled(view),
             is_inline: self.is_inline || self.rules.config.is_body_inline,
         };
         let is_full = run_engines(rule, tx, view, &mut flags, &mut scan, body);
@@ -310,7 +311,9 @@ fn run_engines(
         }
         let complete = tx.progress_complete(engine.direction);
         // What ends with this progress is never known to be absent, as in Suricata.
-        let is_past = if body.is_end { complete } else { own_progress } > engine.progress;
+        // What broke before it closed does not come further with the end.
+        let is_end = body.is_end && !(body.is_closed && is_broken(tx, engine.direction));
+        let is_past = if is_end { complete } else { own_progress } > engine.progress;
         let is_over = is_past || own_progress >= complete || body.is_end;
         let outcome = match engine.look {
             Look::Buffer(index) => {
@@ -357,6 +360,10 @@ fn stream_outcome(rule: &Rule, view: &View<'_, '_>, scan: &mut Scan<'_>) -> Outc
 }
 
 fn transformed<'a>(found: &Match, data: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    if data.is_empty() {
+        // Of nothing Suricata makes nothing, no digest either.
+        return data;
+    }
     found.transforms.iter().fold(data, |data, transform| transform.apply(data))
 }
 
@@ -377,7 +384,9 @@ fn buffer_outcome(
     for index in 0..count {
         let Some((data, start)) = tx_data(found.buffer, tx, direction, index, body) else {
             if index == 0 && found.is_absent {
-                return if is_past { Outcome::Match } else { otherwise };
+                // Of what broke nobody knows whether it would have come.
+                let is_sure = is_past && !(is_body && is_broken(tx, direction));
+                return if is_sure { Outcome::Match } else { otherwise };
             }
             break;
         };
@@ -388,6 +397,10 @@ fn buffer_outcome(
         }
     }
     otherwise
+}
+
+fn is_broken(tx: TxRef<'_>, direction: hookprobe_traffic::Direction) -> bool {
+    matches!(tx, TxRef::Http(tx) if tx.body(direction).is_broken)
 }
 
 fn body_is_finished(tx: TxRef<'_>, direction: hookprobe_traffic::Direction) -> bool {
@@ -470,7 +483,7 @@ fn test_outcome(
                 hookprobe_traffic::Direction::ToServer => &tx.request.files,
                 hookprobe_traffic::Direction::ToClient => &tx.response.files,
             };
-            files.iter().any(|file| size_fits(*compare, file))
+            files.iter().any(|file| !tx.body(direction).is_broken && size_fits(*compare, file))
         }
         (TxTest::HasFile, TxRef::Http(tx)) => match direction {
             hookprobe_traffic::Direction::ToServer => !tx.request.files.is_empty(),

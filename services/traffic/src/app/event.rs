@@ -1,12 +1,12 @@
-//! Anomalies of a transaction or a flow: names, each once, bounded.
+//! Anomalies of a transaction or a flow: names, most of them once, bounded.
 
 /// An anomaly by Suricata's name in `app-layer-event:PROTOCOL.NAME` (without the protocol).
 pub type Event = &'static str;
 
-/// Most different events that one transaction keeps; the protocols define fewer than this each.
+/// Most events that one transaction keeps; the protocols define fewer different ones each.
 const EVENTS_MAX: usize = 64;
 
-/// A small set in order of occurrence.
+/// A short list in order of occurrence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events(Vec<Event>);
 
@@ -14,6 +14,13 @@ impl Events {
     /// Adds `event` unless it is there.
     pub fn add(&mut self, event: Event) {
         if self.0.len() < EVENTS_MAX && !self.contains(event) {
+            self.0.push(event);
+        }
+    }
+
+    /// Adds `event` once more: some are told each time.
+    pub fn repeat(&mut self, event: Event) {
+        if self.0.len() < EVENTS_MAX {
             self.0.push(event);
         }
     }

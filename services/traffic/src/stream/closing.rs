@@ -157,7 +157,8 @@ impl Session {
         let is_all_acked = tcp.ack == acked.next_seq || tcp.ack == acked.next_seq.wrapping_add(1);
         let is_behind = lt(tcp.seq, half.next_seq);
         if !is_again && !is_behind {
-            self.state = match (self.state, own) {
+            let before = self.state;
+            self.state = match (before, own) {
                 (TcpState::FinWait1, Direction::ToServer) if is_all_acked => TcpState::FinWait2,
                 (TcpState::Closing, _) if is_all_acked => TcpState::TimeWait,
                 (TcpState::LastAck, Direction::ToServer) | (TcpState::TimeWait, _)
@@ -167,6 +168,9 @@ impl Session {
                 }
                 (other, _) => other,
             };
+            self.is_closed_by_server |= before == TcpState::TimeWait
+                && self.state == TcpState::Closed
+                && own == Direction::ToClient;
         }
         let (half, peer) = self.pair(own);
         if segment.len() > 0 && ge(segment.end(), half.next_seq) {

@@ -71,6 +71,8 @@ pub struct Session {
     pub(super) is_confirmed: bool,
     /// Somebody tried to close with a wrong acknowledgement.
     pub(super) is_evasive: bool,
+    /// The server closed first, and all was acknowledged.
+    pub is_closed_by_server: bool,
     /// Bytes were lost: resets are believed more easily.
     pub(super) is_lossy: bool,
     /// Zero window probes to the server, to the client.

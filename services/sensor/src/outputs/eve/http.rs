@@ -4,7 +4,7 @@ use crate::outputs::json::{Object, Value, json};
 use hookprobe_traffic::{
     Direction,
     app::{
-        http::{File, FileState, Tx, progress},
+        http::{ContentRange, File, FileState, Tx, progress},
         http2::{ERRORS, Notes, Value as Settings},
     },
 };
@@ -97,7 +97,12 @@ pub(super) fn more(tx: &Tx, details: &Details, out: &mut Object) {
             continue;
         }
         let mut room = HEADERS_BYTES_MAX;
-        let cut = |bytes: &[u8]| text(bytes.get(..FIELD_BYTES_MAX).unwrap_or(bytes));
+        // As a string of C: it ends with a zero byte, and one that is no UTF-8 is left out.
+        let cut = |bytes: &[u8]| {
+            let bytes = bytes.get(..FIELD_BYTES_MAX).unwrap_or(bytes);
+            let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+            std::str::from_utf8(bytes).ok().map(str::to_owned)
+        };
         let mut list = Vec::new();
         for field in tx.headers(direction).fields.iter().take(FIELDS_MAX) {
             let bytes = field.name.len() + field.value.len();
@@ -105,7 +110,13 @@ pub(super) fn more(tx: &Tx, details: &Details, out: &mut Object) {
                 break;
             }
             room -= bytes;
-            list.push(json!({ "name": cut(&field.name), "value": cut(&field.value) }));
+            let mut item = Object::new();
+            for (key, bytes) in [("name", &field.name), ("value", &field.value)] {
+                if let Some(text) = cut(bytes) {
+                    item.insert(key.into(), json!(text));
+                }
+            }
+            list.push(Value::Object(item));
         }
         let name = match direction {
             Direction::ToServer => "request_headers",
@@ -255,22 +266,18 @@ fn error(code: u32) -> String {
 /// `bytes 0-99/1000`: what is there of start, end and size.
 fn content_range(value: &[u8]) -> Value {
     let mut out = Object::new();
-    out.insert("raw".into(), json!(text(value)));
-    let parsed = std::str::from_utf8(value).ok().and_then(|value| {
-        let (range, size) = value.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
-        Some((range.split_once('-'), size))
-    });
-    if let Some((range, size)) = parsed {
-        let mut put = |name: &'static str, text: &str| {
-            if let Ok(number) = text.trim().parse::<u64>() {
+    if !value.is_empty() {
+        out.insert("raw".into(), json!(text(value)));
+    }
+    if let Some(range) = ContentRange::parse(value) {
+        let mut put = |name: &'static str, number: Option<u64>| {
+            if let Some(number) = number {
                 out.insert(name.into(), json!(number));
             }
         };
-        if let Some((start, end)) = range {
-            put("start", start);
-            put("end", end);
-        }
-        put("size", size);
+        put("start", range.bytes.map(|(start, _)| start));
+        put("end", range.bytes.map(|(_, end)| end));
+        put("size", range.size);
     }
     Value::Object(out)
 }
@@ -299,9 +306,9 @@ pub(super) fn fileinfo_of(tx: &Tx, file: &File, direction: Direction) -> Value {
 #[must_use]
 pub fn fileinfo(file: &File, tx_id: u64) -> Value {
     let mut out = Object::new();
-    // A file without a name of its own is called by the path, which nobody may have seen.
-    let name = if file.name.is_empty() { UNSEEN.as_bytes() } else { &file.name };
-    out.insert("filename".into(), json!(text(name)));
+    if !file.name.is_empty() {
+        out.insert("filename".into(), json!(text(&file.name)));
+    }
     out.insert("gaps".into(), json!(file.has_gap));
     let state = match file.state {
         FileState::Open => "UNKNOWN",

@@ -430,9 +430,11 @@ impl<W: Write> Writer<W> {
         if tx.events().is_empty() || !is_wanted || !self.settings.types.has("anomaly") {
             return;
         }
-        for event in tx.events().iter() {
+        for (at, event) in tx.events().iter().enumerate() {
             let key = (tx.id(), event);
-            if state.anomalies.contains(&key) {
+            // Some come more than once.
+            let before = tx.events().iter().take(at).filter(|known| *known == event).count();
+            if state.anomalies.iter().filter(|known| **known == key).count() > before {
                 continue;
             }
             if state.anomalies.len() >= REMEMBERED_MAX {

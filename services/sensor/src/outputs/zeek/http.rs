@@ -75,7 +75,8 @@ pub(super) fn write(ident: &Ident, tx: &Tx, files: &mut Files) {
             version(tx, has_response),
             header("user-agent"),
             header("origin"),
-            Value::Count(request.body.total),
+            // The end of a line is no body to Zeek.
+            Value::Count(if self::is_0_9(tx) { 0 } else { request.body.total }),
             Value::Count(if has_response { body_bytes(&response.body) } else { 0 }),
             if has_response {
                 Value::Count(u64::from(response.status_number))

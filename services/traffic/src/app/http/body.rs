@@ -20,6 +20,8 @@ pub struct Body {
     pub is_finished: bool,
     /// Bytes were lost inside.
     pub has_gap: bool,
+    /// The parser gave up before its end: what is there is not looked at by itself any more.
+    pub is_broken: bool,
     /// Pieces that came before a byte of what is inside.
     pub(crate) empty_pieces: u8,
     /// For a body without length that ends with the connection: its line ends.

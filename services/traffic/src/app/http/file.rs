@@ -91,6 +91,7 @@ impl File {
         self.state = state;
         if let Some(hashers) = self.hashers.take()
             && !self.has_gap
+            && state != FileState::Truncated
         {
             self.digests = Some(Box::new(Digests {
                 md5: hashers.md5.finalize().into(),

@@ -50,9 +50,10 @@ pub(crate) struct Form {
 impl Form {
     /// For a body of this type, if it is a form.
     pub(super) fn of(content_type: &[u8]) -> Option<Self> {
-        let is_form = super::line::contains(content_type, b"multipart/form-data");
-        let boundary = parameter(content_type, b"boundary").filter(|_| is_form)?;
-        if boundary.is_empty() || boundary.len() > BOUNDARY_BYTES_MAX {
+        // Suricata takes any type that names a boundary, the name in lower case, for one.
+        memchr::memmem::find(content_type, b"boundary")?;
+        let boundary = parameter(content_type, b"boundary")?;
+        if boundary.len() > BOUNDARY_BYTES_MAX {
             return None;
         }
         Some(Self {
@@ -200,7 +201,8 @@ mod tests {
             );
             assert!(files.iter().all(|file| file.state == crate::app::http::FileState::Closed));
         }
-        assert!(Form::of(b"multipart/mixed; boundary=xx").is_none());
+        assert!(Form::of(b"multipart/mixed; boundary=xx").is_some());
+        assert!(Form::of(b"multipart/form-data; BOUNDARY=xx").is_none());
         assert!(Form::of(b"multipart/form-data").is_none());
     }
 

@@ -8,12 +8,24 @@ use crate::Direction;
 /// Lines that one value may be folded over (libhtp's limit).
 const FOLDS_MAX: usize = 128;
 
+/// A field as sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Field {
+    /// Bytes of it.
+    pub length: usize,
+    /// With white space around it, if there is a colon.
+    pub name: Option<Vec<u8>>,
+    /// Folded lines joined.
+    pub value: Vec<u8>,
+    /// One of its lines has an end that is none.
+    pub is_deformed: bool,
+}
+
 /// What comes next in a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A field of so many bytes: name as sent (with white space around it), if there is a colon,
-    /// and value.
-    Field(usize, Option<Vec<u8>>, Vec<u8>),
+    /// A field.
+    Field(Field),
     /// The end of the block, of so many bytes.
     End(usize),
     /// More bytes are needed to tell.
@@ -42,7 +54,9 @@ pub(super) fn next(input: &[u8], side: Direction, is_first: bool) -> Next {
         (None, 0)
     };
     match value(input, from, side) {
-        Some((used, value)) => Next::Field(used, name, value),
+        Some(Value { length, text: value, is_deformed }) => {
+            Next::Field(Field { length, name, value, is_deformed })
+        }
         None => Next::More,
     }
 }
@@ -80,6 +94,7 @@ fn name(input: &[u8], side: Direction) -> Option<usize> {
 struct LineEnd {
     bytes: usize,
     fold: Option<u8>,
+    is_deformed: bool,
 }
 
 const fn is_fold(byte: u8) -> bool {
@@ -96,14 +111,14 @@ fn line_end(input: &[u8], side: Direction) -> Option<LineEnd> {
     };
     let fold = input.get(regular).copied().filter(|byte| is_fold(*byte));
     if fold.is_some() {
-        return Some(LineEnd { bytes: regular, fold });
+        return Some(LineEnd { bytes: regular, fold, is_deformed: false });
     }
     let deformed = deformed_end(input, side)?;
     let bytes = deformed.unwrap_or(regular);
     let after = *input.get(bytes)?;
     // Behind a deformed end a blank does not fold.
     let fold = (is_fold(after) && deformed.is_none()).then_some(after);
-    Some(LineEnd { bytes, fold })
+    Some(LineEnd { bytes, fold, is_deformed: deformed.is_some() })
 }
 
 /// Line ends that are none, with which some servers end the last line.
@@ -149,19 +164,28 @@ fn value_line(input: &[u8], from: usize, side: Direction) -> Option<(&[u8], usiz
     Some((text, behind, end))
 }
 
-/// A value from `from` on, folded lines joined: where it ends, and what it is.
-fn value(input: &[u8], from: usize, side: Direction) -> Option<(usize, Vec<u8>)> {
+/// A value: where it ends, and what it is.
+struct Value {
+    length: usize,
+    text: Vec<u8>,
+    is_deformed: bool,
+}
+
+/// A value from `from` on, folded lines joined.
+fn value(input: &[u8], from: usize, side: Direction) -> Option<Value> {
     let (text, mut at, mut end) = value_line(input, from, side)?;
     let mut value = text.to_vec();
     let mut used = at;
+    let mut is_deformed = end.is_deformed;
     let mut folds = 0;
     while let Some(fold) = end.fold {
         // A server's continuation that looks like a field is one.
         if side == Direction::ToClient && looks_like_field(input.get(at..)?)? {
-            return Some((at, value));
+            return Some(Value { length: at, text: value, is_deformed });
         }
         let (text, behind, next) = value_line(input, at, side)?;
         at = behind;
+        is_deformed |= next.is_deformed;
         if !value.is_empty() {
             value.push(fold);
         }
@@ -177,7 +201,7 @@ fn value(input: &[u8], from: usize, side: Direction) -> Option<(usize, Vec<u8>)>
             break;
         }
     }
-    Some((used, value))
+    Some(Value { length: used, text: value, is_deformed })
 }
 
 /// Whether a token and a colon come; `None`: more bytes are needed to tell.
@@ -192,14 +216,17 @@ fn looks_like_field(input: &[u8]) -> Option<bool> {
     input.get(end).map(|byte| token > 0 && *byte == b':')
 }
 
-/// Whether a name has white space at its ends or bytes that no token has.
+/// Whether a name has bytes that no token has, blanks at its ends left out.
 pub(super) fn is_odd_name(name: &[u8]) -> bool {
-    !super::line::trim(name).iter().all(|byte| is_token(*byte))
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let start = name.iter().take_while(blank).count();
+    let end = name.len() - name.iter().rev().take_while(blank).count();
+    !name.get(start..end).unwrap_or_default().iter().all(|byte| is_token(*byte))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Next, next};
+    use super::{Field, Next, next};
     use crate::Direction::{self, ToClient, ToServer};
 
     fn check(side: Direction, input: &str, want: &[(&str, &str)], rest: &str) {
@@ -207,7 +234,7 @@ mod tests {
         let mut found = Vec::new();
         loop {
             match next(input, side, found.is_empty()) {
-                Next::Field(used, name, value) => {
+                Next::Field(Field { length: used, name, value, .. }) => {
                     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
                     found.push((name.map(text).unwrap_or_default(), text(value)));
                     input = &input[used..];

@@ -1,7 +1,7 @@
 //! Header fields: one raw block, ranges into it, and the buffers that rules look at.
 
 use super::grammar::is_odd_name;
-use super::line::{content_length, is_space, trim};
+use super::line::{content_length, trim};
 use crate::Direction;
 use crate::app::Events;
 use std::cell::OnceCell;
@@ -54,6 +54,12 @@ impl Headers {
     /// over them, so what delimits a body must be read without them.
     #[must_use]
     pub fn get_lenient(&self, name: &str) -> Option<Vec<u8>> {
+        let field = self.field_lenient(name)?;
+        Some(field.value.iter().copied().filter(|byte| *byte != 0).collect())
+    }
+
+    /// The field called `name` (any case), zero bytes in its name passed over.
+    pub(super) fn field_lenient(&self, name: &str) -> Option<&Field> {
         let is_name = |known: &[u8]| {
             let mut bytes = known.iter().filter(|byte| **byte != 0);
             let is_same = name
@@ -61,8 +67,7 @@ impl Headers {
                 .all(|want| bytes.next().is_some_and(|byte| byte.eq_ignore_ascii_case(&want)));
             is_same && bytes.next().is_none()
         };
-        let field = self.fields.iter().find(|field| is_name(&field.name))?;
-        Some(field.value.iter().copied().filter(|byte| *byte != 0).collect())
+        self.fields.iter().find(|field| is_name(&field.name))
     }
 
     /// The field called `name` (any case).
@@ -150,10 +155,14 @@ impl Headers {
             }
             self.repetitions += 1;
         }
-        known.is_repeated = true;
-        events.add(by_side(direction, "request_header_repetition", "response_header_repetition"));
+        if !std::mem::replace(&mut known.is_repeated, true) {
+            let event =
+                by_side(direction, "request_header_repetition", "response_header_repetition");
+            events.repeat(event);
+        }
         if name.eq_ignore_ascii_case(b"content-length") {
-            if content_length(&known.value) != content_length(&value) {
+            let length = content_length(&value);
+            if length.is_none() || content_length(&known.value) != length {
                 events.add(by_side(
                     direction,
                     "duplicate_content_length_field_in_request",
@@ -186,10 +195,18 @@ pub(super) const fn by_side(
 
 /// Notes what is wrong with a field. Of what makes its name invalid Suricata tells the first in a
 /// transaction only.
-pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Events) {
+pub(super) fn note(
+    name: Option<&[u8]>,
+    is_deformed: bool,
+    direction: Direction,
+    events: &mut Events,
+) {
     const REQUEST: [&str; 2] = ["request_invalid_lws_after_name", "request_header_invalid"];
     const RESPONSE: [&str; 2] =
         ["response_invalid_lws_after_name", "response_header_name_not_token"];
+    if is_deformed {
+        events.repeat("deformed_eol");
+    }
     // A colon alone is as good as none.
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         events.add(by_side(
@@ -204,12 +221,12 @@ pub(super) fn note(name: Option<&[u8]>, direction: Direction, events: &mut Event
         Direction::ToClient => RESPONSE,
     };
     let is_known = events.contains(after) || events.contains(odd);
-    if !is_known && name.last().is_some_and(|last| is_space(*last)) {
+    if !is_known && matches!(name, [.., b' ' | b'\t']) {
         events.add(after);
     } else if !is_known && is_odd_name(name) {
         events.add(odd);
     }
-    if name.first().is_some_and(|first| is_space(*first)) {
+    if matches!(name, [b' ' | b'\t', ..]) {
         events.add(by_side(
             direction,
             "invalid_request_field_folding",

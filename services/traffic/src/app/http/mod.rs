@@ -4,19 +4,25 @@
 //! (URI, host, header buffer) is made when it is complete. Bodies are windows: see `Body`.
 
 mod bestfit;
+mod block;
 mod body;
 mod file;
 mod form;
 mod grammar;
+mod gzip;
 mod headers;
 mod inflate;
 mod line;
+#[cfg(test)]
+mod oddities;
 mod parser;
+mod range;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 mod uri;
+mod window;
 
 pub(crate) use body::Keep;
 pub use body::{Body, Lines};
@@ -25,6 +31,7 @@ pub(crate) use file::{parameter, sectioned_parameter};
 pub use headers::{Field, Headers};
 pub use parser::Http;
 pub(crate) use parser::keeps;
+pub use range::ContentRange;
 pub(crate) use request::base64;
 pub use uri::{UriParts, unescape};
 
@@ -48,6 +55,9 @@ pub mod progress {
     /// Complete, or the flow ended.
     pub const COMPLETE: u8 = 5;
 }
+
+/// What stands for the URI of a request that was not seen.
+pub const URI_NOT_SEEN: &[u8] = b"/libhtp::request_uri_not_seen";
 
 /// A request and its response.
 #[derive(Debug, Default)]
@@ -114,22 +124,28 @@ impl Tx {
         }
     }
 
-    /// `http.start`: line and raw header block, with the empty line; `None` until both are complete.
+    /// `http.start`: the line (a server's with its own end, too) and the fields, as they were understood;
+    /// `None` until both are complete.
     #[must_use]
     pub fn start(&self, direction: Direction) -> Option<Vec<u8>> {
-        let (line, headers, at) = match direction {
-            Direction::ToServer => {
-                (&self.request.line, &self.request.headers, self.request.progress)
-            }
-            Direction::ToClient => {
-                (&self.response.line, &self.response.headers, self.response.progress)
-            }
+        let line = match direction {
+            Direction::ToServer => &self.request.line,
+            Direction::ToClient => &self.response.line,
         };
-        (at > progress::HEADERS).then(|| {
-            let mut start = Vec::with_capacity(line.len() + headers.raw.len() + 4);
-            start.extend_from_slice(line::chomp(line));
+        let headers = self.headers(direction);
+        let is_due = self.reached(direction) > progress::HEADERS && !line.is_empty();
+        is_due.then(|| {
+            let mut start = Vec::with_capacity(line.len() + headers.raw.len() + 8);
+            start.extend_from_slice(line);
             start.extend_from_slice(b"\r\n");
-            start.extend_from_slice(&headers.raw);
+            for field in &headers.fields {
+                for part in [&field.name[..], b": ", &field.value, b"\r\n"] {
+                    start.extend_from_slice(part);
+                }
+            }
+            if !headers.fields.is_empty() {
+                start.extend_from_slice(b"\r\n");
+            }
             start
         })
     }

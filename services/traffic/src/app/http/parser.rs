@@ -3,7 +3,7 @@
 use super::body::Keep;
 use super::file::{File, FileState};
 use super::inflate::Inflate;
-use super::{Tx, progress};
+use super::{ContentRange, Tx, progress};
 use crate::Direction;
 use crate::app::{Config, Fed, Meta, Step};
 use std::collections::VecDeque;
@@ -188,7 +188,7 @@ impl Http {
         }
         if let Some(tx) = self.tx(id) {
             // A compressed body can't be followed across a hole.
-            tx.stop_inflate(direction);
+            tx.close_inflate(direction);
             let (body, files) = tx.body_mut(direction);
             body.has_gap = true;
             body.wire += gap;
@@ -233,29 +233,36 @@ impl Http {
                 Direction::ToClient => self.status_line(&line, &[]),
             };
         }
-        if self.reader(direction).at == At::Headers {
-            // So do fields without an empty line behind them.
-            let mut end: &[u8] = b"\r\n\r\n";
-            if self.header_block(direction, &mut end, config) == Turn::Wait {
-                self.header_block(direction, &mut &b"\r\n"[..], config);
+        let reader = self.reader(direction);
+        if matches!(reader.at, At::Headers | At::Trailer) {
+            let (id, is_trailer) = (reader.tx, reader.at == At::Trailer);
+            let held = std::mem::take(&mut reader.held);
+            if let Some(tx) = self.tx(id) {
+                super::block::last_fields(&held, direction, is_trailer, tx);
             }
         }
         if direction == Direction::ToClient
             && self.response.at == At::Finalize
             && !self.response.held.is_empty()
+            && self.unexpected_body() != Turn::On
         {
-            self.unexpected_body(config);
+            return self.end(direction);
         }
         let reader = self.reader(direction);
-        let is_cut = matches!(
-            reader.at,
-            At::Line | At::Headers | At::ChunkLine | At::ChunkData(_) | At::ChunkEnd
-        );
+        let at = std::mem::replace(&mut reader.at, At::Ignore);
         let id = reader.tx;
-        reader.at = At::Ignore;
+        // A response ends with the connection, whatever length was stated; but a line that tells what
+        // comes is waited for, and so is all of a request's body (as libhtp has it).
+        let is_cut = match direction {
+            Direction::ToServer => matches!(
+                at,
+                At::Line | At::Known(_) | At::ChunkLine | At::ChunkData(_) | At::ChunkEnd
+            ),
+            Direction::ToClient => matches!(at, At::Line | At::ChunkLine | At::ChunkEnd),
+        };
+        let state = if is_cut { FileState::Truncated } else { FileState::Closed };
         if let Some(tx) = self.tx(id) {
-            // Whatever length was stated: the connection's end is the file's, as Suricata has it.
-            tx.end(direction, FileState::Closed, is_cut);
+            tx.end(direction, state, is_cut);
         }
         self.end(direction);
     }
@@ -306,8 +313,6 @@ pub(crate) const fn keeps(config: &Config) -> [Keep; 2] {
     ]
 }
 
-/// Room of a decoder of one coding: its window of 32 KiB and its tables.
-const INFLATE_BYTES: usize = 44 << 10;
 /// Pieces of a body without a byte of what is inside before its file is not looked for any more: a
 /// compressed body gives nothing for its header.
 const EMPTY_PIECES_MAX: u8 = 32;
@@ -317,7 +322,7 @@ impl Tx {
     pub(crate) fn held_bytes(&self) -> usize {
         let (request, response) = (&self.request, &self.response);
         let files = request.files.iter().chain(&response.files);
-        let inflates = self.inflates.iter().flatten().map(|inflate| inflate.layers());
+        let inflates = self.inflates.iter().flatten().map(|inflate| inflate.held_bytes());
         size_of::<Self>()
             + self.notes.as_ref().map_or(0, |notes| notes.held_bytes())
             + self.form.as_ref().map_or(0, |form| form.held_bytes())
@@ -329,7 +334,7 @@ impl Tx {
             + response.headers.held_bytes()
             + response.body.held_bytes()
             + files.map(File::held_bytes).sum::<usize>()
-            + inflates.sum::<usize>() * INFLATE_BYTES
+            + inflates.sum::<usize>()
     }
 
     /// Decodes from here on as a Content-Encoding field says.
@@ -337,8 +342,7 @@ impl Tx {
         let Some(encoding) = self.headers(direction).get_lenient("content-encoding") else {
             return;
         };
-        let (inflate, event) = Inflate::new(&encoding, layers_max);
-        event.into_iter().for_each(|event| self.events.add(event));
+        let inflate = Inflate::new(&encoding, layers_max, &mut self.events);
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate.map(Box::new);
         }
@@ -347,6 +351,18 @@ impl Tx {
     fn stop_inflate(&mut self, direction: Direction) {
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = None;
+        }
+    }
+
+    /// Whether a decoder has come to the end of its body.
+    pub(super) fn is_inflate_over(&self, direction: Direction) -> bool {
+        self.inflates.get(direction.index()).and_then(Option::as_ref).is_some_and(|it| it.is_over())
+    }
+
+    /// What comes behind the end of a compressed body can't be read.
+    pub(super) fn close_inflate(&mut self, direction: Direction) {
+        if let Some(inflate) = self.inflates.get_mut(direction.index()).and_then(Option::as_mut) {
+            inflate.end();
         }
     }
 
@@ -359,6 +375,7 @@ impl Tx {
         let is_first = body.total == 0 && body.empty_pieces < EMPTY_PIECES_MAX;
         let mut file =
             if is_first { self.next_file(direction, keep.are_files_hashed) } else { None };
+        let has_file = file.is_some();
         if is_request && is_first {
             self.form = super::request::form(&self.request).map(Box::new);
         }
@@ -390,8 +407,11 @@ impl Tx {
         if body.total == 0 {
             body.empty_pieces = body.empty_pieces.saturating_add(1);
         }
+        if has_file && file.is_none() && !is_request {
+            self.note_range();
+        }
         if bomb.is_some() {
-            self.events.add("compression_bomb");
+            self.events.repeat("compression_bomb");
         }
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate;
@@ -400,6 +420,15 @@ impl Tx {
             self.form = form;
         }
         cut
+    }
+
+    /// What is odd about the part of a file that begins.
+    fn note_range(&mut self) {
+        let value = self.response.headers.get("content-range");
+        let is_odd = |value| ContentRange::parse(value).is_none_or(|range| !range.is_within());
+        if value.is_some_and(is_odd) {
+            self.events.add("range_invalid");
+        }
     }
 
     /// The file that the first byte of a body opens.
@@ -448,7 +477,7 @@ impl Tx {
             self.form = None;
         }
         let (body, files) = self.body_mut(direction);
-        body.is_finished = true;
+        body.is_finished = !body.is_broken;
         for file in files {
             file.finish(if file.has_gap { FileState::Truncated } else { state });
         }
@@ -459,6 +488,9 @@ impl Tx {
         let at = self.progress(direction);
         if at < progress::COMPLETE && (is_cut || at == progress::NOT_STARTED) {
             *direction.of_mut(&mut self.cut_at) = Some(at);
+        }
+        if (progress::LINE..=progress::BODY).contains(&at) && state == FileState::Truncated {
+            self.body_mut(direction).0.is_broken = true;
         }
         self.finish(direction, state);
     }

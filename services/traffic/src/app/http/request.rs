@@ -2,15 +2,14 @@
 
 use super::file::disposition_name;
 use super::form::Form;
-use super::grammar::{self, Next};
-use super::headers::{by_side, note};
+use super::headers::by_side;
 use super::line::{
     Chunk, Gathered, chomp, chunk, contains, content_length, gather, is_space, note_length,
     split_at_first, trim, version,
 };
 use super::parser::{At, Turn};
 use super::uri::{host_port, normalize};
-use super::{File, Http, Request, Tx, UriParts, Version, progress};
+use super::{File, Http, Request, Tx, URI_NOT_SEEN, UriParts, Version, progress};
 use crate::Direction;
 use crate::app::{Config, Events, Personality, Step};
 use std::borrow::Cow;
@@ -87,7 +86,8 @@ impl Http {
             Gathered::More => return Turn::Wait,
             Gathered::TooLong => return self.too_long(SIDE),
         };
-        if matches!(line.as_slice(), b"\r\n" | b"\n") {
+        // White space alone is no line.
+        if line.iter().all(|byte| is_space(*byte)) {
             return Turn::On;
         }
         self.whole_request_line(&line, rest, config)
@@ -102,6 +102,8 @@ impl Http {
         if tx.request.version == Version::V0_9 && tx.request.protocol.is_empty() {
             if !junk {
                 tx.request.has_empty_line = rest.contains(&b'\n');
+                // White space behind it is a body.
+                self.body(SIDE, rest);
                 self.request.at = At::Ignore;
                 self.complete(SIDE);
                 return Turn::On;
@@ -114,64 +116,13 @@ impl Http {
         Turn::On
     }
 
-    /// Fields of a header block or a trailer, of either side.
-    pub(super) fn header_block(
-        &mut self,
-        direction: Direction,
-        rest: &mut &[u8],
-        config: &Config,
-    ) -> Turn {
-        if rest.is_empty() {
-            return Turn::Wait;
-        }
-        let reader = self.reader(direction);
-        let (id, is_trailer) = (reader.tx, reader.at == At::Trailer);
-        let held = std::mem::take(&mut reader.held);
-        let input = if held.is_empty() {
-            Cow::Borrowed(*rest)
-        } else {
-            Cow::Owned([&held, *rest].concat())
-        };
-        let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
-        let Some((used, is_end)) = fields(&input, direction, is_trailer, tx) else {
-            return Turn::Stop(Step::Fail);
-        };
-        let behind = input.get(used..).unwrap_or_default();
-        if !is_end {
-            *rest = &[];
-            if behind.len() > config.http_field_bytes_max as usize {
-                return self.too_long(direction);
-            }
-            self.reader(direction).held = behind.to_vec();
-            return Turn::Wait;
-        }
-        // The end needs no look-ahead: what is behind it came with this call.
-        *rest = rest.get(rest.len().saturating_sub(behind.len())..).unwrap_or_default();
-        if is_trailer {
-            self.reader(direction).at = At::Finalize;
-            return Turn::On;
-        }
-        match direction {
-            Direction::ToServer => self.request_headers_done(config),
-            Direction::ToClient => self.response_headers_done(config),
-        }
-    }
-
-    pub(super) fn too_long(&mut self, direction: Direction) -> Turn {
-        self.event(
-            direction,
-            by_side(direction, "request_field_too_long", "response_field_too_long"),
-        );
-        Turn::Stop(Step::Fail)
-    }
-
-    fn request_headers_done(&mut self, config: &Config) -> Turn {
+    pub(super) fn request_headers_done(&mut self, config: &Config) -> Turn {
         let id = self.request.tx;
         let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
         host(&mut tx.request, &mut tx.events);
         credentials(&mut tx.request, &mut tx.events);
         let is_connect = tx.request.method == b"CONNECT";
-        let (at, length) = request_body(tx);
+        let Some((at, length)) = request_body(tx) else { return Turn::Stop(Step::Fail) };
         if matches!(at, At::Known(_) | At::ChunkLine) {
             tx.begin_body(SIDE, config);
         }
@@ -198,8 +149,15 @@ impl Http {
         }
         match self.reader(direction).at {
             At::Known(left) => {
+                let id = self.reader(direction).tx;
+                if self.tx(id).is_some_and(|tx| tx.is_inflate_over(direction)) {
+                    return Turn::Stop(Step::Fail);
+                }
                 let left = self.some_body(direction, rest, left);
                 self.reader(direction).at = if left == 0 { At::Finalize } else { At::Known(left) };
+                if let Some(tx) = self.tx(id).filter(|_| left == 0) {
+                    tx.close_inflate(direction);
+                }
                 Turn::On
             }
             At::ChunkData(left) => {
@@ -240,10 +198,12 @@ impl Http {
     fn chunk_line(&mut self, direction: Direction, rest: &mut &[u8], config: &Config) -> Turn {
         // What can't become a number is no chunk line, however long it takes to end.
         let is_number = |bytes: &[u8]| trim(bytes).first().is_none_or(u8::is_ascii_hexdigit);
+        let is_open = memchr::memchr(b'\n', rest).is_none();
         let reader = self.reader(direction);
-        if reader.held.is_empty() && !is_number(rest) {
+        if is_open && reader.held.is_empty() && !is_number(rest) {
             return self.chunk_invalid(direction, rest, Vec::new());
         }
+        let held = reader.held.len();
         let line = match gather(&mut reader.held, rest, config) {
             Gathered::Line(line) => line,
             Gathered::More => return Turn::Wait,
@@ -251,8 +211,20 @@ impl Http {
         };
         self.count_wire(direction, line.len());
         match chunk(&line) {
-            Chunk::Empty => {}
-            Chunk::Invalid => return self.chunk_invalid(direction, rest, line),
+            Chunk::TooLarge if direction == Direction::ToServer => {
+                return self.chunk_invalid(direction, rest, Vec::new());
+            }
+            Chunk::Empty | Chunk::TooLarge => {}
+            // A whole line that is no number Suricata does not tell of.
+            Chunk::Invalid if direction == Direction::ToServer => {
+                *rest = &[];
+                return Turn::Stop(Step::Fail);
+            }
+            Chunk::Invalid => {
+                // What came with an earlier piece is not shown.
+                let now = line.get(held..).unwrap_or_default().to_vec();
+                return self.chunk_invalid(direction, rest, now);
+            }
             Chunk::Size(size, has_extension) => {
                 if has_extension {
                     let event =
@@ -321,42 +293,6 @@ impl Http {
     }
 }
 
-/// Takes the fields at the start of `input`: how many bytes, and whether the block ended. `None`:
-/// too many fields.
-fn fields(
-    input: &[u8],
-    direction: Direction,
-    is_trailer: bool,
-    tx: &mut Tx,
-) -> Option<(usize, bool)> {
-    let (headers, events) = match direction {
-        Direction::ToServer => (&mut tx.request.headers, &mut tx.events),
-        Direction::ToClient => (&mut tx.response.headers, &mut tx.events),
-    };
-    let mut used = 0;
-    loop {
-        let rest = input.get(used..).unwrap_or_default();
-        let is_first = headers.raw.is_empty() && !is_trailer;
-        let (length, is_end) = match grammar::next(rest, direction, is_first) {
-            Next::More => return Some((used, false)),
-            Next::End(length) => (length, true),
-            Next::Field(length, name, value) => {
-                note(name.as_deref(), direction, events);
-                let name = name.unwrap_or_default();
-                if !headers.push(&name, &value, direction, is_trailer, events) {
-                    return None;
-                }
-                (length, false)
-            }
-        };
-        headers.raw.extend_from_slice(rest.get(..length).unwrap_or_default());
-        used += length;
-        if is_end {
-            return Some((used, true));
-        }
-    }
-}
-
 /// Method, URI, protocol.
 fn read_line(line: &[u8], tx: &mut Tx, config: &Config) {
     let request = &mut tx.request;
@@ -387,7 +323,8 @@ fn read_line(line: &[u8], tx: &mut Tx, config: &Config) {
     }
     request.uri_raw = uri.to_vec();
     request.protocol = protocol.to_vec();
-    request.version = if protocol.is_empty() { Version::V0_9 } else { version(protocol) };
+    request.version =
+        if protocol.is_empty() { Version::V0_9 } else { version(protocol, &mut tx.events) };
     request.uri_parts = UriParts::parse(uri, method == b"CONNECT");
     let (normalized, is_double) = normalize(uri, &request.uri_parts, config);
     request.uri = normalized;
@@ -408,21 +345,33 @@ fn host(request: &mut Request, events: &mut Events) {
         range.clone().and_then(|range| request.uri_raw.get(range))
     };
     let mut from_uri = None;
-    // What a CONNECT names may be anything; a path is no host.
-    if let Some(host) = part(&request.uri_parts.host).filter(|host| !host.starts_with(b"/")) {
-        let (name, _, is_valid) = host_port(host);
+    // What a CONNECT names may be anything.
+    let authority = if request.method == b"CONNECT" {
+        Some(Cow::Borrowed(request.uri_raw.as_slice()))
+    } else {
+        part(&request.uri_parts.host).map(|host| match part(&request.uri_parts.port) {
+            Some(port) => Cow::Owned([host, b":", port].concat()),
+            None => Cow::Borrowed(host),
+        })
+    };
+    if let Some((mut name, port, is_valid)) = authority.map(|authority| host_port(&authority))
+        && !name.is_empty()
+    {
         if !is_valid {
             events.add("request_uri_host_invalid");
         }
-        let port = part(&request.uri_parts.port).map(|digits| host_port(&[b"h:", digits].concat()));
-        from_uri = Some((name, port.and_then(|(_, port, _)| port), host.to_vec()));
+        while name.last() == Some(&b'.') {
+            name.pop();
+        }
+        from_uri = Some((name, port));
     }
     let Some(field) = request.headers.get("host") else {
         if request.version == Version::V1_1 {
             events.add("missing_host_header");
         }
-        if let Some((name, port, raw)) = from_uri {
-            (request.host, request.port, request.host_raw) = (Some(name), port, Some(raw));
+        if let Some((name, port)) = from_uri {
+            request.host_raw = Some(name.clone()).filter(|name| !name.is_empty());
+            (request.host, request.port) = (request.host_raw.clone(), port);
         }
         return;
     };
@@ -432,12 +381,13 @@ fn host(request: &mut Request, events: &mut Events) {
         events.add("request_header_host_invalid");
     }
     match from_uri {
-        Some((uri_name, uri_port, raw)) => {
+        Some((uri_name, uri_port)) => {
             let is_port_other = uri_port.is_some() && port.is_some() && uri_port != port;
             if uri_name != name || is_port_other {
                 events.add("host_header_ambiguous");
             }
-            (request.host, request.port, request.host_raw) = (Some(uri_name), uri_port, Some(raw));
+            request.host_raw = Some(uri_name).filter(|name| !name.is_empty());
+            (request.host, request.port) = (request.host_raw.clone(), uri_port);
         }
         None => {
             request.host_raw = Some(field.to_vec());
@@ -490,27 +440,18 @@ pub(crate) fn base64(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Where a request's body starts and its length.
-fn request_body(tx: &mut Tx) -> (At, Option<u64>) {
+/// Where a request's body starts and its length; `None`: it can't be read.
+fn request_body(tx: &mut Tx) -> Option<(At, Option<u64>)> {
     let request = &tx.request;
     let length = request.headers.get_lenient("content-length");
     if let Some(coding) = request.headers.get_lenient("transfer-encoding") {
-        if contains(&coding, b"chunked") {
-            return (At::ChunkLine, None);
-        }
-        tx.events.add("invalid_transfer_encoding_value_in_request");
-        return (At::Finalize, None);
+        // With another coding nobody knows where the request ends.
+        return contains(&coding, b"chunked").then_some((At::ChunkLine, None));
     }
-    let Some(value) = length else { return (At::Finalize, None) };
+    let Some(value) = length else { return Some((At::Finalize, None)) };
     note_length(&value, &mut tx.events);
-    match content_length(&value) {
-        None => {
-            tx.events.add("invalid_content_length_field_in_request");
-            (At::Finalize, None)
-        }
-        Some(0) => (At::Finalize, Some(0)),
-        Some(length) => (At::Known(length), Some(length)),
-    }
+    let length = content_length(&value)?;
+    Some((if length == 0 { At::Finalize } else { At::Known(length) }, Some(length)))
 }
 
 /// A form in parts that is posted.
@@ -533,11 +474,13 @@ pub(super) fn file(request: &Request, are_hashed: bool) -> Option<File> {
     Some(File::new(&named.or_else(|| own_name(request))?, are_hashed))
 }
 
-/// The path, as Suricata does, if there is one; that of a request that was not seen is not known.
+/// The path, as Suricata does, if there is one; for a request that was not seen what stands for it.
 pub(super) fn own_name(request: &Request) -> Option<Vec<u8>> {
+    if request.is_partial && request.line.is_empty() {
+        return Some(URI_NOT_SEEN.to_vec());
+    }
     let path = request.uri_parts.path.as_ref();
-    let has_path = path.is_some_and(|path| !path.is_empty());
-    (has_path || request.is_partial).then(|| path_name(request).to_vec())
+    path.is_some_and(|path| !path.is_empty()).then(|| path_name(request).to_vec())
 }
 
 /// The name of a file without a name of its own: the path, as Suricata does.

@@ -8,7 +8,7 @@ use super::parser::{At, Turn};
 use super::request::{own_name, path_name};
 use super::{File, Http, Lines, Response, Tx, Version, progress};
 use crate::Direction;
-use crate::app::{Config, Proto, Step};
+use crate::app::{Config, Events, Proto, Step};
 
 const SIDE: Direction = Direction::ToClient;
 
@@ -93,20 +93,23 @@ impl Http {
             self.body(SIDE, &line);
             return turn;
         }
-        self.event(SIDE, "response_body_unexpected");
-        self.unexpected_body(config);
-        Turn::On
+        let id = self.response.tx;
+        if let Some(tx) = self.tx(id) {
+            tx.events.repeat("response_body_unexpected");
+        }
+        self.unexpected_body()
     }
 
     /// What is held is shown, though nothing said that there would be a body.
-    pub(super) fn unexpected_body(&mut self, config: &Config) {
+    pub(super) fn unexpected_body(&mut self) -> Turn {
         let id = self.response.tx;
-        if let Some(tx) = self.tx(id).filter(|tx| tx.response.body.wire == 0) {
-            tx.begin_body(SIDE, config);
-            tx.raise(SIDE, progress::BODY);
-        }
         let held = std::mem::take(&mut self.response.held);
+        let Some(tx) = self.tx(id).filter(|tx| !tx.is_inflate_over(SIDE)) else {
+            return Turn::Stop(Step::Fail);
+        };
+        tx.raise(SIDE, progress::BODY);
         self.body(SIDE, &held);
+        Turn::On
     }
 
     fn response_line(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
@@ -131,7 +134,8 @@ impl Http {
             return Turn::Wait;
         }
         let line = std::mem::take(held);
-        if matches!(line.as_slice(), b"\r\n" | b"\n" | b"\r") {
+        // White space alone is no line.
+        if line.iter().all(|byte| is_space(*byte)) {
             return Turn::On;
         }
         self.status_line(&line, rest)
@@ -155,7 +159,7 @@ impl Http {
         }
         let id = self.response.tx;
         let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
-        read_line(chomp(line), &mut tx.response);
+        read_line(line, &mut tx.response, &mut tx.events);
         tx.response.line = line.to_vec();
         if tx.response.version == Version::Invalid {
             tx.events.add("response_line_invalid_protocol");
@@ -181,14 +185,17 @@ impl Http {
         let headers = &tx.response.headers;
         let is_chunked =
             headers.get_lenient("transfer-encoding").map(|value| contains(&value, b"chunked"));
-        let length = headers.get_lenient("content-length");
-        if let Some(value) = length.as_deref().filter(|_| is_chunked.is_none()) {
+        let length = headers.field_lenient("content-length").map(|field| field.value.clone());
+        if let Some(value) = length.as_deref().filter(|_| is_chunked != Some(true)) {
             note_length(value, &mut tx.events);
         }
         let length = length.map(|value| content_length(&value));
         let has_length = is_chunked.is_some() || length.is_some();
         if tx.request.method == b"CONNECT" && (200..300).contains(&status) {
             return self.tunnel(None);
+        }
+        if status == 101 && has_length {
+            tx.events.add("switching_proto_with_content_length");
         }
         if status == 101 && !has_length {
             let upgrade = tx.response.headers.get("upgrade").unwrap_or_default();
@@ -204,20 +211,17 @@ impl Http {
         }
         let gives_up = (400..500).contains(&status)
             && is_body_awaited
-            && tx
-                .request
-                .headers
-                .get("expect")
-                .is_some_and(|value| contains(value, b"100-continue"));
+            && tx.request.headers.get("expect").is_some_and(|value| value == b"100-continue");
         let at = response_body(tx, is_chunked, length);
         let Some(at) = at else { return Turn::Stop(Step::Fail) };
+        tx.begin_body(SIDE, config);
         if gives_up {
             self.request.at = At::Finalize;
         }
-        self.response_body_starts(at, config)
+        self.response_body_starts(at)
     }
 
-    fn response_body_starts(&mut self, at: At, config: &Config) -> Turn {
+    fn response_body_starts(&mut self, at: At) -> Turn {
         self.response.at = at;
         if at == At::Finalize {
             return Turn::On;
@@ -230,7 +234,6 @@ impl Http {
         if at == At::Close && is_plain {
             tx.response.body.lines = Some(Lines::default());
         }
-        tx.begin_body(SIDE, config);
         self.raise(SIDE, progress::BODY);
         Turn::On
     }
@@ -283,21 +286,23 @@ fn is_next_response(rest: &[u8]) -> bool {
 }
 
 /// Protocol, status, message.
-fn read_line(line: &[u8], response: &mut Response) {
+fn read_line(line: &[u8], response: &mut Response, events: &mut Events) {
     response.status.clear();
     response.status_number = 0;
     response.message.clear();
     let (_, text) = split_at_first(line, |byte| !is_space(byte) && byte != 0);
     let (protocol, text) = split_at_first(text, is_space);
     response.protocol = protocol.to_vec();
-    response.version = version(protocol);
+    response.version = version(protocol, events);
     let (_, text) = split_at_first(text, |byte| !is_space(byte));
     let (status, text) = split_at_first(text, is_space);
     response.status = status.to_vec();
-    let number = std::str::from_utf8(status).ok().and_then(|digits| digits.parse().ok());
+    let is_number = status.iter().all(u8::is_ascii_digit);
+    let digits = std::str::from_utf8(status).ok().filter(|_| is_number);
+    let number = digits.and_then(|digits| digits.parse().ok());
     response.status_number = number.filter(|number| (100..=999).contains(number)).unwrap_or(0);
     let (_, message) = split_at_first(text, |byte| !is_space(byte));
-    response.message = message.to_vec();
+    response.message = chomp(message).to_vec();
 }
 
 /// How the body is delimited (RFC 9112, section 6.3, with libhtp's tolerance); `None`: it can't be
@@ -314,8 +319,8 @@ fn response_body(tx: &mut Tx, is_chunked: Option<bool>, length: Option<Option<u6
         tx.events.add("response_body_unexpected");
     }
     if is_chunked == Some(true) {
-        let value = tx.response.headers.get("transfer-encoding").unwrap_or_default();
-        if !value.eq_ignore_ascii_case(b"chunked") {
+        let field = tx.response.headers.field_lenient("transfer-encoding");
+        if !field.is_some_and(|field| field.value.eq_ignore_ascii_case(b"chunked")) {
             tx.events.add("response_abnormal_transfer_encoding");
         }
         if tx.response.version != Version::V1_1 {

@@ -134,7 +134,6 @@ fn oddities_are_noted() {
         "request_field_missing_colon",
         "request_header_invalid",
         "missing_host_header",
-        "invalid_content_length_field_in_request",
     ];
     assert_eq!(events(&http.txs[0]), want);
 }
@@ -146,7 +145,7 @@ fn endless_lines_and_wrong_chunks_end_the_flow() {
     let (http, step) = run(&[(ToServer, b"GET /"), (ToServer, &long)], &config);
     assert_eq!(step, Step::Fail);
     assert!(http.txs[0].events.contains("request_field_too_long"));
-    let chunks = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    let chunks = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz";
     let (http, step) = run(&[(ToServer, chunks)], &config);
     assert_eq!(step, Step::Fail);
     assert!(http.txs[0].events.contains("invalid_request_chunk_len"));

@@ -91,29 +91,47 @@ fn split_port(text: &[u8]) -> (usize, Option<usize>) {
     (colon.unwrap_or(text.len()), colon.map(|colon| colon + 1))
 }
 
-/// Host in lower case and port of a Host field or an authority; whether both are valid.
+/// Host in lower case and port of a Host field or an authority; whether both are valid. What does not
+/// begin with a host has none.
 pub(super) fn host_port(text: &[u8]) -> (Vec<u8>, Option<u16>, bool) {
     let text = text.trim_ascii();
-    let (host_end, port_at) = split_port(text);
-    let mut host = text.get(..host_end).unwrap_or_default().to_ascii_lowercase();
-    while host.last() == Some(&b'.') {
-        host.pop();
+    let text = text.strip_prefix(b"//").unwrap_or(text);
+    let blank = |byte: &&u8| **byte == b' ';
+    let text = text.get(text.iter().take_while(blank).count()..).unwrap_or_default();
+    let end = match text {
+        // An address in brackets may have lost the last one.
+        [b'[', rest @ ..] => {
+            let end = position(rest, 0, b"/?#]");
+            if rest.get(end) == Some(&b']') { end + 2 } else { end + 1 }
+        }
+        _ => position(text, 0, b"/?#:"),
+    };
+    let (host, behind) = text.split_at(end.min(text.len()));
+    if host.is_empty() {
+        return (Vec::new(), None, true);
     }
-    let port = port_at.and_then(|at| number(text.get(at..)?)).filter(|port| *port != 0);
-    let is_valid = is_host(&host) && (port_at.is_none() || port.is_some());
+    let host = host.get(..host.len() - host.iter().rev().take_while(blank).count());
+    let host = host.unwrap_or_default().to_ascii_lowercase();
+    let port = behind.strip_prefix(b":").and_then(|digits| {
+        number(digits.get(..position(digits, 0, b"/?#")).unwrap_or_default().trim_ascii())
+    });
+    let port = port.filter(|port| *port != 0);
+    let is_valid = is_host(&host) && (behind.is_empty() || port.is_some());
     (host, port, is_valid)
 }
 
 fn number(digits: &[u8]) -> Option<u16> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// Relaxed validity: letters, digits, `-`, `_`; labels of 1 to 63; or an address in brackets.
+/// Relaxed validity, a dot at the end allowed: letters, digits, `-`, `_`; labels of 1 to 63; or an address in brackets.
 fn is_host(host: &[u8]) -> bool {
     if let [b'[', address @ .., b']'] = host {
         return std::str::from_utf8(address)
             .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
     }
+    let host = host.strip_suffix(b".").filter(|name| !name.is_empty()).unwrap_or(host);
     !host.is_empty()
         && host.len() <= 255
         && host.split(|byte| *byte == b'.').all(|label| {
@@ -337,10 +355,15 @@ mod tests {
 
     #[test]
     fn hosts_and_ports() {
-        assert_eq!(host_port(b"WWW.Hp.org.:8080"), (b"www.hp.org".to_vec(), Some(8080), true));
+        assert_eq!(host_port(b"WWW.Hp.org.:8080"), (b"www.hp.org.".to_vec(), Some(8080), true));
         assert_eq!(host_port(b"[::1]:443"), (b"[::1]".to_vec(), Some(443), true));
         assert_eq!(host_port(b"h:99999"), (b"h".to_vec(), None, false));
-        assert!(!host_port(b"a b").2);
+        assert_eq!(host_port(b"//h : 80/x"), (b"h".to_vec(), Some(80), true));
+        assert_eq!(host_port(b"[::1]x"), (b"[::1]".to_vec(), None, false));
+        assert_eq!(host_port(b"a/b:80"), (b"a".to_vec(), None, false));
+        assert_eq!(host_port(b"/h"), (Vec::new(), None, true));
+        assert_eq!(host_port(b"::1"), (Vec::new(), None, true));
+        assert!(!host_port(b"a b").2 && !host_port(b"a..").2 && !host_port(b".").2);
         let parts = UriParts::parse(b"hp.org:443", true);
         assert_eq!((parts.host, parts.port), (Some(0..6), Some(7..10)));
     }
