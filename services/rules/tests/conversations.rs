@@ -10,7 +10,7 @@
 mod support;
 
 use hookprobe_rules::Mode;
-use support::{CLIENT, SERVER, at, conversation, ip4, judge};
+use support::{CLIENT, SERVER, at, conversation, ip4, judge, tcp};
 
 const NONE: [u64; 0] = [];
 
