@@ -75,6 +75,19 @@ fn an_urgent_segment_leaves_its_last_byte_out_of_the_stream() {
 }
 
 #[test]
+fn an_urgent_segment_that_comes_again_has_one_urgent_byte() {
+    let packets = after_handshake(vec![
+        client(0x18, 101, 501, b"AT"),
+        urgent(client(0x38, 103, 501, b"x"), 1),
+        urgent(client(0x38, 103, 501, b"x"), 1),
+        urgent(client(0x38, 103, 501, b"x"), 1),
+        client(0x18, 104, 501, b"TACK"),
+        server(0x10, 501, 108, b""),
+    ]);
+    assert_eq!(at(&packets, "tcp|content:\"ATTACK\";"), [0], "at the end of the flow");
+}
+
+#[test]
 fn what_a_reset_carries_is_not_looked_at_nor_what_the_other_end_sends_then() {
     let packets = after_handshake(vec![
         client(0x18, 101, 501, b"abc"),

@@ -4,7 +4,9 @@
 pub type Event = &'static str;
 
 /// Most events that one transaction keeps; the protocols define fewer different ones each.
-const EVENTS_MAX: usize = 64;
+const EVENTS_MAX: usize = 128;
+/// Of these, those that are told each time: they leave room for all that are told once.
+const REPEATS_MAX: usize = 64;
 
 /// A short list in order of occurrence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +22,10 @@ impl Events {
 
     /// Adds `event` once more: some are told each time.
     pub fn repeat(&mut self, event: Event) {
-        if self.0.len() < EVENTS_MAX {
+        if self.0.len() < REPEATS_MAX {
             self.0.push(event);
+        } else {
+            self.add(event);
         }
     }
 

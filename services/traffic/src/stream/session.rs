@@ -283,11 +283,14 @@ impl Session {
             let is_data_behind_syn = segment.has(crate::packet::TcpFlags::SYN);
             let seq = segment.tcp.seq.wrapping_add(u32::from(is_data_behind_syn));
             let had_depth = half.is_depth_reached();
+            // What comes again has its urgent byte in the sequence numbers already.
+            let is_new = half.offset(segment.end()) > half.end();
             half.insert(seq, payload, context.settings, context.memory, context.events);
             // Inline, a segment that is not all in the stream is looked at as it came.
             let is_whole = payload.len() == segment.payload.len() && half.urgent == 0;
             context.is_in_stream = is_whole || !context.settings.is_inline;
-            if payload.len() < segment.payload.len()
+            if is_new
+                && payload.len() < segment.payload.len()
                 && context.settings.urgent == config::Urgent::OutOfBand
             {
                 half.urgent = half.urgent.saturating_add(1);

@@ -72,11 +72,15 @@ fn end_of_block(input: &[u8], side: Direction) -> Option<Option<usize>> {
     }
 }
 
+/// More is no name, however many lines it folds over: without a bound each would be read again with
+/// every line of its value. More than `http_field_bytes_max`.
+const NAME_BYTES_MAX: usize = 20_000;
+
 /// Where the name ends: at its colon, or at the end of a line without one. A line end with a blank
 /// behind it is part of the name.
 fn name(input: &[u8], side: Direction) -> Option<usize> {
     let mut ended = 0;
-    for (at, byte) in input.iter().enumerate() {
+    for (at, byte) in input.iter().take(NAME_BYTES_MAX).enumerate() {
         match (ended, *byte) {
             (0, b':') => return Some(at),
             (0, b'\n') => ended = b'\n',

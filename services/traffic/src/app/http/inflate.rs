@@ -306,6 +306,7 @@ impl Layer {
             match ended {
                 Ended::Whole => {
                     self.mode = Mode::Ended;
+                    self.state = None;
                     return Round::Left(&[]);
                 }
                 Ended::Full if made >= ROUND_BYTES && !rest.is_empty() => {

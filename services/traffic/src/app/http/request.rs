@@ -272,7 +272,9 @@ impl Http {
             self.request.at = At::Idle;
             return Turn::On;
         }
-        let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
+        // All white space in one turn: it was looked through for the word above.
+        let lead = rest.len() - text.len();
+        let end = memchr::memchr(b'\n', text).map(|at| lead + at + 1);
         // What is no line yet may become a request.
         if end.is_some() {
             self.event(SIDE, "request_body_unexpected");

@@ -11,6 +11,8 @@ use crate::Direction;
 use crate::app::{Config, Events, Proto, Step};
 
 const SIDE: Direction = Direction::ToClient;
+/// More white space than this behind a response goes in one turn.
+const BLANK_BYTES_MAX: usize = 1024;
 
 impl Http {
     pub(super) fn response_step(&mut self, rest: &mut &[u8], config: &Config) -> Turn {
@@ -70,6 +72,19 @@ impl Http {
             self.complete(SIDE);
             self.response.at = At::Idle;
             return Turn::On;
+        }
+        let lead = rest.iter().take_while(|byte| is_space(**byte) || **byte == 0).count();
+        let blank = rest.get(..lead).unwrap_or_default();
+        if self.response.held.is_empty()
+            && lead > BLANK_BYTES_MAX
+            && let Some(last) = memchr::memrchr(b'\n', blank)
+        {
+            // In one turn: each looks through all white space for the next response.
+            let (now, later) = rest.split_at(last + 1);
+            *rest = later;
+            self.event(SIDE, "response_body_unexpected");
+            self.response.held = now.to_vec();
+            return self.unexpected_body();
         }
         let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
         let (now, later) = rest.split_at(end.unwrap_or(rest.len()));

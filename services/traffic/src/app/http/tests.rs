@@ -255,6 +255,19 @@ fn what_is_no_line_yet_waits_behind_a_response() {
     assert_eq!(feed(ToClient, b"", true), ("abc\nd".into(), true));
 }
 
+/// A mebibyte at once: looked through once for each line, it would take minutes.
+#[test]
+fn blank_lines_without_end_are_looked_through_once() {
+    let blank = [vec![b'\n'; 1 << 20], b"x".to_vec()].concat();
+    let request: &[u8] = b"GET /a HTTP/1.1\r\nHost: hp.org\r\n\r\n";
+    let response: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na";
+    let config = Config::default();
+    run(&[(ToServer, &[request, &blank].concat())], &config);
+    run(&[(ToServer, request), (ToClient, &[response, &blank].concat())], &config);
+    let folds = [b"GET /a HTTP/1.1\r\n".to_vec(), b"a\n b".repeat(200_000)].concat();
+    run(&[(ToServer, &folds)], &config);
+}
+
 #[test]
 fn a_file_has_a_name_and_the_end_of_a_flow_brings_nothing() {
     let names = |request: &[u8]| {
