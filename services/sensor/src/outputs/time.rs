@@ -59,22 +59,28 @@ impl Civil {
 pub fn eve(ns: u64) -> String {
     let at = Civil::of(ns.saturating_add_signed(CORRECTION_NS.get()));
     // Two in every event: digit by digit, `format!` takes several times as long.
-    let mut out = String::with_capacity("2026-01-02T03:04:05.678901+0000".len());
-    for (number, digits, end) in [
-        (at.year, 4, "-"),
-        (at.month, 2, "-"),
-        (at.day, 2, "T"),
-        (at.hour, 2, ":"),
-        (at.minute, 2, ":"),
-        (at.second, 2, "."),
-        (at.micros, 6, "+0000"),
+    let mut text = *b"0000-00-00T00:00:00.000000+0000";
+    for (place, number) in [
+        (0..4, at.year),
+        (5..7, at.month),
+        (8..10, at.day),
+        (11..13, at.hour),
+        (14..16, at.minute),
+        (17..19, at.second),
+        (20..26, at.micros),
     ] {
-        for place in (0..digits).rev() {
-            out.push(char::from(b'0' + (number / 10_u64.pow(place) % 10) as u8));
-        }
-        out.push_str(end);
+        digits(text.get_mut(place).unwrap_or_default(), number);
     }
-    out
+    // Digits and signs: it is text.
+    String::from_utf8(text.into()).unwrap_or_default()
+}
+
+/// The last digits of a number, as many as there is room for.
+fn digits(out: &mut [u8], mut number: u64) {
+    for digit in out.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
 }
 
 /// Certificates' in EVE: `2026-01-02T03:04:05`.

@@ -115,7 +115,8 @@ pub fn read<R: Read + Send>(
             Ok((length, block)) => {
                 state.block(&block, |packet| each(packet, bytes))?;
                 bytes += u64::try_from(length).unwrap_or(u64::MAX);
-                reader.consume(length);
+                // What is left moves to the front when more is read, not twice for each buffer.
+                reader.consume_noshift(length);
             }
             Err(PcapError::Eof) => return Ok(bytes),
             Err(PcapError::Incomplete(_)) => {

@@ -10,7 +10,10 @@ use hookprobe_traffic::{
     packet::{Ether, Origin, Packet, Transport, Tunnel},
 };
 
-use super::{community::community_id, text::ipv6};
+use super::{
+    community::community_id,
+    text::{ipv4, ipv6},
+};
 use crate::outputs::time;
 
 /// Largest integer that every reader of JSON keeps.
@@ -72,7 +75,7 @@ fn no_ports(packet: &Packet<'_>) -> Option<(u16, u16)> {
 #[must_use]
 pub fn address(ip: IpAddr) -> String {
     match ip {
-        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V4(ip) => ipv4(ip),
         IpAddr::V6(ip) => ipv6(ip),
     }
 }

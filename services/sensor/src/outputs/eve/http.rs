@@ -330,7 +330,7 @@ pub fn fileinfo(file: &File, tx_id: u64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{json, to_value};
+    use serde_json::json;
 
     use super::*;
 
@@ -345,7 +345,7 @@ mod tests {
             "settings_id": "SETTINGSMAXCONCURRENTSTREAMS", "settings_value": 100,
         });
         assert_eq!(
-            to_value(http(&tx)).unwrap(),
+            http(&tx).unwrap().parsed(),
             json!({ "version": "2",
                 "http2": { "stream_id": 0, "response": { "settings": [entry] } } })
         );
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn ranges() {
         let check = |value: &str, expect: serde_json::Value| {
-            assert_eq!(to_value(content_range(value.as_bytes())).unwrap(), expect);
+            assert_eq!(content_range(value.as_bytes()).parsed(), expect);
         };
         check(
             "bytes 0-99/1000",

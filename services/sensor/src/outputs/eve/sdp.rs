@@ -157,7 +157,7 @@ fn is_number(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{json, to_value};
+    use serde_json::json;
 
     use super::sdp;
 
@@ -166,7 +166,7 @@ mod tests {
         let head = "v=0\r\no=a 1 2 IN IP4 10.0.0.1\r\ns=x\r\n";
         let read = |rest: &str| sdp(format!("{head}{rest}").as_bytes());
         let found = read("t=0 0\r\na=b\r\nm=audio 1 RTP/AVP 8 0\r\na=c\r\nq=d\r\n");
-        let found = to_value(found).unwrap();
+        let found = found.unwrap().parsed();
         assert_eq!(found["attributes"], json!(["b"]));
         assert_eq!(
             found["media_descriptions"],

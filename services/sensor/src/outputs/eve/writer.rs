@@ -32,9 +32,14 @@ const ARP_OPCODES: [(u16, &str); 4] =
 /// The answer that gives an address.
 const DHCP_ACK: u8 = 5;
 
+/// Room for a line that is kept from one to the next: few are longer.
+const LINE_BYTES: usize = 16 * 1024;
+
 /// EVE lines to `out`.
 pub struct Writer<W: Write> {
     out: W,
+    /// The line that is written.
+    text: Vec<u8>,
     settings: Settings,
     is_only_alerts: bool,
     /// What rules decided of the packet whose alerts are told: `verdict`, `metadata`.
@@ -81,6 +86,7 @@ impl<W: Write> Writer<W> {
             lines: 0,
             alerts: 0,
             full: 0,
+            text: Vec::new(),
             failed: None,
         }
     }
@@ -240,10 +246,14 @@ impl<W: Write> Writer<W> {
             return;
         }
         self.lines += 1;
-        let written = serde_json::to_writer(&mut self.out, value).map_err(io::Error::from);
-        if let Err(error) = written.and_then(|()| self.out.write_all(b"\n")) {
+        self.text.clear();
+        value.write(&mut self.text);
+        self.text.push(b'\n');
+        if let Err(error) = self.out.write_all(&self.text) {
             self.failed = Some(error);
         }
+        // One long payload is no reason to keep its room.
+        self.text.shrink_to(LINE_BYTES);
     }
 
     /// Beginning of an event.

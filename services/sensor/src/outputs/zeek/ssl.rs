@@ -124,7 +124,7 @@ impl Line<'_> {
         let (version, cipher) = (word(&self.version), word(&self.cipher));
         let (curve, alert) = (word(&self.curve), word(&self.last_alert));
         let chain = |certificates: &'_ [tls::Certificate]| -> Vec<Vec<u8>> {
-            certificates.iter().map(|one| one.sha256.clone().into_bytes()).collect()
+            certificates.iter().map(|one| one.sha256().into_bytes()).collect()
         };
         let (server, client) = (chain(self.server_chain), chain(self.client_chain));
         let server: Vec<Value<'_>> = server.iter().map(|hash| Value::Text(hash)).collect();
