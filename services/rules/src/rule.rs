@@ -134,6 +134,8 @@ pub(crate) struct Header {
     pub(crate) destination: Arc<Addresses>,
     pub(crate) destination_ports: Arc<Ports>,
     pub(crate) is_both_ways: bool,
+    /// `any any -> any any`: nothing to look at, as with the half of all rules.
+    pub(crate) is_any: bool,
 }
 
 impl Header {

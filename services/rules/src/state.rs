@@ -23,34 +23,44 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// What a flow remembers for rules.
 #[derive(Debug, Default)]
 pub(crate) struct FlowState {
-    /// The flow's id: slots are used again.
-    pub(crate) id: u64,
+    /// Lower half of the flow's id. Slots are used again, but emptied when a flow ends, so no other
+    /// has the same.
+    pub(crate) id: u32,
+    /// Which version of the rules the transactions were inspected with.
+    pub(crate) version: u16,
     pub(crate) bits: Marks,
     /// Numbers and captured text: few flows have any.
     pub(crate) kept: Option<Box<Kept>>,
-    /// IP-only rules ran, by direction.
-    pub(crate) is_ip_done: [bool; 2],
+    /// IP-only rules ran: a bit for each direction.
+    pub(crate) ip_done: u8,
     /// The protocol for which rules that ask for it alone ran, by direction.
     pub(crate) proto_done: [Option<Proto>; 2],
     /// Transactions that are being inspected.
     pub(crate) txs: Few<TxState>,
     /// Whose transactions those are: the numbers of another protocol begin anew.
     pub(crate) proto: Option<Proto>,
-    /// Which version of the rules the transactions were inspected with.
-    pub(crate) version: u32,
-    pub(crate) is_dropped: bool,
+    pub(crate) dropped: Dropped,
     pub(crate) is_passed: bool,
     pub(crate) has_alerted: bool,
     /// A limit counts by this flow.
     pub(crate) is_counted: bool,
     /// Which exceptions its packets met, bits of `hookprobe_traffic::engine::exception`.
     pub(crate) exceptions: u8,
-    /// It is dropped because of one of them.
-    pub(crate) is_exception: bool,
     /// Nothing of it is looked at any more.
     pub(crate) is_bypassed: bool,
     /// What the transactions of each direction looked like when they were last inspected.
     pub(crate) seen: [u64; 2],
+}
+
+/// Whether the packets of a flow are dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    #[default]
+    No,
+    /// A rule says so.
+    ByRule,
+    /// The policy for something that its packets met says so.
+    ByException,
 }
 
 /// What rules put into variables.
@@ -61,8 +71,8 @@ pub(crate) struct Kept {
     variables: Few<(String, Vec<u8>)>,
 }
 
-/// One for each flow, whether rules have anything to remember of it or not: 7 MiB for 100,000.
-const _: () = assert!(size_of::<FlowState>() <= 72);
+/// One for each flow, whether rules have anything to remember of it or not: 6.4 MB for 100,000.
+const _: () = assert!(size_of::<FlowState>() <= 64);
 /// One for each transaction that is open, which TLS and SSH have for the life of the flow.
 const _: () = assert!(size_of::<TxState>() <= 56);
 
@@ -94,6 +104,11 @@ impl FlowState {
     /// Captured text by name.
     pub(crate) fn variables(&self) -> &[(String, Vec<u8>)] {
         self.kept.as_ref().map(|kept| kept.variables.as_slice()).unwrap_or_default()
+    }
+
+    /// Whether a variable was captured with this value.
+    pub(crate) fn has_variable(&self, name: &str, value: &[u8]) -> bool {
+        self.variables().iter().any(|(known, held)| known == name && held == value)
     }
 
     fn set(list: &mut Marks, bit: u32) {

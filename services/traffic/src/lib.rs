@@ -19,6 +19,7 @@ pub mod packet;
 pub mod stream;
 pub mod zeek;
 
+mod bits;
 mod checksum;
 mod hash;
 #[cfg(test)]

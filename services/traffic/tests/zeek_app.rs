@@ -8,7 +8,10 @@ mod harness;
 
 use harness::{FlowKey, Harness};
 use hookprobe_traffic::app::TxRef;
-use hookprobe_traffic::app::{http, tls};
+use hookprobe_traffic::app::{
+    http,
+    tls::{self, Certificate},
+};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -115,7 +118,7 @@ fn ssl_row(key: &FlowKey, tx: &tls::Tx) -> String {
         _ => "unknown",
     };
     let flag = |is_set| if is_set { "T" } else { "F" };
-    let chain: Vec<&str> = tx.server_chain.iter().map(|cert| cert.sha256.as_str()).collect();
+    let chain: Vec<String> = tx.server_chain.iter().map(Certificate::sha256).collect();
     let chain = if chain.is_empty() { "-".to_owned() } else { chain.join(",") };
     format!(
         "{} {version} {} {} {} {} {chain}",

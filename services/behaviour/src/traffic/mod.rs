@@ -35,23 +35,42 @@ pub const FINDINGS_MAX: usize = 4096;
 /// What was told about the flow in a slot.
 #[derive(Debug, Clone, Default)]
 struct Told {
-    flow: u64,
-    is_answered: bool,
-    is_hello_told: bool,
+    /// Lower half of its number: the next flow in the slot has another, four thousand million further on
+    /// is not the next.
+    flow: u32,
+    /// What was told once, of [`once`].
+    done: u8,
+    /// Known only while the flow has its application layer.
+    service: Service,
+    /// Zeros where it is not known.
+    client_mac: Mac,
     /// The first transaction that was not told; nobody counts to four thousand million in one flow.
     next_tx: u32,
     /// Of a flow that was told in between: most are over before.
     between: Option<Box<Between>>,
-    client_mac: Option<Mac>,
     server_name: Option<Box<str>>,
-    /// Known only while the flow has its application layer.
-    service: Service,
 }
 
-/// One for each flow: less than 5 MiB for 100,000.
-const _: () = assert!(size_of::<Told>() <= 48);
+mod once {
+    pub(super) const ANSWERED: u8 = 1;
+    pub(super) const HELLO: u8 = 2;
+}
+
+/// One for each flow: 4 MB for 100,000.
+const _: () = assert!(size_of::<Told>() <= 40);
 
 impl Told {
+    /// Whether it is told for the first time.
+    const fn first(&mut self, what: u8) -> bool {
+        let is_first = self.done & what == 0;
+        self.done |= what;
+        is_first
+    }
+
+    fn client_mac(&self) -> Option<Mac> {
+        (self.client_mac != Mac::default()).then_some(self.client_mac)
+    }
+
     /// When it was last told: at its begin, if not since.
     fn at_ns(&self, flow: &Flow) -> TimeNs {
         self.between.as_ref().map_or(flow.first_ns, |between| between.at_ns)
@@ -183,8 +202,9 @@ impl<F: Facts> Glue<F> {
         // The engine's slots are dense, so the slot is there now.
         #[expect(clippy::indexing_slicing, reason = "resized to hold it just above")]
         let told = &mut self.slots[at];
-        if told.flow != flow.id {
-            *told = Told { flow: flow.id, ..Told::default() };
+        let number = flow.id as u32;
+        if told.flow != number {
+            *told = Told { flow: number, ..Told::default() };
         }
         told
     }
@@ -194,20 +214,19 @@ impl<F: Facts> Glue<F> {
         let (packet, now_ns) = (view.packet, view.packet.time_ns);
         let is_forward = view.direction == Direction::ToServer;
         let told = self.told(flow);
-        if is_forward && told.client_mac.is_none() {
-            told.client_mac = facts::sender(packet);
+        if is_forward && told.client_mac().is_none() {
+            told.client_mac = facts::sender(packet).unwrap_or_default();
         }
         if view.is_first && is_forward && facts::begins(packet) {
-            let mut begin = facts::connection(flow, told.client_mac, None);
+            let mut begin = facts::connection(flow, told.client_mac(), None);
             (begin.state, begin.last_ns) = (crate::observation::State::S0, begin.first_ns);
             self.tell(now_ns, &Observation::Started(begin));
-        } else if !is_forward && !told.is_answered {
-            told.is_answered = true;
-            let connection = facts::connection(flow, told.client_mac, None);
+        } else if !is_forward && told.first(once::ANSWERED) {
+            let connection = facts::connection(flow, told.client_mac(), None);
             self.tell(now_ns, &Observation::Answered(connection, answer(packet)));
         } else if now_ns.saturating_sub(told.at_ns(flow)) >= CONTINUE_NS {
             let name = told.server_name.clone();
-            let mut connection = facts::connection(flow, told.client_mac, name.as_deref());
+            let mut connection = facts::connection(flow, told.client_mac(), name.as_deref());
             let now = [connection.sent.payload_bytes, connection.received.payload_bytes];
             let between = Box::new(Between { at_ns: now_ns, bytes: now });
             let before = told.between.replace(between).unwrap_or_default();
@@ -261,7 +280,7 @@ impl<F: Facts> Glue<F> {
                 let name = hello.server_name.as_deref().and_then(facts::host);
                 let fact = facts::hello(flow, name, tx.ja4.as_deref());
                 let told = self.told(flow);
-                if !std::mem::replace(&mut told.is_hello_told, true) {
+                if told.first(once::HELLO) {
                     told.server_name = name.map(Box::from);
                     self.tell(now_ns, &Observation::TlsHello(fact));
                 }
@@ -281,7 +300,7 @@ impl<F: Facts> Glue<F> {
         };
         let name = hello.server_name.as_deref().and_then(facts::host);
         let told = self.told(flow);
-        if !std::mem::replace(&mut told.is_hello_told, true) {
+        if told.first(once::HELLO) {
             told.server_name = name.map(Box::from);
             let fact = facts::hello(flow, name, tls.tx.ja4.as_deref());
             self.tell(now_ns, &Observation::TlsHello(fact));
@@ -348,7 +367,7 @@ impl<F: Facts> Inspector for Glue<F> {
         let name = told.server_name.clone();
         let before = told.bytes_told();
         let service = told.service;
-        let mut ended = facts::ended(flow, connection, told.client_mac, name.as_deref());
+        let mut ended = facts::ended(flow, connection, told.client_mac(), name.as_deref());
         if ended.service == Service::Unknown {
             ended.service = service;
         }

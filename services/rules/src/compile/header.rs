@@ -34,13 +34,21 @@ pub(super) fn header(
     groups: &mut Groups,
 ) -> Result<(Header, Option<AppName>), RuleError> {
     let (transports, app) = protocol(&raw.protocol)?;
+    let source = groups.addresses(&raw.source, variables)?;
+    let source_ports = groups.ports(&raw.source_port, variables)?;
+    let destination = groups.addresses(&raw.destination, variables)?;
+    let destination_ports = groups.ports(&raw.destination_port, variables)?;
     let header = Header {
         transports,
-        source: groups.addresses(&raw.source, variables)?,
-        source_ports: groups.ports(&raw.source_port, variables)?,
-        destination: groups.addresses(&raw.destination, variables)?,
-        destination_ports: groups.ports(&raw.destination_port, variables)?,
         is_both_ways: raw.arrow == Arrow::Both,
+        is_any: source.is_any()
+            && destination.is_any()
+            && source_ports.is_any()
+            && destination_ports.is_any(),
+        source,
+        source_ports,
+        destination,
+        destination_ports,
     };
     Ok((header, app))
 }

@@ -8,7 +8,7 @@ use super::{Alert, Detector, DropReason, Hit};
 use crate::{
     rule::{Action, Kind, Post, Rule, Scope},
     ruleset::Ruleset,
-    state::FlowState,
+    state::{Dropped, FlowState},
     threshold::{Answer, Subject, Track},
 };
 
@@ -146,11 +146,11 @@ impl Detector {
                     self.verdict.reject.get_or_insert(target);
                 }
                 if is_for_flow && !state.is_passed {
-                    state.is_dropped = true;
+                    state.dropped = Dropped::ByRule;
                 }
             }
             Action::Pass => {
-                if is_for_flow && !state.is_dropped {
+                if is_for_flow && state.dropped == Dropped::No {
                     state.is_passed = true;
                 }
             }

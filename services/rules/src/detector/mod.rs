@@ -28,7 +28,7 @@ use crate::{
     rule::{Action, IntValue, Owner, Post, RejectTarget, Rule},
     ruleset::Ruleset,
     sets::Sets,
-    state::{Ends, FlowState, HostBits, set_local},
+    state::{Dropped, Ends, FlowState, HostBits, set_local},
     tags::{Seen, Tags},
     threshold::Counters,
 };
@@ -146,7 +146,7 @@ pub struct Detector {
     bit_names: Vec<Option<Box<str>>>,
     sets: Sets,
     mode: Mode,
-    version: u32,
+    version: u16,
     flows: Vec<FlowState>,
     hosts: HostBits,
     counters: Counters,
@@ -258,7 +258,7 @@ impl Detector {
     #[must_use]
     pub fn flow_marks(&self, slot: u32) -> (bool, bool, bool) {
         self.flows.get(slot as usize).map_or((false, false, false), |state| {
-            (state.has_alerted, state.is_dropped, state.is_passed)
+            (state.has_alerted, state.dropped != Dropped::No, state.is_passed)
         })
     }
 
@@ -287,8 +287,8 @@ impl Detector {
         };
         if self.early(view, state) {
             // Nobody else sees it.
-        } else if state.is_dropped {
-            let is_exception = state.is_exception;
+        } else if state.dropped != Dropped::No {
+            let is_exception = state.dropped == Dropped::ByException;
             let reason = if is_exception { DropReason::ExceptionFlow } else { DropReason::Flow };
             self.verdict.drop = Some(reason);
         } else if !state.is_bypassed && !self.exceptions(view.exceptions, state) && !state.is_passed
@@ -298,7 +298,7 @@ impl Detector {
         if let Some(flow) = view.flow.as_deref_mut() {
             flow.fate = match state {
                 _ if state.is_bypassed => Fate::Bypassed,
-                _ if state.is_dropped && self.mode == Mode::Inline => Fate::Dropped,
+                _ if state.dropped != Dropped::No && self.mode == Mode::Inline => Fate::Dropped,
                 _ => Fate::Followed,
             };
         }
@@ -313,6 +313,9 @@ impl Detector {
 
     /// Applies the policies for what a packet met; whether it is not inspected.
     fn exceptions(&mut self, met: u8, state: &mut FlowState) -> bool {
+        if met == 0 {
+            return false;
+        }
         let mut is_skipped = false;
         for bit in (0..u8::BITS).map(|shift| 1 << shift).filter(|bit| met & bit != 0) {
             is_skipped |= self.exception(bit, state);
@@ -341,8 +344,7 @@ impl Detector {
             // Where packets can't be held back a rejection is an answer and nothing else.
             _ if is_rejection && self.mode == Mode::Passive => return false,
             ExceptionPolicy::DropFlow | ExceptionPolicy::Reject | ExceptionPolicy::RejectBoth => {
-                state.is_dropped = true;
-                state.is_exception = true;
+                state.dropped = Dropped::ByException;
                 self.verdict.drop.get_or_insert(DropReason::Exception(bit));
             }
             ExceptionPolicy::DropPacket => {
@@ -382,8 +384,9 @@ impl Detector {
             flows.resize_with(slot + 1, FlowState::default);
         }
         let state = flows.get_mut(slot)?;
-        if state.id != flow.id {
-            *state = FlowState { id: flow.id, ..FlowState::default() };
+        let id = flow.id as u32;
+        if state.id != id {
+            *state = FlowState { id, ..FlowState::default() };
         }
         if state.version != self.version {
             state.version = self.version;

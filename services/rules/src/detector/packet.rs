@@ -60,10 +60,11 @@ impl Work<'_> {
             return;
         }
         if view.flow.is_some() {
-            let done = view.direction.of_mut(&mut self.state.is_ip_done);
-            if std::mem::replace(done, true) {
+            let bit = 1 << view.direction.index();
+            if self.state.ip_done & bit != 0 {
                 return;
             }
+            self.state.ip_done |= bit;
         }
         let rules = self.rules;
         for order in &rules.prefilter.ip_only {
@@ -188,6 +189,7 @@ impl Work<'_> {
             return false;
         }
         match view.packet.ip.as_ref() {
+            Some(_) if header.is_any => true,
             Some(ip) => header.fits(ip.source, ip.destination, view.packet.ports()),
             None => header.transports.is_arp || header.transports.is_frame,
         }
@@ -335,14 +337,13 @@ fn transport_fits(wanted: Transports, view: &View<'_, '_>) -> bool {
     if wanted.is_any {
         return packet.ip.is_some();
     }
-    let number = protocol_of(packet);
     match packet.transport {
         Transport::Tcp(_) => wanted.is_tcp,
         Transport::Udp { .. } => wanted.is_udp,
         Transport::Icmp(_) => wanted.is_icmp,
         Transport::Icmp6(_) => wanted.is_icmp6,
         Transport::Sctp { .. } => wanted.is_sctp,
-        Transport::Other(_) => match number {
+        Transport::Other(_) => match protocol_of(packet) {
             Some(6) => wanted.is_tcp,
             Some(17) => wanted.is_udp,
             Some(1) => wanted.is_icmp,

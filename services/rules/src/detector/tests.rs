@@ -12,7 +12,7 @@ use hookprobe_traffic::{
 use super::Work;
 use crate::{
     number::Compare,
-    rule::{AppAt, AppName, FlagMode, FlowTest, Layer, Side, Test, VlanLayer},
+    rule::{AppAt, AppName, Bits, FlagMode, FlowTest, Layer, Owner, Side, Test, VlanLayer},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -26,17 +26,9 @@ impl Work<'_> {
         let packet = view.packet;
         match test {
             Test::Flow(test) => flow_fits(*test, view),
-            Test::Bits { bits, is_set } => {
-                let ends = Self::ends(view);
-                let mut found =
-                    bits.bits.iter().map(|bit| self.has_bit(bits.owner, *bit, ends, tx_id));
-                let has_owner = view.flow.is_some() || bits.owner != crate::rule::Owner::Flow;
-                if *is_set { has_owner && found.any(|bit| bit) } else { found.any(|bit| !bit) }
-            }
+            Test::Bits { bits, is_set } => self.bits_fit(bits, *is_set, view, tx_id),
             Test::FlowInt { name, test } => view.flow.is_some() && self.state.holds(*name, *test),
-            Test::FlowVar { name, value } => {
-                self.state.variables().iter().any(|(known, held)| known == name && held == value)
-            }
+            Test::FlowVar { name, value } => self.state.has_variable(name, value),
             Test::FlowPackets(side, compare) => view
                 .flow
                 .as_deref()
@@ -63,25 +55,34 @@ impl Work<'_> {
         }
     }
 
+    fn bits_fit(&self, bits: &Bits, is_set: bool, view: &View<'_, '_>, tx_id: Option<u64>) -> bool {
+        let ends = Self::ends(view);
+        let mut found = bits.bits.iter().map(|bit| self.has_bit(bits.owner, *bit, ends, tx_id));
+        let has_owner = view.flow.is_some() || bits.owner != Owner::Flow;
+        if is_set { has_owner && found.any(|bit| bit) } else { found.any(|bit| !bit) }
+    }
+
     /// A packet that brings bytes of its stream to be looked at is not empty to Suricata, one whose
     /// payload is hidden is.
     fn size_fits(&self, compare: Compare, view: &View<'_, '_>) -> bool {
         let packet = view.packet;
         let payload = super::packet::payload_of(packet);
+        if !compare.fits(payload.len() as u64) {
+            return false;
+        }
         let is_hidden = view.is_payload_hidden || packet.is_carrier;
         let has_payload = !payload.is_empty() && !is_hidden;
         let ports = packet.ports().unwrap_or((0, 0));
         let has_stream = has_raw(view) && self.rules.sees_stream(view.direction, ports);
         let is_empty = !has_payload && !has_stream;
-        compare.fits(payload.len() as u64)
-            && match compare {
-                Compare::Equal(0) => is_empty,
-                Compare::Equal(_)
-                | Compare::NotEqual(_)
-                | Compare::Greater(_)
-                | Compare::Between(..) => !is_empty,
-                _ => true,
-            }
+        match compare {
+            Compare::Equal(0) => is_empty,
+            Compare::Equal(_)
+            | Compare::NotEqual(_)
+            | Compare::Greater(_)
+            | Compare::Between(..) => !is_empty,
+            _ => true,
+        }
     }
 }
 

@@ -192,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_engines_agree(pattern in "[ab.]{1,3}([*+?]|\\{1,2\\})?[abc]?(\\|[ab]{1,2})?",
+        fn both_engines_agree(pattern in "[ab.]{1,3}([*+?][?]?|\\{[01],2\\}[?]?)?[abc]?(\\|[ab]{1,2})?",
                               data in "[abc]{0,12}") {
             let plain = Regex::new(pattern.as_bytes(), Options::default()).unwrap();
             let groups = Options { wants_groups: true, ..Options::default() };

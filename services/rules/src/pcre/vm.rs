@@ -19,6 +19,13 @@ const DEPTH_MAX: u32 = 32;
 #[derive(Clone, Debug)]
 enum Step {
     Byte(usize),
+    /// As many bytes of a set as there are, `max` at most; backtracks by a byte at a time. What `.*` is,
+    /// without a step for each byte. Where it is lazy, as few as will do.
+    Bytes {
+        set: usize,
+        max: usize,
+        is_lazy: bool,
+    },
     Anchor(Anchor),
     /// Tries the first, then the second.
     Split(usize, usize),
@@ -52,16 +59,31 @@ pub(super) struct Program {
     sets: Vec<Set>,
     groups: usize,
     slots: usize,
+    /// The set that the first byte of every match is in.
+    first: Option<usize>,
 }
 
 impl Program {
     pub(super) fn new(parsed: &Parsed) -> Result<Self, PatternError> {
         let slots = (parsed.groups + 1) * 2;
         let mut program =
-            Self { steps: Vec::new(), sets: Vec::new(), groups: parsed.groups, slots };
+            Self { steps: Vec::new(), sets: Vec::new(), groups: parsed.groups, slots, first: None };
         program.compile(&parsed.ast)?;
         program.push(Step::Done)?;
+        let first = program.steps.iter().find(|step| !matches!(step, Step::Save(_)));
+        program.first = match first {
+            Some(Step::Byte(set)) => Some(*set),
+            _ => None,
+        };
         Ok(program)
+    }
+
+    /// The number of a set.
+    fn number(&mut self, set: &Set) -> usize {
+        self.sets.iter().position(|known| known == set).unwrap_or_else(|| {
+            self.sets.push(*set);
+            self.sets.len() - 1
+        })
     }
 
     fn push(&mut self, step: Step) -> Result<usize, PatternError> {
@@ -82,11 +104,8 @@ impl Program {
         match ast {
             Ast::Empty => {}
             Ast::Byte(set) => {
-                let index = self.sets.iter().position(|known| known == set).unwrap_or_else(|| {
-                    self.sets.push(*set);
-                    self.sets.len() - 1
-                });
-                self.push(Step::Byte(index))?;
+                let number = self.number(set);
+                self.push(Step::Byte(number))?;
             }
             Ast::Anchor(anchor) => {
                 self.push(Step::Anchor(*anchor))?;
@@ -163,6 +182,14 @@ impl Program {
         for _ in 0..min {
             self.compile(inner)?;
         }
+        if let Ast::Byte(set) = inner {
+            let max = max.map_or(usize::MAX, |max| max.saturating_sub(min) as usize);
+            let (set, is_lazy) = (self.number(set), greed == Greed::Lazy);
+            if max > 0 {
+                self.push(Step::Bytes { set, max, is_lazy })?;
+            }
+            return Ok(());
+        }
         let order = |into: usize, past: usize| match greed {
             Greed::Lazy => Step::Split(past, into),
             Greed::Greedy | Greed::Possessive => Step::Split(into, past),
@@ -195,19 +222,27 @@ impl Program {
 
     /// The first match at or after `from`.
     pub(super) fn find(&self, data: &[u8], from: usize, is_anchored: bool) -> Option<Match> {
-        let mut run = Run { program: self, data, from, steps: 0 };
+        let mut run = Run { program: self, data, from, steps: 0, stack: Vec::new() };
+        let first = self.first.and_then(|set| self.sets.get(set));
+        let may_begin = |start: usize| {
+            first.is_none_or(|set| data.get(start).is_some_and(|byte| has(set, *byte)))
+        };
+        let mut slots = vec![usize::MAX; self.slots];
         for start in from..=data.len() {
-            let mut slots = vec![usize::MAX; self.slots];
-            if let Some(slot) = slots.first_mut() {
-                *slot = start;
-            }
-            if let Some(end) = run.run(0, start, &mut slots, 0) {
-                let groups = (1..=self.groups).map(|group| {
-                    let bound = |at: usize| slots.get(at).copied().filter(|at| *at != usize::MAX);
-                    Some((bound(group * 2)?, bound(group * 2 + 1)?))
-                });
-                let start = slots.first().copied().unwrap_or(start);
-                return Some(Match { start, end, groups: groups.collect() });
+            if may_begin(start) {
+                slots.fill(usize::MAX);
+                if let Some(slot) = slots.first_mut() {
+                    *slot = start;
+                }
+                if let Some(end) = run.run(0, start, &mut slots, 0) {
+                    let groups = (1..=self.groups).map(|group| {
+                        let bound =
+                            |at: usize| slots.get(at).copied().filter(|at| *at != usize::MAX);
+                        Some((bound(group * 2)?, bound(group * 2 + 1)?))
+                    });
+                    let start = slots.first().copied().unwrap_or(start);
+                    return Some(Match { start, end, groups: groups.collect() });
+                }
             }
             if is_anchored || run.steps >= STEPS_MAX {
                 return None;
@@ -222,12 +257,30 @@ struct Run<'r> {
     data: &'r [u8],
     from: usize,
     steps: u32,
+    /// Of the runs that are under way, the innermost last.
+    stack: Vec<Back>,
 }
 
 enum Back {
     Try(usize, usize),
     Restore(usize, usize),
+    /// Where bytes of a set may end as well, from the last on.
+    Fewer {
+        pc: usize,
+        least: usize,
+        end: usize,
+    },
+    /// Where they may go on.
+    More {
+        pc: usize,
+        set: usize,
+        end: usize,
+        left: usize,
+    },
 }
+
+/// Bytes that one step goes over.
+const STEP_BYTES: usize = 16;
 
 impl Run<'_> {
     /// Runs from `pc` at `at` to the next `Done`; the end of the match.
@@ -235,23 +288,34 @@ impl Run<'_> {
         if depth > DEPTH_MAX {
             return None;
         }
-        let mut stack: Vec<Back> = Vec::new();
-        let (mut pc, mut at) = (pc, at);
+        let base = self.stack.len();
+        let end = self.run_above(base, (pc, at), slots, depth);
+        self.stack.truncate(base);
+        end
+    }
+
+    fn run_above(
+        &mut self,
+        base: usize,
+        (mut pc, mut at): (usize, usize),
+        slots: &mut [usize],
+        depth: u32,
+    ) -> Option<usize> {
         loop {
-            self.steps += 1;
-            if self.steps >= STEPS_MAX || stack.len() >= STACK_MAX {
+            self.steps = self.steps.saturating_add(1);
+            if self.steps >= STEPS_MAX || self.stack.len() >= STACK_MAX {
                 return None;
             }
             let next = match self.program.steps.get(pc)? {
                 Step::Done => return Some(at),
                 Step::Split(first, second) => {
-                    stack.push(Back::Try(*second, at));
+                    self.stack.push(Back::Try(*second, at));
                     Some((*first, at))
                 }
                 Step::Jump(to) => Some((*to, at)),
                 Step::Save(slot) | Step::Mark(slot) => {
                     if let Some(value) = slots.get_mut(*slot) {
-                        stack.push(Back::Restore(*slot, *value));
+                        self.stack.push(Back::Restore(*slot, *value));
                         *value = at;
                     }
                     Some((pc + 1, at))
@@ -259,11 +323,14 @@ impl Run<'_> {
                 Step::NotEmpty(slot) => {
                     (slots.get(*slot).copied() != Some(at)).then_some((pc + 1, at))
                 }
-                step => self.single(step, pc, at, slots, depth, &mut stack),
+                Step::Bytes { set, max, is_lazy } => {
+                    Some((pc + 1, self.bytes((pc + 1, at), *set, *max, *is_lazy)))
+                }
+                step => self.single(step, pc, at, slots, depth),
             };
             match next {
                 Some(to) => (pc, at) = to,
-                None => (pc, at) = back(&mut stack, slots)?,
+                None => (pc, at) = self.back(base, slots)?,
             }
         }
     }
@@ -275,7 +342,6 @@ impl Run<'_> {
         at: usize,
         slots: &mut [usize],
         depth: u32,
-        stack: &mut Vec<Back>,
     ) -> Option<(usize, usize)> {
         match step {
             Step::Byte(set) => {
@@ -307,7 +373,7 @@ impl Run<'_> {
                 };
                 for (slot, (old, new)) in before.iter().zip(slots.iter()).enumerate() {
                     if old != new {
-                        stack.push(Back::Restore(slot, *old));
+                        self.stack.push(Back::Restore(slot, *old));
                     }
                 }
                 Some((*end, to))
@@ -319,13 +385,63 @@ impl Run<'_> {
                     if *is_caseless { here.eq_ignore_ascii_case(text) } else { here == text };
                 is_same.then_some((pc + 1, at + text.len()))
             }
-            Step::Split(..)
+            Step::Bytes { .. }
+            | Step::Split(..)
             | Step::Jump(_)
             | Step::Save(_)
             | Step::Mark(_)
             | Step::NotEmpty(_)
             | Step::Done => None,
         }
+    }
+
+    /// Where bytes of a set that are taken at `at` end; notes where else they may, for step `pc`.
+    fn bytes(&mut self, (pc, at): (usize, usize), set: usize, max: usize, is_lazy: bool) -> usize {
+        if is_lazy {
+            self.stack.push(Back::More { pc, set, end: at, left: max });
+            return at;
+        }
+        let Some(members) = self.program.sets.get(set) else { return at };
+        let rest = self.data.get(at..).unwrap_or_default();
+        let count = rest.iter().take(max).take_while(|byte| has(members, **byte)).count();
+        let steps = u32::try_from(count / STEP_BYTES).unwrap_or(u32::MAX);
+        self.steps = self.steps.saturating_add(steps);
+        if count > 0 {
+            self.stack.push(Back::Fewer { pc, least: at, end: at + count });
+        }
+        at + count
+    }
+
+    /// The last choice above `base` that is left; where it goes on.
+    fn back(&mut self, base: usize, slots: &mut [usize]) -> Option<(usize, usize)> {
+        while self.stack.len() > base {
+            match self.stack.pop()? {
+                Back::Try(pc, at) => return Some((pc, at)),
+                Back::Restore(slot, value) => {
+                    if let Some(old) = slots.get_mut(slot) {
+                        *old = value;
+                    }
+                }
+                Back::Fewer { pc, least, end } => {
+                    let end = end - 1;
+                    if end > least {
+                        self.stack.push(Back::Fewer { pc, least, end });
+                    }
+                    return Some((pc, end));
+                }
+                Back::More { pc, set, end, left } => {
+                    let byte = self.data.get(end);
+                    let members = self.program.sets.get(set)?;
+                    if byte.is_some_and(|byte| has(members, *byte)) {
+                        if left > 1 {
+                            self.stack.push(Back::More { pc, set, end: end + 1, left: left - 1 });
+                        }
+                        return Some((pc, end + 1));
+                    }
+                }
+            }
+        }
+        None
     }
 
     fn holds(&self, anchor: Anchor, at: usize) -> bool {
@@ -343,19 +459,6 @@ impl Run<'_> {
             Anchor::Word => is_boundary,
             Anchor::NotWord => !is_boundary,
             Anchor::SearchStart => at == self.from,
-        }
-    }
-}
-
-fn back(stack: &mut Vec<Back>, slots: &mut [usize]) -> Option<(usize, usize)> {
-    loop {
-        match stack.pop()? {
-            Back::Try(pc, at) => return Some((pc, at)),
-            Back::Restore(slot, value) => {
-                if let Some(old) = slots.get_mut(slot) {
-                    *old = value;
-                }
-            }
         }
     }
 }

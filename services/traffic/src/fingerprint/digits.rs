@@ -9,7 +9,7 @@ fn digit(value: u16) -> char {
 }
 
 /// Adds `value` in decimal.
-pub(super) fn push_decimal(text: &mut String, value: u16) {
+pub(crate) fn push_decimal(text: &mut String, value: u16) {
     let mut divisor = 10_000;
     while divisor > 1 && value < divisor {
         divisor /= 10;
@@ -21,14 +21,14 @@ pub(super) fn push_decimal(text: &mut String, value: u16) {
 }
 
 /// Adds the four hex digits of `value`.
-pub(super) fn push_hex_word(text: &mut String, value: u16) {
+pub(crate) fn push_hex_word(text: &mut String, value: u16) {
     for shift in [12, 8, 4, 0] {
         text.push(digit(value >> shift));
     }
 }
 
 /// Adds the two hex digits of each byte.
-pub(super) fn push_hex(text: &mut String, bytes: impl IntoIterator<Item = u8>) {
+pub(crate) fn push_hex(text: &mut String, bytes: impl IntoIterator<Item = u8>) {
     for byte in bytes {
         text.push(digit(u16::from(byte >> 4)));
         text.push(digit(u16::from(byte)));

@@ -6,7 +6,10 @@ use crate::app::tls::{ClientHello, ServerHello};
 /// Text and MD5 in hex of a client.
 #[must_use]
 pub fn ja3(hello: &ClientHello) -> (String, String) {
-    let mut text = format!("{},", hello.version);
+    // Most numbers have up to five digits; what a browser sends has 60 to 120 of them.
+    let mut text = String::with_capacity(512);
+    push_decimal(&mut text, hello.version);
+    text.push(',');
     join(&mut text, hello.ciphers.iter().copied().filter(|value| !is_grease(*value)));
     text.push(',');
     let kinds = hello.extensions.iter().map(|extension| extension.kind);

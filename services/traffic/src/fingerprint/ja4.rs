@@ -6,7 +6,7 @@ use super::{
     is_grease,
 };
 use crate::app::tls::ClientHello;
-use sha2::{Digest as _, Sha256};
+use ring::digest::{SHA256, digest};
 
 /// First letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,8 @@ fn lists(hello: &ClientHello) -> (String, String) {
 }
 
 fn hex_list(values: impl Iterator<Item = u16>) -> String {
-    let mut text = String::new();
+    // Comma and four digits; hints of filters say nothing about the least.
+    let mut text = String::with_capacity(values.size_hint().1.unwrap_or(0).min(64) * 5);
     for (index, value) in values.enumerate() {
         if index > 0 {
             text.push(',');
@@ -113,6 +114,7 @@ fn hash12(text: &str) -> String {
         return "000000000000".to_owned();
     }
     let mut hex = String::with_capacity(12);
-    push_hex(&mut hex, Sha256::digest(text.as_bytes()).into_iter().take(6));
+    let hash = digest(&SHA256, text.as_bytes());
+    push_hex(&mut hex, hash.as_ref().iter().copied().take(6));
     hex
 }

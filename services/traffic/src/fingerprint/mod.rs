@@ -1,7 +1,7 @@
 //! Fingerprints of clients, servers and devices. Pure functions over what the parsers read.
 
 mod dhcp;
-mod digits;
+pub(crate) mod digits;
 mod hassh;
 mod ja3;
 mod ja4;

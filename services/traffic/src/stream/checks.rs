@@ -57,7 +57,7 @@ impl Session {
         }
         let age = segment.seconds().wrapping_sub(own.last_ts_s);
         let behind = super::seq::delta(value, own.last_ts);
-        if behind < TIMESTAMP_SLACK && age < PAWS_S && own.policy != Policy::HpUx11 {
+        if behind < TIMESTAMP_SLACK && age < PAWS_S && own.policy != Some(Policy::HpUx11) {
             return context.refuse(Event::StreamPktInvalidTimestamp);
         }
         Ok(())

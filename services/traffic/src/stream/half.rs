@@ -16,6 +16,7 @@ use super::{
     pieces::Piece,
 };
 use crate::{
+    bits::Bits,
     config::{self, Policy},
     event::{Event, Events},
 };
@@ -36,9 +37,8 @@ pub struct Half {
     /// The last sequence number that fits into it.
     pub(super) next_win: u32,
     pub(super) window_scale: u8,
-    /// Who receives this: decides overlaps.
-    pub(super) policy: Policy,
-    pub(super) has_policy: bool,
+    /// Who receives this: decides overlaps. Known with the first bytes.
+    pub(super) policy: Option<Policy>,
     /// Numbers that stand for urgent bytes beside the stream.
     pub(super) urgent: u16,
     /// PAWS: last time stamp, and the second it came in.
@@ -46,17 +46,9 @@ pub struct Half {
     pub(super) last_ts_s: u32,
     pub(super) has_timestamps: bool,
     pub(super) is_keep_alive: bool,
-    /// More than the depth came: nothing is stored any more.
-    is_depth_reached: bool,
-    is_off: bool,
-    has_gap: bool,
-    /// Raw inspection shall happen now, however little there is.
-    is_raw_triggered: bool,
-    /// Session closed or ended: raw inspection sees everything.
-    is_ended: bool,
+    /// Of [`fact`].
+    facts: Bits,
     raw_min: u32,
-    /// Bytes count when they come, not when they are acknowledged.
-    is_inline: bool,
     base: u64,
     /// What the application layer gets next, and raw inspection: like the rest counted from `base`, of
     /// which nothing is further than sequence numbers reach.
@@ -68,6 +60,19 @@ pub struct Half {
     end_ahead: u32,
     /// Bytes and their pieces, if any are held: most streams of a busy network hold none.
     held: Option<Box<Held>>,
+}
+
+mod fact {
+    /// More than the depth came: nothing is stored any more.
+    pub(super) const DEPTH_REACHED: u8 = 1;
+    pub(super) const OFF: u8 = 2;
+    pub(super) const GAP: u8 = 4;
+    /// Raw inspection shall happen now, however little there is.
+    pub(super) const RAW_TRIGGERED: u8 = 8;
+    /// Session closed or ended: raw inspection sees everything.
+    pub(super) const ENDED: u8 = 16;
+    /// Bytes count when they come, not when they are acknowledged.
+    pub(super) const INLINE: u8 = 32;
 }
 
 /// What the application layer gets next.
@@ -140,13 +145,13 @@ impl Half {
     /// A gap was skipped somewhere in this direction.
     #[must_use]
     pub const fn has_gap(&self) -> bool {
-        self.has_gap
+        self.facts.has(fact::GAP)
     }
 
     /// Nothing more of this direction is stored: its depth is reached.
     #[must_use]
     pub const fn is_depth_reached(&self) -> bool {
-        self.is_depth_reached
+        self.facts.has(fact::DEPTH_REACHED)
     }
 
     /// The first bytes without a hole at or after `offset`, and where they begin.
@@ -236,12 +241,12 @@ impl Half {
 
     /// Nothing of this direction is wanted any more.
     pub(crate) fn stop(&mut self, memory: &mut Memory) {
-        self.is_off = true;
+        self.facts.set(fact::OFF);
         self.clear(memory);
     }
 
     pub(crate) const fn is_off(&self) -> bool {
-        self.is_off
+        self.facts.has(fact::OFF)
     }
 
     fn clear(&mut self, memory: &mut Memory) {
@@ -277,10 +282,10 @@ impl Half {
         }
         let place = self.place(&new);
         let overlaps = self.overlapping(&new);
-        let (base, policy) = (self.base, self.policy);
+        let (base, policy) = (self.base, self.policy.unwrap_or_default());
+        let is_inline = self.is_inline();
         let held = self.held.get_or_insert_with(|| memory.take());
         held.make_room(place.end, &mut memory.used);
-        let is_inline = self.is_inline;
         let segment = New { piece: &new, data, base, policy, is_inline };
         held.insert(&segment, overlaps, &mut memory.scratch, events);
         self.note(new);
@@ -300,12 +305,12 @@ impl Half {
         memory: &mut Memory,
         events: &mut Events,
     ) -> bool {
-        if self.is_off {
+        if self.is_off() {
             return false;
         }
         let depth = u64::from(settings.depth_bytes);
-        if self.is_depth_reached || (depth != 0 && new.end > depth) {
-            self.is_depth_reached = true;
+        if self.is_depth_reached() || (depth != 0 && new.end > depth) {
+            self.facts.set(fact::DEPTH_REACHED);
             events.set(Event::StreamReassemblyDepthReached);
             memory.counters.depth += 1;
             return false;
@@ -359,7 +364,7 @@ impl Half {
     pub(crate) fn app_next_inline(&self) -> Option<Next<'_>> {
         match self.chunk(self.app_offset()) {
             Some((start, bytes))
-                if start == self.app_offset() && !bytes.is_empty() && !self.is_off =>
+                if start == self.app_offset() && !bytes.is_empty() && !self.is_off() =>
             {
                 Some(Next::Data(bytes))
             }
@@ -372,7 +377,7 @@ impl Half {
     pub(crate) fn app_next(&self, is_all: bool) -> Option<Next<'_>> {
         let limit = if is_all { u64::MAX } else { self.acked() };
         let app = self.app_offset();
-        if app >= limit || self.is_off {
+        if app >= limit || self.is_off() {
             return None;
         }
         match self.chunk(app) {
@@ -392,7 +397,7 @@ impl Half {
     pub(crate) fn app_advance(&mut self, count: u64, is_gap: bool, memory: &mut Memory) {
         self.app_ahead = self.ahead(self.app_offset().saturating_add(count));
         if is_gap {
-            self.has_gap = true;
+            self.facts.set(fact::GAP);
             memory.counters.gaps += 1;
             memory.counters.gap_bytes += count;
         }
@@ -412,10 +417,10 @@ impl Half {
         let mut edge = if is_app_done { u64::MAX } else { self.app_offset() };
         if is_raw_read {
             // Inline, what comes next is looked at together with what came before.
-            let kept = if self.is_inline { u64::from(self.raw_min) } else { 0 };
+            let kept = if self.is_inline() { u64::from(self.raw_min) } else { 0 };
             edge = edge.min(self.raw_offset().saturating_sub(kept));
         }
-        if !self.is_ended {
+        if !self.facts.has(fact::ENDED) {
             edge = edge.min(self.acked());
         }
         if settings.is_overlap_checked {

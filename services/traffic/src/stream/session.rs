@@ -82,7 +82,7 @@ pub struct Session {
 }
 
 /// One for each TCP flow: see the bound of the flow table's entries.
-const _: () = assert!(size_of::<Session>() <= 184);
+const _: () = assert!(size_of::<Session>() <= 168);
 
 /// A TCP packet on its way into a session.
 #[derive(Clone, Copy, Debug)]
@@ -266,15 +266,12 @@ impl Session {
         }
         let payload = segment.stored(context.settings.urgent);
         let half = self.half_mut(direction);
-        if !half.has_policy {
-            half.has_policy = true;
-            // Inline, what was passed on first is what counts.
-            half.policy = if context.settings.is_inline {
-                config::Policy::First
-            } else {
-                *direction.reverse().of(&segment.policies)
-            };
-        }
+        // Inline, what was passed on first is what counts.
+        half.policy.get_or_insert(if context.settings.is_inline {
+            config::Policy::First
+        } else {
+            *direction.reverse().of(&segment.policies)
+        });
         if is_reset && !segment.payload.is_empty() && !context.settings.is_inline {
             // What a reset carries is nobody's, neither the packet's nor the stream's.
             context.is_in_stream = true;

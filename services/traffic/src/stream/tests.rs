@@ -46,7 +46,7 @@ impl Stream {
     fn new(policy: Policy) -> Self {
         let mut half = Half::default();
         half.set_isn(ISN);
-        half.policy = policy;
+        half.policy = Some(policy);
         half.last_ack = ISN.wrapping_add(1);
         let settings = config::Stream::default();
         Self { half, memory: Memory::default(), settings, events: Events::default() }

@@ -19,7 +19,7 @@ use std::num::NonZeroU64;
 
 use endpoint::{EndState, Endpoint};
 
-use crate::config::SECOND_NS;
+use crate::{bits::Bits, config::SECOND_NS};
 
 /// `conn_state` of conn.log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -149,14 +149,8 @@ mod timer {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub struct Connection {
     kind: Kind,
-    is_live: bool,
-    /// The originator is the flow's server.
-    is_flipped: bool,
-    is_partial: bool,
-    /// Nothing more is reassembled: the trace looks filtered.
-    is_reassembly_off: bool,
-    /// Which ends have sent, by index.
-    has_sent: [bool; 2],
+    /// Of [`fact`].
+    facts: Bits,
     ends: [Endpoint; 2],
     first_ns: u64,
     last_ns: u64,
@@ -168,20 +162,27 @@ pub struct Connection {
     pub(crate) history_cut: u32,
 }
 
+mod fact {
+    pub(super) const LIVE: u8 = 1;
+    /// The originator is the flow's server.
+    pub(super) const FLIPPED: u8 = 2;
+    pub(super) const PARTIAL: u8 = 4;
+    /// Nothing more is reassembled: the trace looks filtered.
+    pub(super) const REASSEMBLY_OFF: u8 = 8;
+    /// Which ends have sent.
+    pub(super) const ORIGINATOR_SENT: u8 = 16;
+    pub(super) const RESPONDER_SENT: u8 = 32;
+}
+
 /// One for each flow: see the bound of the flow table's entries.
-const _: () = assert!(size_of::<Connection>() <= 176);
+const _: () = assert!(size_of::<Connection>() <= 168);
 
 impl Connection {
     /// A new one.
     pub(crate) fn begin(kind: Kind, now_ns: u64, is_from_client: bool, ports: (u16, u16)) -> Self {
-        let mut connection = Self {
-            kind,
-            is_live: true,
-            is_flipped: !is_from_client,
-            first_ns: now_ns,
-            last_ns: now_ns,
-            ..Self::default()
-        };
+        let mut connection = Self { kind, first_ns: now_ns, last_ns: now_ns, ..Self::default() };
+        connection.facts.set(fact::LIVE);
+        connection.facts.put(fact::FLIPPED, !is_from_client);
         let is_flip = kind == Kind::Udp && ports::is_udp(ports.0) && !ports::is_udp(ports.1);
         if is_flip {
             connection.flip();
@@ -192,17 +193,17 @@ impl Connection {
     /// Whether there is one.
     #[must_use]
     pub const fn is_live(&self) -> bool {
-        self.is_live
+        self.facts.has(fact::LIVE)
     }
 
     /// The flow exchanged its client and server.
     pub(crate) const fn flow_swapped(&mut self) {
-        self.is_flipped = !self.is_flipped;
+        self.facts.put(fact::FLIPPED, !self.is_flipped());
     }
 
     /// The content says that the flow's client began, whatever ports made of it.
     pub(crate) fn client_began(&mut self) {
-        if self.is_flipped {
+        if self.is_flipped() {
             self.flip();
         }
     }
@@ -234,7 +235,11 @@ impl Connection {
     /// Whether the originator is the flow's client.
     #[must_use]
     pub const fn is_originator_client(&self) -> bool {
-        !self.is_flipped
+        !self.is_flipped()
+    }
+
+    const fn is_flipped(&self) -> bool {
+        self.facts.has(fact::FLIPPED)
     }
 
     /// Numbers of one end.
@@ -355,7 +360,7 @@ impl Connection {
 
     /// Which end sends.
     const fn sender(&self, is_from_client: bool) -> End {
-        if is_from_client != self.is_flipped { End::Originator } else { End::Responder }
+        if is_from_client != self.is_flipped() { End::Originator } else { End::Responder }
     }
 
     fn count(&mut self, seen: &Seen) -> End {
@@ -391,10 +396,11 @@ impl Connection {
     fn flip(&mut self) {
         let [originator, responder] = &mut self.ends;
         std::mem::swap(originator, responder);
-        self.is_flipped = !self.is_flipped;
-        let [originator, responder] = self.has_sent;
-        self.has_sent = [responder, originator];
-        self.is_partial = false;
+        self.facts.put(fact::FLIPPED, !self.is_flipped());
+        let originator = self.facts.has(fact::ORIGINATOR_SENT);
+        self.facts.put(fact::ORIGINATOR_SENT, self.facts.has(fact::RESPONDER_SENT));
+        self.facts.put(fact::RESPONDER_SENT, originator);
+        self.facts.put(fact::PARTIAL, false);
         self.letter(b'^');
     }
 

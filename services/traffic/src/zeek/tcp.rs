@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use super::{
     Connection, End, Seen,
     endpoint::{EndState, once},
+    fact,
     far::Far,
     ports, timer,
 };
@@ -124,9 +125,10 @@ impl Connection {
         if let Some(ack) = ack {
             self.acked(other(end), ack);
         }
-        if let Some(place) = self.has_sent.get_mut(end.index()) {
-            *place = true;
-        }
+        self.facts.set(match end {
+            End::Originator => fact::ORIGINATOR_SENT,
+            End::Responder => fact::RESPONDER_SENT,
+        });
         if segment.payload > 0 && !segment.has(TcpFlags::RST) {
             let from = seq + i64::from(segment.has(TcpFlags::SYN));
             self.take_data(end, from, segment.payload);
@@ -154,12 +156,13 @@ impl Connection {
 
     fn set_partial(&mut self, segment: &Segment, end: End) {
         let is_syn = segment.has(TcpFlags::SYN);
-        let [has_originator, has_responder] = self.has_sent;
         match end {
-            End::Originator if !has_originator => {
-                self.is_partial = !is_syn || segment.has(TcpFlags::ACK);
+            End::Originator if !self.facts.has(fact::ORIGINATOR_SENT) => {
+                self.facts.put(fact::PARTIAL, !is_syn || segment.has(TcpFlags::ACK));
             }
-            End::Responder if !has_responder && !self.is_partial => self.is_partial = !is_syn,
+            End::Responder if !self.facts.has(fact::RESPONDER_SENT | fact::PARTIAL) => {
+                self.facts.put(fact::PARTIAL, !is_syn);
+            }
             End::Originator | End::Responder => {}
         }
     }
@@ -234,8 +237,7 @@ impl Connection {
         }
         self.flip();
         self.history.set("^h");
-        let [has_originator, _] = &mut self.has_sent;
-        *has_originator = true;
+        self.facts.set(fact::ORIGINATOR_SENT);
         other(end)
     }
 
@@ -373,7 +375,7 @@ impl Connection {
             && segment.seq == self.own(End::Responder).start_seq;
         if is_reversed {
             // SYN ACK and SYN came in the wrong order.
-            self.is_partial = false;
+            self.facts.put(fact::PARTIAL, false);
             self.flip();
             self.own(End::Responder).set(EndState::Established);
             self.own(End::Originator).set(EndState::Established);
@@ -391,7 +393,7 @@ impl Connection {
             // Some acknowledge a SYN before they answer it.
         } else if segment.has(TcpFlags::ACK) && peer == EndState::Established {
             self.own(end).set(EndState::Established);
-            self.is_partial = false;
+            self.facts.put(fact::PARTIAL, false);
         } else {
             self.own(end).set(EndState::Partial);
         }
@@ -425,7 +427,8 @@ impl Connection {
     fn acked(&mut self, end: End, ack: i64) {
         let own = self.own(end);
         let ack = own.fin().filter(|fin| ack >= *fin).map_or(ack, |fin| fin - 1);
-        if self.is_reassembly_off || (ack <= 2 && self.is_partial) {
+        let is_off = self.facts.has(fact::REASSEMBLY_OFF);
+        if is_off || (ack <= 2 && self.facts.has(fact::PARTIAL)) {
             return;
         }
         let [originator, responder] = &self.ends;
@@ -436,7 +439,7 @@ impl Connection {
             || (clean(originator.state) && clean(responder.state));
         let reassembled = self.own(end).reassembled.get();
         if reassembled < ack && reassembled == 1 && is_ending {
-            self.is_reassembly_off = true;
+            self.facts.set(fact::REASSEMBLY_OFF);
             return;
         }
         while let Some((_, length)) = self.own(end).next_gap(ack) {
@@ -452,7 +455,7 @@ impl Connection {
     }
 
     fn take_data(&mut self, end: End, from: i64, length: i64) {
-        if self.is_reassembly_off || from < 0 {
+        if self.facts.has(fact::REASSEMBLY_OFF) || from < 0 {
             return;
         }
         let own = self.own(end);
@@ -464,7 +467,7 @@ impl Connection {
         }
         if own.has_no_ack() && own.ahead_bytes() > ABOVE_HOLE_BYTES {
             own.drop_ahead();
-            self.is_reassembly_off = true;
+            self.facts.set(fact::REASSEMBLY_OFF);
         }
     }
 

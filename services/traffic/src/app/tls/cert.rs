@@ -1,10 +1,8 @@
 //! Certificates (RFC 5280): the fields that rules and logs name.
 
 use super::der::{self, Element};
-use crate::app::bytes::Cursor;
-use sha1::{Digest as _, Sha1};
-use sha2::Sha256;
-use std::fmt::Write as _;
+use crate::{app::bytes::Cursor, fingerprint::digits::push_hex};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Most names of a certificate that are kept: large hosters have a few hundred.
@@ -23,8 +21,6 @@ pub struct Certificate {
     pub serial: String,
     /// SHA-1 over the DER: lower-case hex with colons.
     pub fingerprint: String,
-    /// SHA-256 over the DER: lower-case hex, no colons (Zeek's chain fingerprints).
-    pub sha256: String,
     /// Start of validity, seconds since 1970 (negative before).
     pub not_before_s: Option<i64>,
     /// End of validity, seconds since 1970.
@@ -48,13 +44,18 @@ impl Certificate {
         size_of::<Self>() + 2 * self.der.capacity()
     }
 
+    /// SHA-256 over the DER: lower-case hex, no colons (Zeek's chain fingerprints). Few ask for it.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        hex(digest(&SHA256, &self.der).as_ref(), "", false)
+    }
+
     /// Reads what can be read of `der`.
     #[must_use]
     pub fn parse(der: &[u8]) -> Self {
         let mut certificate = Self {
             der: der.to_vec(),
-            fingerprint: hex(&Sha1::digest(der), ":", false),
-            sha256: hex(&Sha256::digest(der), "", false),
+            fingerprint: hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, der).as_ref(), ":", false),
             ..Self::default()
         };
         certificate.is_malformed = certificate.read(der).is_none();
@@ -194,11 +195,11 @@ fn hex(bytes: &[u8], separator: &str, is_upper: bool) -> String {
     let mut text = String::with_capacity(bytes.len() * 3);
     for (index, byte) in bytes.iter().enumerate() {
         let gap = if index == 0 { "" } else { separator };
-        let _ = if is_upper {
-            write!(text, "{gap}{byte:02X}")
-        } else {
-            write!(text, "{gap}{byte:02x}")
-        };
+        text.push_str(gap);
+        push_hex(&mut text, [*byte]);
+    }
+    if is_upper {
+        text.make_ascii_uppercase();
     }
     text
 }

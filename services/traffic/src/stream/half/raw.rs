@@ -1,6 +1,6 @@
 //! What raw inspection sees of one direction, and when.
 
-use super::{Half, Raw};
+use super::{Half, Raw, fact};
 
 /// Bytes behind a hole that raw inspection reads again and again: protocols are found, or given up,
 /// within as many.
@@ -9,27 +9,27 @@ const REREAD_BYTES_MAX: u64 = 4096;
 impl Half {
     /// Raw inspection shall happen with what there is.
     pub(crate) const fn trigger_raw(&mut self) {
-        self.is_raw_triggered = true;
+        self.facts.set(fact::RAW_TRIGGERED);
     }
 
     /// Nothing more will come.
     pub(crate) const fn finish(&mut self) {
-        self.is_ended = true;
+        self.facts.set(fact::ENDED);
     }
 
     /// How many bytes raw inspection waits for.
     pub(in crate::stream) const fn set_raw_min(&mut self, bytes: u32, is_inline: bool) {
         self.raw_min = bytes;
-        self.is_inline = is_inline;
+        self.facts.put(fact::INLINE, is_inline);
     }
 
     /// Up to where raw inspection may look.
     fn raw_limit(&self) -> u64 {
-        if self.is_ended || self.is_inline { u64::MAX } else { self.acked() }
+        if self.facts.has(fact::ENDED | fact::INLINE) { u64::MAX } else { self.acked() }
     }
 
     pub(in crate::stream) const fn is_inline(&self) -> bool {
-        self.is_inline
+        self.facts.has(fact::INLINE)
     }
 
     /// Inline, raw inspection sees each segment as it comes, with as much of what lies before and
@@ -72,13 +72,12 @@ impl Half {
     pub(in crate::stream) fn raw(&self, is_closing: bool) -> Option<Raw<'_>> {
         let limit = self.raw_limit();
         let waiting = limit.min(self.end()).saturating_sub(self.raw_offset());
-        let is_due = self.is_raw_triggered
-            || self.is_inline
-            || self.is_ended
-            || is_closing
-            || self.is_depth_reached
+        let is_due = is_closing
+            || self
+                .facts
+                .has(fact::RAW_TRIGGERED | fact::INLINE | fact::ENDED | fact::DEPTH_REACHED)
             || waiting >= u64::from(self.raw_min);
-        if waiting == 0 || !is_due || self.is_off {
+        if waiting == 0 || !is_due || self.is_off() {
             return None;
         }
         self.raw_behind(self.raw_offset())
@@ -97,7 +96,7 @@ impl Half {
         let from = self.raw_offset();
         let hole = match self.chunk(from) {
             _ if !is_waiting
-                || self.is_inline
+                || self.is_inline()
                 || progress - from.min(progress) > REREAD_BYTES_MAX =>
             {
                 progress
@@ -109,7 +108,7 @@ impl Half {
         let progress = progress.min(hole);
         self.raw_ahead = self.ahead(self.raw_offset().max(progress.min(self.end())));
         if self.raw_offset() >= self.acked().min(self.end()) {
-            self.is_raw_triggered = false;
+            self.facts.put(fact::RAW_TRIGGERED, false);
         }
     }
 }
