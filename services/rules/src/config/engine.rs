@@ -56,6 +56,7 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     if let Some(bytes) = small("stream.reassembly.toclient-chunk-size") {
         stream.raw_toclient_bytes_min = bytes;
     }
+    leave_to_others(&mut config);
     tunnels(node, &mut config.decode);
     if switch("decoder.vxlan.enabled") == Some(false) {
         config.decode.vxlan_ports.clear();
@@ -129,6 +130,14 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
     config
 }
 
+/// What Suricata does not take apart: rules that were tried with it would see packets and protocols
+/// that are not there for it.
+fn leave_to_others(config: &mut traffic::Config) {
+    config.decode.gtp_ports.clear();
+    (config.decode.gre_port, config.decode.ayiya_port) = (0, 0);
+    config.app.disabled.extend([Proto::Socks, Proto::Xmpp]);
+}
+
 /// Files that are stored are named by a digest; their log can ask for digests, too.
 fn are_files_hashed(node: &Node) -> bool {
     let Some(outputs) = node.get("outputs") else { return false };
@@ -138,7 +147,6 @@ fn are_files_hashed(node: &Node) -> bool {
         || outputs.path("eve-log.types.files.force-hash").is_some()
 }
 
-/// `53, 5353` or a list of such.
 /// What may be behind which port.
 fn tunnels(node: &Node, decode: &mut traffic::Decode) {
     let ports = |name: &str| {
@@ -165,6 +173,7 @@ fn tunnels(node: &Node, decode: &mut traffic::Decode) {
     }
 }
 
+/// `53, 5353` or a list of such.
 fn port_list(node: &Node) -> Vec<u16> {
     let one = |text: &str| -> Vec<u16> {
         let text = text.trim_matches(|letter| matches!(letter, '[' | ']'));

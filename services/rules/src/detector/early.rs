@@ -82,6 +82,7 @@ const fn shared<'v, 'a>(view: &View<'v, 'a>) -> View<'v, 'a> {
         direction: view.direction,
         is_first: view.is_first,
         is_established: view.is_established,
+        is_refused: view.is_refused,
         is_in_stream: view.is_in_stream,
         is_stream_end: view.is_stream_end,
         exceptions: view.exceptions,

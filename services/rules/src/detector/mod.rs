@@ -596,7 +596,7 @@ fn has_app(view: &View<'_, '_>) -> bool {
         return true;
     }
     match view.packet.transport {
-        Transport::Tcp(_) => view.is_established,
+        Transport::Tcp(_) => view.is_established && !view.is_refused,
         Transport::Udp { .. } => true,
         _ => false,
     }

@@ -160,8 +160,10 @@ impl Work<'_> {
 
     fn is_all_inspected(&self, view: &View<'_, '_>) -> bool {
         let Some(flow) = view.flow.as_deref() else { return true };
-        let is_closed = flow.tcp.as_ref().is_some_and(|session| session.state == TcpState::Closed);
         let side = view.direction.index();
+        let is_closed = flow.tcp.as_ref().is_some_and(|session| {
+            session.state == TcpState::Closed && !session.half(view.direction).has_unacked()
+        });
         is_closed
             && flow.app.txs().filter(|tx| tx.has_direction(view.direction)).all(|tx| {
                 let known = self.state.txs.iter().find(|known| known.id == tx.id());

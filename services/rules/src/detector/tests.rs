@@ -59,7 +59,7 @@ impl Work<'_> {
         let ends = Self::ends(view);
         let mut found = bits.bits.iter().map(|bit| self.has_bit(bits.owner, *bit, ends, tx_id));
         let has_owner = view.flow.is_some() || bits.owner != Owner::Flow;
-        if is_set { has_owner && found.any(|bit| bit) } else { found.any(|bit| !bit) }
+        has_owner && found.any(|bit| bit == is_set)
     }
 
     /// A packet that brings bytes of its stream to be looked at is not empty to Suricata, one whose
@@ -248,6 +248,10 @@ fn flow_fits(test: FlowTest, view: &View<'_, '_>) -> bool {
     if let Some(direction) = test.direction
         && (!(has_flow || test.is_way_only()) || direction != view.direction)
     {
+        return false;
+    }
+    // To say that a flow's state does not matter takes a flow.
+    if test.is_stateless && !has_flow {
         return false;
     }
     match test.is_established {

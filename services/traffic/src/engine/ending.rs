@@ -7,6 +7,7 @@ use crate::{
     decode,
     flow::Reason,
     packet::{Origin, Packet},
+    stream::TcpState,
 };
 
 impl Engine {
@@ -79,23 +80,40 @@ impl Engine {
             }
             return;
         }
+        self.flush(slot, place.direction, packet, inspector);
+    }
+
+    /// Shows what came until now, the other direction before that of `packet`: what follows is of
+    /// another kind.
+    pub(super) fn flush(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        packet: &Packet<'_>,
+        inspector: &mut dyn Inspector,
+    ) {
         let mut flush = decode::empty(packet.time_ns, self.number, &[]);
         flush.origin = Origin::FlowEnd;
         flush.is_flush = true;
-        flush.vlans = flow.vlans;
-        for direction in [place.direction.reverse(), place.direction] {
+        if let Some(entry) = self.table.get_mut(slot) {
+            flush.vlans = entry.flow.vlans;
+        }
+        for direction in [direction.reverse(), direction] {
             let Some(entry) = self.table.get_mut(slot) else { return };
             let flow = &mut entry.flow;
             if let Some(session) = &mut flow.tcp {
                 session.half_mut(direction).trigger_raw();
             }
-            let has_raw = flow.raw(direction).is_some() && inspector.reads_raw_streams();
-            if has_raw || *direction.of(&flow.is_changed) {
-                let place =
-                    Place { direction, is_established: true, is_stream_end: true, ..Place::NONE };
-                inspector.packet(&mut place.view(&flush, None, Some(flow)));
-                self.after(slot, direction, inspector.reads_raw_streams());
-            }
+            let place = Place {
+                direction,
+                is_established: true,
+                is_stream_end: true,
+                // What is over is told now: afterwards it is forgotten.
+                is_app_changed: true,
+                ..Place::NONE
+            };
+            inspector.packet(&mut place.view(&flush, None, Some(flow)));
+            self.after(slot, direction, inspector.reads_raw_streams());
         }
     }
 
@@ -121,9 +139,13 @@ impl Engine {
         let mut is_unread = false;
         if let Some(session) = &mut flow.tcp {
             let half = session.half_mut(direction);
-            // Bytes whose protocol was never found were never read.
+            // Bytes whose protocol was never found were never read, nor were those that nobody
+            // acknowledged.
             is_unread = is_unknown && half.has_begun();
+            is_unread |= flow.app.proto().is_some() && half.has_unacked();
             half.finish();
+            let is_open = (TcpState::Established..TcpState::Closed).contains(&session.state);
+            is_unread |= is_open && flow.app.pending().is_none();
         }
         feed(flow, direction, packet.time_ns, true, &self.config, &mut self.memory, &mut place);
         let has_raw = flow.raw(direction).is_some() && inspector.reads_raw_streams();

@@ -43,9 +43,10 @@ pub struct View<'v, 'a> {
     pub direction: Direction,
     /// It is the first packet of its flow.
     pub is_first: bool,
-    /// Suricata's `PKT_STREAM_EST`: the TCP handshake was over when it came; other protocols: both
-    /// directions were seen.
+    /// The TCP handshake was over when it came; other protocols: both directions were seen.
     pub is_established: bool,
+    /// The session refused it: it is wrong where it comes, and says nothing of the application layer.
+    pub is_refused: bool,
     /// Its payload went into the stream (`PKT_STREAM_ADD`): stream inspection sees these bytes, so
     /// `content` rules for streams need not look at the packet.
     pub is_in_stream: bool,

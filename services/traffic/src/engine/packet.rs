@@ -18,6 +18,7 @@ pub(super) struct Place {
     pub(super) direction: Direction,
     pub(super) is_first: bool,
     pub(super) is_established: bool,
+    pub(super) is_refused: bool,
     pub(super) is_in_stream: bool,
     pub(super) is_stream_end: bool,
     pub(super) exceptions: u8,
@@ -34,6 +35,7 @@ impl Place {
         direction: Direction::ToServer,
         is_first: false,
         is_established: false,
+        is_refused: false,
         is_in_stream: false,
         is_stream_end: false,
         exceptions: 0,
@@ -56,6 +58,7 @@ impl Place {
             direction: self.direction,
             is_first: self.is_first,
             is_established: self.is_established,
+            is_refused: self.is_refused,
             is_in_stream: self.is_in_stream,
             is_stream_end: self.is_stream_end,
             exceptions: self.exceptions,
@@ -63,6 +66,13 @@ impl Place {
             is_payload_hidden: self.is_payload_hidden,
         }
     }
+}
+
+/// The packet's flow has done with its protocol and waits for the first bytes of another.
+fn is_changing(packet: &Packet<'_>, flow: &Flow) -> bool {
+    matches!(packet.transport, Transport::Tcp(_))
+        && flow.app.pending().is_some()
+        && flow.fate == Fate::Followed
 }
 
 /// What is known of a flow that nobody follows any more: flags, and that both sides speak.
@@ -121,6 +131,9 @@ impl Engine {
         self.table.touch(slot);
         if place.hides != Hides::No && !is_payload_hidden {
             self.hide(slot, &place, packet, inspector);
+        }
+        if self.table.get_mut(slot).is_some_and(|entry| is_changing(packet, &entry.flow)) {
+            self.flush(slot, place.direction, packet, inspector);
         }
         let Some(entry) = self.table.get_mut(slot) else { return };
         let is_inline = self.config.stream.is_inline;

@@ -82,6 +82,7 @@ impl Engine {
             }
         }
         place.is_in_stream = context.is_in_stream;
+        place.is_refused = is_invalid;
         if is_invalid && settings.is_inline && settings.is_invalid_dropped {
             place.exceptions |= exception::INVALID;
             place.is_payload_hidden = true;

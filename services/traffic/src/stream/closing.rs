@@ -60,8 +60,14 @@ impl Session {
         if flags.has(TcpFlags::RST) {
             return self.reset(segment, context);
         }
+        let is_fin = flags.has(TcpFlags::FIN);
+        if is_fin && matches!(self.state, TcpState::LastAck | TcpState::TimeWait) {
+            // Both ends sent theirs. To Suricata what brings one again is nothing of the stream: its
+            // payload is that of a packet.
+            return Ok(());
+        }
         self.check_timestamp(segment, context)?;
-        if flags.has(TcpFlags::FIN) {
+        if is_fin && self.state != TcpState::Closing {
             return self.second_fin(segment, context);
         }
         if flags.has(TcpFlags::SYN) {

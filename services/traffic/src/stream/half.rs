@@ -106,6 +106,12 @@ impl Half {
         self.offset(self.last_ack)
     }
 
+    /// Something came that the other end never acknowledged.
+    #[must_use]
+    pub fn has_unacked(&self) -> bool {
+        self.end() > self.acked()
+    }
+
     /// Stream offset behind the last byte that came.
     #[must_use]
     pub const fn end(&self) -> u64 {

@@ -357,11 +357,6 @@ impl<W: Write> Writer<W> {
         if has_tx_id(tx) {
             out.insert("tx_id".into(), json!(tx.id()));
         }
-        if matches!(tx, TxRef::Http(tx) if tx.is_tunnel) {
-            // What changes the protocol is told before any packet of the next one.
-            out.insert("pkt_src".into(), Value::word("stream (detect/log)"));
-            out.remove("pcap_cnt");
-        }
         for (name, object) in objects {
             let object = app::shaped(tx, object, &self.settings.details);
             out.insert(name.into(), object);
