@@ -66,6 +66,8 @@ pub struct Decode {
     pub gre_port: u16,
     /// UDP port of AYIYA; 0 turns it off. Suricata does not decode it, Zeek does.
     pub ayiya_port: u16,
+    /// IP behind LLC and SNAP (IEEE 802.2). Suricata does not decode it, Zeek does.
+    pub is_llc_on: bool,
     /// Tunnels in tunnels that are followed.
     pub tunnel_depth_max: u8,
 }
@@ -81,6 +83,7 @@ impl Default for Decode {
             gtp_ports: vec![2152, 2123],
             gre_port: 4754,
             ayiya_port: 5072,
+            is_llc_on: true,
             tunnel_depth_max: 8,
         }
     }

@@ -135,6 +135,7 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
 fn leave_to_others(config: &mut traffic::Config) {
     config.decode.gtp_ports.clear();
     (config.decode.gre_port, config.decode.ayiya_port) = (0, 0);
+    config.decode.is_llc_on = false;
     config.app.disabled.extend([Proto::Socks, Proto::Xmpp]);
 }
 

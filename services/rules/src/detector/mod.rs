@@ -18,6 +18,7 @@ use hookprobe_traffic::{
     engine::{Inspector, View, exception as met},
     flow::{Fate, Flow, Reason},
     packet::{Origin, Transport},
+    stream::Raw,
 };
 
 use crate::{
@@ -302,9 +303,8 @@ impl Detector {
                 _ => Fate::Followed,
             };
         }
-        if let Some(flow) = view.flow.as_deref_mut()
-            && let Some(progress) = flow.raws(view.direction).last().map(|raw| raw.progress)
-        {
+        let progress = raws(view).last().map(|raw| raw.progress);
+        if let (Some(flow), Some(progress)) = (view.flow.as_deref_mut(), progress) {
             flow.raw_done(view.direction, progress);
         }
         self.flows = flows;
@@ -588,6 +588,12 @@ fn seen(view: &View<'_, '_>) -> Seen {
         destination: ip.map(|ip| ip.destination),
         bytes: view.packet.data.len() as u64,
     }
+}
+
+/// Pieces of the stream that are looked at with the packet: none with one that is refused.
+fn raws<'v>(view: &'v View<'_, '_>) -> impl Iterator<Item = Raw<'v>> {
+    let flow = view.flow.as_deref().filter(|flow| flow.tcp.is_some() && has_app(view));
+    flow.into_iter().flat_map(|flow| flow.raws(view.direction))
 }
 
 /// Whether the application layer of the packet's flow counts for this packet.

@@ -96,7 +96,7 @@ impl Work<'_> {
             return;
         }
         prefilter.in_payload(class, view.is_in_stream, payload_of(view.packet), self.candidates);
-        for raw in view.flow.iter().flat_map(|flow| flow.raws(view.direction)) {
+        for raw in super::raws(view) {
             prefilter.in_stream(raw.bytes, self.candidates);
         }
         self.candidates.sort();
@@ -305,7 +305,7 @@ pub(super) fn payload(
     let is_tcp =
         matches!(view.packet.transport, Transport::Tcp(_)) || view.packet.origin == Origin::FlowEnd;
     if is_tcp && rule.needs_stream {
-        let mut raws = view.flow.iter().flat_map(|flow| flow.raws(view.direction));
+        let mut raws = super::raws(view);
         if raws.any(|raw| scan.matches(&rule.payload, raw.bytes, 0, false)) {
             return Some(true);
         }

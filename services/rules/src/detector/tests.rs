@@ -86,9 +86,10 @@ impl Work<'_> {
     }
 }
 
-/// The stream has bytes that are to be looked at with this packet.
+/// The stream seems to have bytes that are to be looked at with this packet.
 pub(super) fn has_raw(view: &View<'_, '_>) -> bool {
-    view.flow.as_deref().is_some_and(|flow| flow.raws(view.direction).next().is_some())
+    let flow = view.flow.as_deref().filter(|_| super::has_app(view));
+    flow.is_some_and(|flow| flow.seems_readable(view.direction))
 }
 
 fn header_holds(test: &Test, view: &View<'_, '_>) -> bool {

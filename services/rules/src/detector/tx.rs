@@ -351,7 +351,7 @@ fn stream_outcome(rule: &Rule, view: &View<'_, '_>, scan: &mut Scan<'_>) -> Outc
     let found = match view.packet.transport {
         Transport::Udp { .. } => scan.matches(&rule.payload, view.packet.payload, 0, true),
         Transport::Tcp(_) => {
-            let mut raws = view.flow.iter().flat_map(|flow| flow.raws(view.direction));
+            let mut raws = super::raws(view);
             raws.any(|raw| scan.matches(&rule.payload, raw.bytes, 0, false))
         }
         _ => true,

@@ -127,7 +127,7 @@ impl<'a> Decoder<'a, '_> {
             ether_type::NSH => return self.nsh(bytes),
             ether_type::ETAG => return self.tag(bytes, 6, Event::EtagHeaderTooSmall),
             // Below 1536 it is a length: LLC, no Ethernet II.
-            0..1536 => return Self::llc(bytes),
+            0..1536 if self.config.is_llc_on => return Self::llc(bytes),
             _ if self.packet.vlans.count > 0 => self.reject(Event::VlanUnknownType),
             _ => self.note(Event::EthernetUnknownEthertype),
         }

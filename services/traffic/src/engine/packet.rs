@@ -12,6 +12,13 @@ use crate::{
     zeek::{Connection, Kind, Seen},
 };
 
+/// Protocols of IP whose flows have two directions.
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP6: u8 = 58;
+const SCTP: u8 = 132;
+
 /// What is known of a packet's place before inspectors see it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -116,6 +123,9 @@ impl Engine {
         }
         let (slot, direction, is_new) = self.find_or_make(packet, &key, inspector);
         self.connection(slot, packet, direction, inspector);
+        // To Suricata all packets of other protocols go to the server.
+        let has_ways = matches!(key.protocol, ICMP | TCP | UDP | ICMP6 | SCTP);
+        let direction = if has_ways { direction } else { Direction::ToServer };
         let Some(entry) = self.table.get_mut(slot) else { return };
         let flow = &mut entry.flow;
         let is_first = is_new || !flow.has_packets(direction);

@@ -221,6 +221,13 @@ impl Flow {
         session.into_iter().flat_map(move |session| session.raws(direction))
     }
 
+    /// Whether the stream seems to have something to read, see [`Session::seems_readable`].
+    #[must_use]
+    pub fn seems_readable(&self, direction: Direction) -> bool {
+        let session = self.tcp.as_ref().filter(|_| !self.hidden.has_stream(direction));
+        session.is_some_and(|session| session.seems_readable(direction))
+    }
+
     /// Raw inspection of `direction` has read up to the stream offset `progress`.
     pub fn raw_done(&mut self, direction: Direction, progress: u64) {
         if let Some(session) = &mut self.tcp {

@@ -190,6 +190,13 @@ impl Session {
         self.half(direction).raw(self.is_closing())
     }
 
+    /// Suricata's `StreamReassembleRawHasDataReady`: there is something that raw inspection would look
+    /// at, were it acknowledged.
+    #[must_use]
+    pub fn seems_readable(&self, direction: Direction) -> bool {
+        self.half(direction).seems_readable(self.is_closing())
+    }
+
     /// All pieces that are due, as [`Self::raw`] gives them one by one.
     pub fn raws(&self, direction: Direction) -> impl Iterator<Item = Raw<'_>> {
         let half = self.half(direction);

@@ -70,17 +70,25 @@ impl Half {
     }
 
     pub(in crate::stream) fn raw(&self, is_closing: bool) -> Option<Raw<'_>> {
-        let limit = self.raw_limit();
-        let waiting = limit.min(self.end()).saturating_sub(self.raw_offset());
-        let is_due = is_closing
-            || self
-                .facts
-                .has(fact::RAW_TRIGGERED | fact::INLINE | fact::ENDED | fact::DEPTH_REACHED)
-            || waiting >= u64::from(self.raw_min);
-        if waiting == 0 || !is_due || self.is_off() {
+        let has_any = self.raw_limit().min(self.end()) > self.raw_offset();
+        if !has_any || !self.is_raw_due(is_closing) || self.is_off() {
             return None;
         }
         self.raw_behind(self.raw_offset())
+    }
+
+    fn is_raw_due(&self, is_closing: bool) -> bool {
+        let at_once = fact::RAW_TRIGGERED | fact::INLINE | fact::ENDED | fact::DEPTH_REACHED;
+        let waiting = self.raw_limit().min(self.end()).saturating_sub(self.raw_offset());
+        is_closing || self.facts.has(at_once) || waiting >= u64::from(self.raw_min)
+    }
+
+    /// Suricata takes a stream for one with something to read though nothing of it is acknowledged.
+    pub(in crate::stream) fn seems_readable(&self, is_closing: bool) -> bool {
+        if self.is_inline() {
+            return self.raw(is_closing).is_some();
+        }
+        self.end() > self.raw_offset() && self.is_raw_due(is_closing) && !self.is_off()
     }
 
     /// What follows `progress` without a hole.
