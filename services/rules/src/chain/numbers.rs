@@ -67,7 +67,11 @@ impl Scan<'_> {
         value: Value,
         data: &[u8],
     ) -> bool {
-        let Some((left, ..)) = self.number(read, data) else { return false };
+        let Some((left, at, _)) = self.number(read, data) else { return false };
+        if at >= data.len() {
+            // A number of no bytes, which only a variable asks for: not even that is behind the end.
+            return false;
+        }
         let right = match value {
             Value::Number(number) => number.cast_unsigned(),
             Value::Variable(index) => self.variables.get(index).copied().unwrap_or(0),

@@ -1,6 +1,6 @@
 //! `content` and what changes it, `pcre`, sticky buffers, transforms.
 
-use hookprobe_traffic::Direction;
+use hookprobe_traffic::{Direction, app::Proto};
 
 use super::{Builder, Done, List, Pending, RuleError, fault};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     chain::{Content, Fast, Op, Pcre, Scope, Value},
     number::Compare,
     pcre::{Options, Regex},
+    rule::AppName,
     syntax,
     transform::Transform,
 };
@@ -247,6 +248,7 @@ impl Builder<'_, '_> {
 
     /// Moves the last content of the payload to a buffer (`http_uri` and its kin).
     fn turn(&mut self, to: Buffer) -> Done {
+        self.keep_to_http1()?;
         let at = self.payload.iter().rposition(|op| matches!(op, Op::Content(_)));
         let Some(at) = at else {
             return Err(RuleError::Conflict(
@@ -275,6 +277,19 @@ impl Builder<'_, '_> {
             self.turned = Some(index);
         }
         Ok(())
+    }
+
+    /// Modifiers and letters of expressions are older than HTTP/2: to Suricata they are of HTTP/1 alone.
+    fn keep_to_http1(&mut self) -> Done {
+        match self.app {
+            None | Some(AppName::Http | AppName::One(Proto::Http1)) => {
+                self.app = Some(AppName::One(Proto::Http1));
+                Ok(())
+            }
+            Some(_) => Err(RuleError::Conflict(
+                "modifiers and expressions for HTTP/1 do not go with another protocol",
+            )),
+        }
     }
 
     fn unmark(&mut self, at: usize) {
@@ -328,6 +343,9 @@ impl Builder<'_, '_> {
                     );
                 }
             }
+        }
+        if buffer.is_some() {
+            self.keep_to_http1()?;
         }
         let (body, named) = named_captures(body);
         let captures = if captures.is_empty() { named } else { captures };

@@ -287,6 +287,10 @@ fn by_port(direction: Direction, head: &[u8], ports: (u16, u16), config: &Config
         if server == 21 && is_greeting || is_other {
             return Verdict::Is(Proto::Ftp);
         }
+        // A server may say its settings before the client has said anything (RFC 9113, 3.4).
+        if server == 80 && is_settings(head) {
+            return Verdict::Is(Proto::Http2);
+        }
     }
     match (server, head) {
         (3389, [3, 0, _, _, _, 0xe0 | 0xd0, ..]) => Verdict::Is(Proto::Rdp),
@@ -299,6 +303,16 @@ fn by_port(direction: Direction, head: &[u8], ports: (u16, u16), config: &Config
         (23, [0xff, 0xf0..=0xff, ..]) => Verdict::Is(Proto::Telnet),
         _ => Verdict::No,
     }
+}
+
+/// A whole header of a frame with settings or their acknowledgement (RFC 9113, 4.1 and 6.5).
+fn is_settings(head: &[u8]) -> bool {
+    const SETTINGS: u8 = 4;
+    const FRAME_BYTES_MAX: u32 = 16_384;
+    let Some([a, b, c, SETTINGS, 0 | 1, high, _, _, _]) = head.first_chunk::<9>() else {
+        return false;
+    };
+    high & 0x80 == 0 && u32::from_be_bytes([0, *a, *b, *c]) <= FRAME_BYTES_MAX
 }
 
 /// Looks at one datagram. The second value: client and server are the other way round.
