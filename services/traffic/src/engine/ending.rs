@@ -107,7 +107,6 @@ impl Engine {
             let place = Place {
                 direction,
                 is_established: true,
-                is_stream_end: true,
                 // What is over is told now: afterwards it is forgotten.
                 is_app_changed: true,
                 ..Place::NONE
