@@ -146,7 +146,6 @@ mod timer {
 
 /// A connection.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub struct Connection {
     kind: Kind,
     /// Of [`fact`].
