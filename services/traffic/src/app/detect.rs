@@ -278,11 +278,14 @@ fn by_port(direction: Direction, head: &[u8], ports: (u16, u16), config: &Config
     if direction == Direction::ToClient {
         let is_greeting = head.starts_with(b"220 ") || head.starts_with(b"220-");
         let is_other = head.starts_with(b"220 (vsFTPd") || head.starts_with(b"220 (");
-        if matches!(server, 25 | 465 | 587) && is_greeting {
-            return Verdict::Is(Proto::Smtp);
-        }
-        if matches!(server, 25 | 465 | 587) && b"220 ".starts_with(head) {
-            return Verdict::More;
+        if matches!(server, 25 | 465 | 587) {
+            match head.get(4..).filter(|_| is_greeting) {
+                Some(name) if is_host(name) => return Verdict::Is(Proto::Smtp),
+                // What the client says will tell.
+                Some(_) => return Verdict::More,
+                None if b"220 ".starts_with(head) => return Verdict::More,
+                None => {}
+            }
         }
         if server == 21 && is_greeting || is_other {
             return Verdict::Is(Proto::Ftp);
@@ -299,10 +302,22 @@ fn by_port(direction: Direction, head: &[u8], ports: (u16, u16), config: &Config
             Verdict::Is(Proto::Mqtt)
         }
         (502, [_, _, 0, 0, ..]) => Verdict::Is(Proto::Modbus),
+        // A client that does not ask for encryption begins with version 3 of the protocol.
+        (5432, [0, 0, _, _, 0, 3, 0, _, _, ..]) if direction == Direction::ToServer => {
+            Verdict::Is(Proto::Pgsql)
+        }
         (389, [0x30, ..]) => Verdict::Is(Proto::Ldap),
         (23, [0xff, 0xf0..=0xff, ..]) => Verdict::Is(Proto::Telnet),
         _ => Verdict::No,
     }
+}
+
+/// The full name of a host and a blank, with which a server of mail says who it is (RFC 5321, 4.2).
+fn is_host(text: &[u8]) -> bool {
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let end = text.iter().position(|byte| !is_of_name(byte)).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    name.contains(&b'.') && rest.first() == Some(&b' ')
 }
 
 /// A whole header of a frame with settings or their acknowledgement (RFC 9113, 4.1 and 6.5).
