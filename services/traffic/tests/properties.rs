@@ -116,6 +116,7 @@ fn run(talk: &Talk, cut: usize, transport: Transport, ports: (u16, u16)) -> App 
         eof: false,
         is_midstream: false,
         offset: 0,
+        is_alone: false,
     };
     let mut app = App::default();
     for (direction, data) in talk {
@@ -199,6 +200,7 @@ fn a_response_first_turns_the_flow_round() {
         eof: false,
         is_midstream: false,
         offset: 0,
+        is_alone: false,
     };
     let mut app = App::default();
     let response = b"\x12\x34\x81\x80\0\x01\0\0\0\0\0\0\x02hp\0\0\x01\0\x01";

@@ -22,6 +22,7 @@ pub(super) struct Place {
     pub(super) is_stream_end: bool,
     pub(super) exceptions: u8,
     pub(super) is_app_changed: bool,
+    pub(super) fed: [bool; 2],
     pub(super) is_payload_hidden: bool,
     /// What the application layer says of encryption.
     pub(super) hides: Hides,
@@ -38,6 +39,7 @@ impl Place {
         is_stream_end: false,
         exceptions: 0,
         is_app_changed: false,
+        fed: [false; 2],
         is_payload_hidden: false,
         hides: Hides::No,
         detection: None,
@@ -60,6 +62,7 @@ impl Place {
             is_stream_end: self.is_stream_end,
             exceptions: self.exceptions,
             is_app_changed: self.is_app_changed,
+            fed: self.fed,
             is_payload_hidden: self.is_payload_hidden,
         }
     }
@@ -309,6 +312,7 @@ impl Engine {
             eof: false,
             is_midstream: false,
             offset: 0,
+            is_alone: false,
         };
         let fed = flow.app.feed(packet.time_ns, place.direction, packet.payload, meta);
         flow.is_app_done = fed.is_done;
