@@ -20,6 +20,11 @@ const HOST_BITS_MAX: usize = 1 << 17;
 const FLOW_ENTRIES_MAX: usize = 256;
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// IP-only rules ran.
+pub(crate) const IP_DONE: u8 = 1;
+/// The protocol of the direction was known before this packet.
+pub(crate) const PROTO_KNOWN: u8 = 2;
+
 /// What a flow remembers for rules.
 #[derive(Debug, Default)]
 pub(crate) struct FlowState {
@@ -28,8 +33,8 @@ pub(crate) struct FlowState {
     pub(crate) bits: Marks,
     /// Numbers and captured text: few flows have any.
     pub(crate) kept: Option<Box<Kept>>,
-    /// IP-only rules ran, by direction.
-    pub(crate) is_ip_done: [bool; 2],
+    /// By direction: [`IP_DONE`] and [`PROTO_KNOWN`].
+    pub(crate) met: [u8; 2],
     /// The protocol for which rules that ask for it alone ran, by direction.
     pub(crate) proto_done: [Option<Proto>; 2],
     /// Transactions that are being inspected.

@@ -1,6 +1,7 @@
 //! Rules for addresses, packets and streams.
 
 use hookprobe_traffic::{
+    Direction,
     app::Proto,
     engine::View,
     packet::{Origin, Packet, Transport},
@@ -12,6 +13,7 @@ use crate::{
     buffer::packet_data,
     prefilter::{Class, Unfound},
     rule::{AppName, Kind, Rule, Test, Transports},
+    state::{IP_DONE, PROTO_KNOWN},
 };
 
 impl Work<'_> {
@@ -35,16 +37,25 @@ impl Work<'_> {
     /// since: the only one that rules for the protocol alone are about.
     fn is_proto_new(&mut self, view: &View<'_, '_>) -> bool {
         let Some(flow) = view.flow.as_deref() else { return false };
+        let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
+        let known = Direction::BOTH.map(|direction| match direction.of(&flow.app.sides) {
+            Some(proto) => Some(*proto),
+            None if flow.app.is_failed() => Some(Proto::Failed),
+            None if is_udp => Some(flow.app.proto().unwrap_or(Proto::Failed)),
+            None => None,
+        });
+        let before = *view.direction.of(&self.state.met) & PROTO_KNOWN;
+        for (met, known) in self.state.met.iter_mut().zip(known) {
+            *met = (*met & IP_DONE) | if known.is_some() { PROTO_KNOWN } else { 0 };
+        }
         if !has_app(view) || view.packet.origin == Origin::FlowEnd {
             return false;
         }
-        let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
-        let proto = match view.direction.of(&flow.app.sides) {
-            Some(proto) => *proto,
-            None if flow.app.is_failed() => Proto::Failed,
-            None if is_udp => flow.app.proto().unwrap_or(Proto::Failed),
-            None => return false,
-        };
+        let Some(proto) = *view.direction.of(&known) else { return false };
+        if !is_udp && before == 0 && !self.is_inline {
+            // What acknowledges bytes by which its own direction is known is before that.
+            return false;
+        }
         let done = view.direction.of_mut(&mut self.state.proto_done).replace(proto);
         // With datagrams it is tried again and again; what follows STARTTLS is new.
         done != Some(proto) || (is_udp && proto == Proto::Failed)
@@ -60,10 +71,11 @@ impl Work<'_> {
             return;
         }
         if view.flow.is_some() {
-            let done = view.direction.of_mut(&mut self.state.is_ip_done);
-            if std::mem::replace(done, true) {
+            let met = view.direction.of_mut(&mut self.state.met);
+            if *met & IP_DONE != 0 {
                 return;
             }
+            *met |= IP_DONE;
         }
         let rules = self.rules;
         for order in &rules.prefilter.ip_only {

@@ -118,11 +118,10 @@ const TO_SERVER: &[Literal] = &[
     lit(Proto::Smb, 4, b"\xffSMB"),
     lit(Proto::Smb, 4, b"\xfeSMB"),
     lit(Proto::Dcerpc, 0, b"\x05\x00\x0b"),
-    lit(Proto::Imap, 0, b"A001 "),
+    lit(Proto::Pgsql, 0, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"),
     lit(Proto::Imap, 0, b"1 CAPABILITY"),
     lit(Proto::Imap, 0, b"CAPABILITY"),
     lit(Proto::Rfb, 0, b"RFB 003."),
-    lit(Proto::Pgsql, 0, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"),
     lit(Proto::Xmpp, 0, b"<?xml version='1.0'?><stream:"),
     lit(Proto::Xmpp, 0, b"<?xml version=\"1.0\"?><stream:"),
     lit(Proto::Xmpp, 0, b"<stream:stream"),
@@ -286,6 +285,10 @@ fn by_port(direction: Direction, head: &[u8], ports: (u16, u16), config: &Config
         }
         if server == 21 && is_greeting || is_other {
             return Verdict::Is(Proto::Ftp);
+        }
+        if is_greeting {
+            // Of mail or of files: the client will tell.
+            return Verdict::More;
         }
     }
     match (server, head) {
