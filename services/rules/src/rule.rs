@@ -419,7 +419,6 @@ pub(crate) enum TxTest {
         is_negated: bool,
     },
     TlsChain(Compare),
-    SshVersion(Vec<u8>),
     Event {
         name: String,
     },

@@ -499,10 +499,6 @@ fn test_outcome(
             !is_hidden && own.any(|note| frame_fits(*test, note))
         }),
         (TxTest::Progress(compare), tx) => compare.fits(u64::from(tx.progress(direction))),
-        (TxTest::SshVersion(version), TxRef::Ssh(tx)) => {
-            let proto = &tx.side(direction).proto;
-            proto == version || (version == b"2_compat" && (proto == b"2.0" || proto == b"1.99"))
-        }
         (TxTest::Event { name, .. }, tx) => tx.events().contains(name),
         (TxTest::FileSize(compare), TxRef::Http(tx)) => {
             let files = match direction {
