@@ -195,7 +195,7 @@ fn a_response_first_turns_the_flow_round() {
     let meta = Meta {
         config: &config,
         transport: Transport::Udp,
-        ports: (53, 40_000),
+        ports: (40_000, 53),
         gap: 0,
         eof: false,
         is_midstream: false,

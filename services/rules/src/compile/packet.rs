@@ -19,7 +19,7 @@ const TLS_PLACES: &[Place] =
     &[place(Proto::Tls, Direction::ToServer, 0), place(Proto::Tls, Direction::ToClient, 0)];
 const TLS_CHAIN_PLACES: &[Place] = &[place(Proto::Tls, Direction::ToClient, 2)];
 const SSH_PLACES: &[Place] =
-    &[place(Proto::Ssh, Direction::ToServer, 2), place(Proto::Ssh, Direction::ToClient, 2)];
+    &[place(Proto::Ssh, Direction::ToServer, 0), place(Proto::Ssh, Direction::ToClient, 0)];
 const FILE_PLACES: &[Place] =
     &[place(Proto::Http1, Direction::ToServer, 3), place(Proto::Http1, Direction::ToClient, 3)];
 const HTTP_PLACES: &[Place] =

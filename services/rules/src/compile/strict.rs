@@ -361,7 +361,8 @@ fn bytes(name: &str, text: &str) -> Done {
         }
         "byte_extract" => {
             let digits = words.first().and_then(|word| word.parse::<i64>().ok());
-            far(words.get(1), PLACE_MAX - 1)
+            words.iter().any(|word| word.starts_with("bitmask"))
+                || far(words.get(1), PLACE_MAX - 1)
                 || has("string") && digits.is_some_and(|count| count > 20)
         }
         _ => {

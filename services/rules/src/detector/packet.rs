@@ -52,13 +52,16 @@ impl Work<'_> {
             return false;
         }
         let Some(proto) = *view.direction.of(&known) else { return false };
-        if !is_udp && before == 0 && !self.is_inline {
+        if is_udp {
+            // Datagrams are tried twice in each direction, whatever the first has shown.
+            return flow.side(view.direction).packets <= 2;
+        }
+        if before == 0 && !self.is_inline {
             // What acknowledges bytes by which its own direction is known is before that.
             return false;
         }
-        let done = view.direction.of_mut(&mut self.state.proto_done).replace(proto);
-        // With datagrams it is tried again and again; what follows STARTTLS is new.
-        done != Some(proto) || (is_udp && proto == Proto::Failed)
+        // What follows STARTTLS is new.
+        view.direction.of_mut(&mut self.state.proto_done).replace(proto) != Some(proto)
     }
 
     fn ip_only(&mut self, view: &View<'_, '_>) {

@@ -334,7 +334,10 @@ fn run_engines(
         let complete = tx.progress_complete(engine.direction);
         // What ends with this progress is never known to be absent, as in Suricata.
         // What broke before it closed does not come further with the end.
-        let is_end = body.is_end && !(body.is_closed && is_broken(tx, engine.direction));
+        // SSH is not over before its keys are new, however the session ends.
+        let is_end = body.is_end
+            && !(body.is_closed && is_broken(tx, engine.direction))
+            && !matches!(tx, TxRef::Ssh(_));
         let is_past = if is_end { complete } else { own_progress } > engine.progress;
         let is_over = is_past || own_progress >= complete || body.is_end;
         let outcome = match engine.look {

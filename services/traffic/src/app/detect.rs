@@ -314,7 +314,7 @@ pub(super) fn udp(
     let on = |port: u16| ports.0 == port || ports.1 == port;
     let (found, is_reversed) = if (on(67) || on(68) || on(4011)) && dhcp::probe(payload) {
         (Some(Proto::Dhcp), false)
-    } else if config.dns_ports.iter().any(|port| on(*port)) && dns::is_plausible(payload) {
+    } else if config.dns_ports.contains(&ports.1) && dns::is_plausible(payload) {
         let is_response = payload.get(2).is_some_and(|flags| flags & 0x80 != 0);
         (Some(Proto::Dns), is_response == (direction == Direction::ToServer))
     } else if on(5353) && dns::is_plausible(payload) {
