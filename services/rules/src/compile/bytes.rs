@@ -343,6 +343,7 @@ impl Builder<'_, '_> {
                 _ => return Err(fault(name, format!("{word:?} is unknown"))),
             }
         }
+        let kind = kind.or_else(|| self.context.sets.kind_of(&set));
         let kind = kind.ok_or_else(|| fault(name, "set has no type"))?;
         if source.format == "json" && source.context_key.is_empty() {
             return Err(fault(name, "JSON has no context_key"));

@@ -97,20 +97,16 @@ fn escapes(name: &str, inner: &str) -> Done {
     if inner.is_empty() && name != "xor" {
         return Err(fault(name, "is empty"));
     }
-    let mut letters = inner.chars();
-    while let Some(letter) = letters.next() {
+    if !matches!(name, "content" | "uricontent") {
+        return Ok(());
+    }
+    let mut is_escaped = false;
+    for letter in inner.chars() {
         match letter {
-            '\\' if name == "content" || name == "uricontent" => {
-                if !matches!(letters.next(), Some('\\' | '"' | ';' | ':' | '|')) {
-                    return Err(fault(name, "a backslash is written as two"));
-                }
-            }
-            '\\' => {
-                letters.next();
-            }
-            '"' if name == "content" || name == "uricontent" => {
-                return Err(fault(name, "a quote within quotes needs a backslash"));
-            }
+            '\\' | '"' | ';' | ':' | '|' if is_escaped => is_escaped = false,
+            _ if is_escaped => return Err(fault(name, "a backslash is written as two")),
+            '\\' => is_escaped = true,
+            '"' => return Err(fault(name, "a quote within quotes needs a backslash")),
             _ => {}
         }
     }
