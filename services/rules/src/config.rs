@@ -364,6 +364,17 @@ impl Config {
             .map(|configured| &configured.limit)
     }
 
+    /// Whether events of the rule with just this number are filtered.
+    pub(crate) fn is_filtered_by_number(&self, gid: u32, sid: u32) -> bool {
+        self.limits.iter().any(|own| {
+            (own.gid, own.sid) == (gid, sid)
+                && matches!(
+                    own.limit.kind,
+                    LimitKind::Limit | LimitKind::Threshold | LimitKind::Both
+                )
+        })
+    }
+
     /// Whether an alert of a rule between these is to be kept quiet.
     pub(crate) fn is_suppressed(
         &self,

@@ -246,6 +246,8 @@ pub(crate) struct Prefilter {
     places: Vec<TxPlaces>,
     /// Rules for transactions that have no content in a buffer, and the protocol that they name.
     pub(crate) tx_always: Vec<(u32, Option<AppName>)>,
+    /// Some rule is about a state of a transaction alone.
+    pub(crate) has_states: bool,
     pub(crate) ip_only: Vec<u32>,
     /// Rules that run before the flow is known, and before its session has seen the packet.
     pub(crate) pre_flow: Vec<u32>,
@@ -329,6 +331,7 @@ impl Prefilter {
                     Hook::PreStream => out.pre_stream.push(number),
                 }
             }
+            out.has_states |= rule.is_about_state();
             if rule.kind == crate::rule::Kind::IpOnly {
                 out.ip_only.push(number);
             } else if rule.engines.is_empty() {

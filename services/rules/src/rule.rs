@@ -421,7 +421,6 @@ pub(crate) enum TxTest {
         is_negated: bool,
     },
     TlsChain(Compare),
-    SshVersion(Vec<u8>),
     Event {
         name: String,
     },
@@ -592,6 +591,12 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// It asks for a state of a transaction.
+    pub(crate) fn is_about_state(&self) -> bool {
+        let mut tests = self.tx_tests.iter();
+        tests.any(|(test, _)| matches!(test, TxTest::Reached | TxTest::Progress(_)))
+    }
+
     /// It is about a state of a transaction alone, and this is that state.
     pub(crate) fn is_hook_at(&self, progress: u8) -> bool {
         let mut tests = self.tx_tests.iter();

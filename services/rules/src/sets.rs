@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use base64ct::Encoding as _;
-use md5::Digest as _;
 
 /// Members of one set (Suricata's default memory cap for a set is of this order).
 const MEMBERS_MAX: usize = 1 << 20;
@@ -108,6 +107,11 @@ impl Sets {
         Some(self.sets.len() - 1)
     }
 
+    /// What the members of `name` are, if it is there.
+    pub(crate) fn kind_of(&self, name: &str) -> Option<Kind> {
+        self.sets.get(*self.by_name.get(name)?).map(|set| set.kind)
+    }
+
     /// Loads the lines of a file: a member each, a reputation behind a comma.
     pub(crate) fn load(&mut self, set: usize, text: &str) {
         let Some(kind) = self.sets.get(set).map(|set| set.kind) else { return };
@@ -148,8 +152,9 @@ impl Sets {
     fn key(kind: Kind, data: &[u8]) -> Option<Vec<u8>> {
         Some(match kind {
             Kind::String => data.to_vec(),
-            Kind::Md5 => md5::Md5::digest(data).to_vec(),
-            Kind::Sha256 => sha2::Sha256::digest(data).to_vec(),
+            // The digest itself, as transforms make it.
+            Kind::Md5 => <[u8; 16]>::try_from(data).ok()?.to_vec(),
+            Kind::Sha256 => <[u8; 32]>::try_from(data).ok()?.to_vec(),
             Kind::Ipv4 => <[u8; 4]>::try_from(data).ok()?.to_vec(),
             Kind::Ip => address_key(match data.len() {
                 4 => IpAddr::from(<[u8; 4]>::try_from(data).ok()?),
@@ -165,7 +170,9 @@ impl Sets {
         data: &[u8],
     ) -> (bool, Option<(String, String)>) {
         let Some(set) = self.sets.get_mut(dataset.set) else { return (false, None) };
-        let Some(key) = Self::key(set.kind, data) else { return (false, None) };
+        let Some(key) = Self::key(set.kind, data) else {
+            return (dataset.command == Command::IsNotSet, None);
+        };
         let found = set.members.get(key.as_slice());
         let context = match (&dataset.context, found.and_then(|member| member.json.as_deref())) {
             (Some(name), Some(json)) => Some((name.clone(), json.to_owned())),
@@ -284,5 +291,29 @@ fn remove_path(value: &mut serde_json::Value, path: &str) {
                 map.remove(path);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, DatasetUse, Kind, Sets};
+
+    #[test]
+    fn digests_are_asked_for_as_digests() {
+        let mut sets = Sets::default();
+        let set = sets.declare("a", Kind::Md5).unwrap();
+        sets.load(set, "00112233445566778899aabbccddeeff\nshort\n");
+        let digest = [
+            0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee,
+            0xff,
+        ];
+        let mut ask = |command, data: &[u8]| {
+            sets.dataset(&DatasetUse { set, command, context: None }, data).0
+        };
+        assert!(ask(Command::IsSet, &digest) && !ask(Command::IsNotSet, &digest));
+        assert!(!ask(Command::IsSet, b"text") && ask(Command::IsNotSet, b"text"));
+        assert!(!ask(Command::Set, b"text"), "no digest is no member");
+        assert_eq!(sets.kind_of("a"), Some(Kind::Md5));
+        assert_eq!(sets.kind_of("b"), None);
     }
 }

@@ -3,6 +3,7 @@
 //! Names are numbers here (`ruleset` gives them out). Flow state lives by slot and dies with the
 //! flow; host bits expire and their table has a cap.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -20,6 +21,11 @@ const HOST_BITS_MAX: usize = 1 << 17;
 const FLOW_ENTRIES_MAX: usize = 256;
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// IP-only rules ran.
+pub(crate) const IP_DONE: u8 = 1;
+/// The protocol of the direction was known before this packet.
+pub(crate) const PROTO_KNOWN: u8 = 4;
+
 /// What a flow remembers for rules.
 #[derive(Debug, Default)]
 pub(crate) struct FlowState {
@@ -31,8 +37,8 @@ pub(crate) struct FlowState {
     pub(crate) bits: Marks,
     /// Numbers and captured text: few flows have any.
     pub(crate) kept: Option<Box<Kept>>,
-    /// IP-only rules ran: a bit for each direction.
-    pub(crate) ip_done: u8,
+    /// [`IP_DONE`] and [`PROTO_KNOWN`], each a bit for each direction.
+    pub(crate) met: u8,
     /// The protocol for which rules that ask for it alone ran, by direction.
     pub(crate) proto_done: [Option<Proto>; 2],
     /// Transactions that are being inspected.
@@ -166,10 +172,32 @@ struct Key {
     bit: u32,
 }
 
-/// Bits of hosts and of pairs, with the time they expire (0: never).
+/// One bit of a host or a pair.
+#[derive(Debug)]
+struct HostBit {
+    /// When it expires (0: never).
+    until_ns: u64,
+    is_new: bool,
+    /// Who asked found it expired.
+    is_gone: Cell<bool>,
+}
+
+impl Default for HostBit {
+    fn default() -> Self {
+        Self { until_ns: 0, is_new: true, is_gone: Cell::new(false) }
+    }
+}
+
+impl HostBit {
+    const fn is_on(&self, now_ns: u64) -> bool {
+        self.until_ns == 0 || self.until_ns >= now_ns
+    }
+}
+
+/// Bits of hosts and of pairs.
 #[derive(Debug, Default)]
 pub(crate) struct HostBits {
-    table: HashMap<Key, u64>,
+    table: HashMap<Key, HostBit>,
     pub(crate) dropped: u64,
 }
 
@@ -195,16 +223,18 @@ impl HostBits {
     }
 
     pub(crate) fn has(&self, owner: Owner, bit: u32, ends: Ends) -> bool {
-        Self::key(owner, bit, ends)
-            .and_then(|key| self.table.get(&key))
-            .is_some_and(|until| *until == 0 || *until > ends.now_ns)
+        Self::key(owner, bit, ends).and_then(|key| self.table.get(&key)).is_some_and(|bit| {
+            let is_on = bit.is_on(ends.now_ns);
+            bit.is_gone.set(!is_on);
+            is_on
+        })
     }
 
     pub(crate) fn set(&mut self, bits: &Bits, bit: u32, ends: Ends) {
         let Some(key) = Self::key(bits.owner, bit, ends) else { return };
         if self.table.len() >= HOST_BITS_MAX && !self.table.contains_key(&key) {
             let before = self.table.len();
-            self.table.retain(|_, until| *until == 0 || *until > ends.now_ns);
+            self.table.retain(|_, bit| bit.is_on(ends.now_ns));
             if self.table.len() == before {
                 self.dropped += 1;
                 return;
@@ -214,7 +244,13 @@ impl HostBits {
             0 => 0,
             seconds => ends.now_ns.saturating_add(seconds.saturating_mul(SECOND_NS)),
         };
-        self.table.insert(key, until);
+        // Of a host once more is not longer, as in Suricata, not even when it is over, until somebody
+        // has asked.
+        let is_pair = bits.owner == Owner::Pair;
+        let own = self.table.entry(key).or_default();
+        if own.is_new || own.is_gone.get() || is_pair && !own.is_on(ends.now_ns) {
+            *own = HostBit { until_ns: until, is_new: false, is_gone: Cell::new(false) };
+        }
     }
 
     pub(crate) fn unset(&mut self, owner: Owner, bit: u32, ends: Ends) {
@@ -274,7 +310,8 @@ mod tests {
         hosts.set(&bits(Owner::Source, 5), 1, ends(10, 1, 2));
         assert!(hosts.has(Owner::Source, 1, ends(14, 1, 9)));
         assert!(hosts.has(Owner::Destination, 1, ends(14, 9, 1)), "the same host, as destination");
-        assert!(!hosts.has(Owner::Source, 1, ends(15, 1, 9)));
+        assert!(hosts.has(Owner::Source, 1, ends(15, 1, 9)), "to the end of its time");
+        assert!(!hosts.has(Owner::Source, 1, ends(16, 1, 9)));
         assert!(!hosts.has(Owner::Source, 2, ends(14, 1, 9)), "another bit");
         hosts.set(&bits(Owner::Pair, 0), 1, ends(10, 1, 2));
         assert!(hosts.has(Owner::Pair, 1, ends(99_999, 2, 1)), "a pair has no direction");

@@ -170,7 +170,7 @@ impl Counter {
             return self.distinct(limit, subject, distinct, is_new);
         }
         let window = u64::from(limit.seconds) * SECOND_NS;
-        let is_within = !is_new && now.saturating_sub(self.since_ns) < window.max(1);
+        let is_within = !is_new && now.saturating_sub(self.since_ns) <= window;
         let is_expired = !is_new && !is_within;
         match limit.kind {
             Kind::Backoff(multiplier) => return self.backoff(limit, multiplier, now),
@@ -185,6 +185,8 @@ impl Counter {
         match limit.kind {
             Kind::Limit if self.count <= limit.count => Answer::Alert,
             Kind::Limit => Answer::Silent,
+            // What a flow counted too long ago it counts anew, and that is all.
+            Kind::Threshold if is_expired && limit.track == Track::Flow => Answer::No,
             Kind::Threshold if self.count >= limit.count => {
                 self.count = 0;
                 Answer::Alert
@@ -218,9 +220,10 @@ impl Counter {
             return Answer::Alert;
         }
         if self.until_ns > 0 {
-            if now.saturating_sub(self.until_ns) > u64::from(limit.timeout_s) * SECOND_NS {
-                self.since_ns = now;
-                self.count = 1;
+            // Suricata counts this in whole seconds.
+            let gone_s = (now / SECOND_NS).saturating_sub(self.until_ns / SECOND_NS);
+            if gone_s > u64::from(limit.timeout_s) {
+                // This one ends it, the next begins to count.
                 self.until_ns = 0;
                 return Answer::Alert;
             }
@@ -308,10 +311,10 @@ mod tests {
 
     #[test]
     fn kinds_of_limits() {
-        assert_eq!(answers(&limit(Kind::Limit, 2, 5), 8), "aasssaas");
+        assert_eq!(answers(&limit(Kind::Limit, 2, 5), 8), "aassssaa");
         assert_eq!(answers(&limit(Kind::Threshold, 3, 60), 7), "--a--a-");
-        assert_eq!(answers(&limit(Kind::Both, 2, 5), 8), "-asss-as");
-        assert_eq!(answers(&limit(Kind::Filter, 2, 4), 8), "--aa--aa");
+        assert_eq!(answers(&limit(Kind::Both, 2, 5), 8), "-assss-a");
+        assert_eq!(answers(&limit(Kind::Filter, 2, 4), 8), "--aaa--a");
         assert_eq!(answers(&limit(Kind::Backoff(2), 1, 1), 9), "aasasssas");
     }
 
@@ -319,7 +322,7 @@ mod tests {
     fn a_rate_changes_the_action_for_a_while() {
         let action = Some(Action::Drop);
         let rate = Limit { action, timeout_s: 2, ..limit(Kind::Rate, 2, 10) };
-        assert_eq!(answers(&rate, 8), "aacccaac");
+        assert_eq!(answers(&rate, 8), "aacccacc");
     }
 
     #[test]

@@ -257,7 +257,7 @@ fn a_body_that_waits_for_its_next_chunk_depends_on_who_closes() {
     assert_eq!(at(&closed(true, &messages), body), NONE);
     assert_eq!(at(&closed(false, &messages), body).len(), 1);
     // Nobody knows whether it would have come.
-    let absent = "http|flow:to_client; http.response_body; content:\"x\"; absent: or_else;";
+    let absent = "http|flow:to_client; http.response_body; absent: or_else; content:\"x\";";
     assert_eq!(at(&closed(true, &messages), absent), NONE);
 }
 

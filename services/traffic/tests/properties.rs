@@ -116,6 +116,7 @@ fn run(talk: &Talk, cut: usize, transport: Transport, ports: (u16, u16)) -> App 
         eof: false,
         is_midstream: false,
         offset: 0,
+        is_alone: false,
     };
     let mut app = App::default();
     for (direction, data) in talk {
@@ -194,11 +195,12 @@ fn a_response_first_turns_the_flow_round() {
     let meta = Meta {
         config: &config,
         transport: Transport::Udp,
-        ports: (53, 40_000),
+        ports: (40_000, 53),
         gap: 0,
         eof: false,
         is_midstream: false,
         offset: 0,
+        is_alone: false,
     };
     let mut app = App::default();
     let response = b"\x12\x34\x81\x80\0\x01\0\0\0\0\0\0\x02hp\0\0\x01\0\x01";

@@ -110,6 +110,7 @@ fn converse(bytes: &[u8]) -> Outcome {
             eof: flags & 0x18 == 0x18,
             is_midstream: first & 0x40 != 0,
             offset: 0,
+            is_alone: false,
         };
         let fed = app.feed(1, direction, data, meta);
         app.txs().for_each(look);

@@ -237,12 +237,13 @@ fn tls_data(
         _ if index > 0 => return None,
         _ => {}
     }
-    let random = || {
-        Some(if is_client {
-            &tx.client_hello.as_ref()?.random
-        } else {
-            &tx.server_hello.as_ref()?.random
-        })
+    // As Suricata has it: of each side when the other has spoken, and of a server that has not, an
+    // empty one.
+    let random = || match (&tx.client_hello, &tx.server_hello) {
+        (Some(client), Some(_)) if is_client => Some(&client.random),
+        (Some(_), Some(server)) if !is_client => Some(&server.random),
+        (Some(_), None) if !is_client => Some(&[0; 32]),
+        _ => None,
     };
     match buffer {
         Buffer::TlsSni => tx.sni().map(Cow::Borrowed),
@@ -250,10 +251,6 @@ fn tls_data(
         Buffer::TlsIssuer => leaf.and_then(|cert| some(cert.issuer.as_bytes())),
         Buffer::TlsSerial => leaf.and_then(|cert| some(cert.serial.as_bytes())),
         Buffer::TlsFingerprint => leaf.and_then(|cert| some(cert.fingerprint.as_bytes())),
-        // Where the server has not spoken Suricata shows an empty one.
-        Buffer::TlsRandom if !is_client && tx.server_hello.is_none() => {
-            Some(Cow::Borrowed(&[0; 32]))
-        }
         Buffer::TlsRandom => random().map(|random| Cow::Borrowed(random.as_slice())),
         Buffer::TlsRandomTime => random().and_then(|random| random.get(..4)).map(Cow::Borrowed),
         Buffer::TlsRandomBytes => random().and_then(|random| random.get(4..)).map(Cow::Borrowed),

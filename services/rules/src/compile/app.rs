@@ -15,6 +15,8 @@ use crate::{
 };
 
 const CERT_PLACES: &[Place] = &[place(Proto::Tls, Direction::ToClient, 2)];
+const NAME_PLACES: &[Place] =
+    &[place(Proto::Tls, Direction::ToClient, 2), place(Proto::Tls, Direction::ToServer, 2)];
 const STAGE_PLACES: &[Place] =
     &[place(Proto::Tls, Direction::ToServer, 0), place(Proto::Tls, Direction::ToClient, 0)];
 const FILE_PLACES: &[Place] = &[
@@ -87,7 +89,7 @@ impl Builder<'_, '_> {
                 let (is_negated, inner) = syntax::quoted(text);
                 let text = syntax::pattern(inner).ok_or_else(|| fault(name, "no text"))?;
                 let is_issuer = name == "tls.issuerdn";
-                (TxTest::CertText { is_issuer, text, is_negated }, CERT_PLACES)
+                (TxTest::CertText { is_issuer, text, is_negated }, NAME_PLACES)
             }
             "tls_cert_expired" => (TxTest::CertTime(CertTime::Expired), CERT_PLACES),
             "tls_cert_valid" => (TxTest::CertTime(CertTime::Valid), CERT_PLACES),

@@ -1,7 +1,7 @@
 //! Numbers in buffers: `byte_test`, `byte_jump`, `byte_extract`, `byte_math`, `isdataat`,
 //! `base64_decode`, `dataset`, `datarep`, `entropy`.
 
-use super::{Builder, Done, RuleError, fault};
+use super::{Builder, Done, List, RuleError, fault};
 use crate::{
     chain::{Arithmetic, EntropyCompare, From, Op, Operator, Reading, VARIABLES_MAX, Value},
     number::{Compare, integer},
@@ -193,6 +193,7 @@ impl Builder<'_, '_> {
             let (key, value) = word.split_once(' ').unwrap_or((word, ""));
             let number = integer(value).ok_or_else(|| fault(name, format!("{word:?} is unknown")));
             match key {
+                "multiplier" if number == Ok(0) => return Err(fault(name, "no multiplier")),
                 "multiplier" => multiplier = number?,
                 "align" => align = number?,
                 _ => return Err(fault(name, format!("{word:?} is unknown"))),
@@ -342,7 +343,14 @@ impl Builder<'_, '_> {
                 _ => return Err(fault(name, format!("{word:?} is unknown"))),
             }
         }
+        let kind = kind.or_else(|| self.context.sets.kind_of(&set));
         let kind = kind.ok_or_else(|| fault(name, "set has no type"))?;
+        if source.format == "json" && source.context_key.is_empty() {
+            return Err(fault(name, "JSON has no context_key"));
+        }
+        if self.open() == List::Payload {
+            return Err(fault(name, "needs a sticky buffer"));
+        }
         let context = (!source.context_key.is_empty()).then(|| source.context_key.clone());
         let index = self.declare(name, &set, kind, load, source)?;
         self.push(Op::Dataset(DatasetUse { set: index, command, context }));

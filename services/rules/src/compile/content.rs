@@ -70,6 +70,9 @@ impl Builder<'_, '_> {
                 if let List::Buffer(index) = self.open()
                     && let Some(found) = self.buffers.get_mut(index)
                 {
+                    if !found.ops.is_empty() {
+                        return Err(fault(name, "comes first after its buffer"));
+                    }
                     // Of names of certificates Suricata never says that there are none.
                     found.is_absent = found.buffer != Buffer::TlsSan;
                     found.ops.insert(0, Op::Absent { or_else });
@@ -101,6 +104,9 @@ impl Builder<'_, '_> {
                 Some("response") => Some(Direction::ToClient),
                 Some(other) => return Err(fault(name, format!("{other:?} is unknown"))),
             };
+            if self.pending.is_some() {
+                return Err(fault(name, "the buffer before it has no match"));
+            }
             self.pending = Some(Pending { spec, transforms: Vec::new(), key: String::new(), only });
             return Ok(true);
         }
@@ -224,6 +230,9 @@ impl Builder<'_, '_> {
     }
 
     fn fast(&mut self, name: &str, text: &str) -> Done {
+        if self.last_list() == List::Base64 {
+            return Err(fault(name, "not in base64_data"));
+        }
         let content = self.last(name)?;
         content.fast = match text {
             "" => Fast::Chosen,

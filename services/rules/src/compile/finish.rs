@@ -291,6 +291,10 @@ impl Builder<'_, '_> {
                 add(Look::Test(at), place, false);
             }
         }
+        let is_told = |wanted| engines.iter().any(|engine| engine.direction == wanted);
+        if self.is_transactional && !Direction::BOTH.into_iter().all(is_told) {
+            return Err(RuleError::Conflict("a rule with => has no match in one direction"));
+        }
         if engines.is_empty() {
             let has_any = !self.buffers.is_empty() || !self.tx_tests.is_empty();
             return if has_any {

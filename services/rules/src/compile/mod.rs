@@ -4,6 +4,7 @@
 //! `packet` (headers, flows, transactions), `app` (certificates, states, hooks), `meta` (identity, limits, bits). `finish` decides what
 //! Suricata decides when it has the whole rule: kind, directions, order of engines.
 
+mod agree;
 mod app;
 mod bytes;
 mod content;
@@ -12,6 +13,7 @@ mod groups;
 mod header;
 mod meta;
 mod packet;
+mod strict;
 
 pub(crate) use groups::Groups;
 pub(crate) use meta::{limit, track};
@@ -172,6 +174,7 @@ pub(crate) fn compile(
         }
         None => None,
     };
+    strict::check(&raw)?;
     let (action, scope) = header::action(&raw.action)?;
     let (header, app) = header::header(&raw, &context.config.variables, context.groups)?;
     let (needs_packet, needs_stream) = match raw.protocol.as_str() {
@@ -222,6 +225,7 @@ pub(crate) fn compile(
         builder.option(&item.name, item.value.as_deref())?;
     }
     let is_text_kept = builder.context.config.is_text_kept;
+    builder.agree(raw.protocol == "tcp-stream")?;
     let mut rule = builder.finish(line)?;
     rule.text = is_text_kept.then(|| text.into());
     rule.shrink();

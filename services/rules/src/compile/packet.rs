@@ -19,7 +19,7 @@ const TLS_PLACES: &[Place] =
     &[place(Proto::Tls, Direction::ToServer, 0), place(Proto::Tls, Direction::ToClient, 0)];
 const TLS_CHAIN_PLACES: &[Place] = &[place(Proto::Tls, Direction::ToClient, 2)];
 const SSH_PLACES: &[Place] =
-    &[place(Proto::Ssh, Direction::ToServer, 2), place(Proto::Ssh, Direction::ToClient, 2)];
+    &[place(Proto::Ssh, Direction::ToServer, 0), place(Proto::Ssh, Direction::ToClient, 0)];
 const FILE_PLACES: &[Place] =
     &[place(Proto::Http1, Direction::ToServer, 3), place(Proto::Http1, Direction::ToClient, 3)];
 const HTTP_PLACES: &[Place] =
@@ -161,6 +161,9 @@ impl Builder<'_, '_> {
                 };
                 counter(name.starts_with("flow.pkts"), Side::To(direction), compare(text)?)
             }
+            "app-layer-protocol" if self.has_app() => {
+                return Err(fault(name, "the protocol is said already"));
+            }
             "app-layer-protocol" => app_protocol(name, text)?,
             _ => return self.tx_option(name, text),
         };
@@ -180,10 +183,6 @@ impl Builder<'_, '_> {
             }
             "tls.version" | "ssl_version" => (tls_version(name, text)?, TLS_PLACES),
             "tls.cert_chain_len" => (TxTest::TlsChain(compare()?), TLS_CHAIN_PLACES),
-            "ssh.protoversion" => {
-                let text = text.trim_matches('"').as_bytes().to_vec();
-                (TxTest::SshVersion(text), SSH_PLACES)
-            }
             "filesize" => (TxTest::FileSize(compare()?), FILE_PLACES),
             "app-layer-event" => return self.app_event(name, text).map(|()| true),
             _ => return self.app_option(name, text),

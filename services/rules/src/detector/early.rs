@@ -87,6 +87,7 @@ const fn shared<'v, 'a>(view: &View<'v, 'a>) -> View<'v, 'a> {
         is_stream_end: view.is_stream_end,
         exceptions: view.exceptions,
         is_app_changed: view.is_app_changed,
+        fed: view.fed,
         is_payload_hidden: view.is_payload_hidden,
     }
 }

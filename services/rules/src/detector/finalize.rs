@@ -95,8 +95,11 @@ impl Detector {
         }
         let mut action = rule.action;
         let mut is_changed = false;
+        // A filter of events in the configuration takes the place of those in the rule.
+        let is_replaced = rules.config.is_filtered_by_number(rule.gid, rule.sid);
         let own = rule.limit.as_deref().into_iter().chain(rule.filter.as_deref());
-        for limit in own.chain(rules.config.limits_of(rule.gid, rule.sid)) {
+        for limit in own.filter(|_| !is_replaced).chain(rules.config.limits_of(rule.gid, rule.sid))
+        {
             state.is_counted |= limit.track == Track::Flow;
             match self.counters.ask(id, limit, &subject) {
                 Answer::Alert => {}

@@ -1,6 +1,7 @@
 //! Rules for addresses, packets and streams.
 
 use hookprobe_traffic::{
+    Direction,
     app::Proto,
     engine::View,
     packet::{Origin, Packet, Transport},
@@ -12,6 +13,7 @@ use crate::{
     buffer::packet_data,
     prefilter::{Class, Unfound},
     rule::{AppName, Kind, Rule, Test, Transports},
+    state::{IP_DONE, PROTO_KNOWN},
 };
 
 impl Work<'_> {
@@ -35,19 +37,33 @@ impl Work<'_> {
     /// since: the only one that rules for the protocol alone are about.
     fn is_proto_new(&mut self, view: &View<'_, '_>) -> bool {
         let Some(flow) = view.flow.as_deref() else { return false };
+        let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
+        let known = Direction::BOTH.map(|direction| match direction.of(&flow.app.sides) {
+            Some(proto) => Some(*proto),
+            None if flow.app.is_failed() => Some(Proto::Failed),
+            None if is_udp => Some(flow.app.proto().unwrap_or(Proto::Failed)),
+            None => None,
+        });
+        let met = &mut self.state.met;
+        let before = *met & PROTO_KNOWN << view.direction.index();
+        for (direction, known) in Direction::BOTH.into_iter().zip(known) {
+            let bit = PROTO_KNOWN << direction.index();
+            *met = (*met & !bit) | if known.is_some() { bit } else { 0 };
+        }
         if !has_app(view) || view.packet.origin == Origin::FlowEnd {
             return false;
         }
-        let is_udp = matches!(view.packet.transport, Transport::Udp { .. });
-        let proto = match view.direction.of(&flow.app.sides) {
-            Some(proto) => *proto,
-            None if flow.app.is_failed() => Proto::Failed,
-            None if is_udp => flow.app.proto().unwrap_or(Proto::Failed),
-            None => return false,
-        };
-        let done = view.direction.of_mut(&mut self.state.proto_done).replace(proto);
-        // With datagrams it is tried again and again; what follows STARTTLS is new.
-        done != Some(proto) || (is_udp && proto == Proto::Failed)
+        let Some(proto) = *view.direction.of(&known) else { return false };
+        if is_udp {
+            // Datagrams are tried twice in each direction, whatever the first has shown.
+            return flow.side(view.direction).packets <= 2;
+        }
+        if before == 0 && !self.is_inline {
+            // What acknowledges bytes by which its own direction is known is before that.
+            return false;
+        }
+        // What follows STARTTLS is new.
+        view.direction.of_mut(&mut self.state.proto_done).replace(proto) != Some(proto)
     }
 
     fn ip_only(&mut self, view: &View<'_, '_>) {
@@ -60,11 +76,11 @@ impl Work<'_> {
             return;
         }
         if view.flow.is_some() {
-            let bit = 1 << view.direction.index();
-            if self.state.ip_done & bit != 0 {
+            let bit = IP_DONE << view.direction.index();
+            if self.state.met & bit != 0 {
                 return;
             }
-            self.state.ip_done |= bit;
+            self.state.met |= bit;
         }
         let rules = self.rules;
         for order in &rules.prefilter.ip_only {

@@ -48,10 +48,12 @@ impl Work<'_> {
         let is_end = view.is_stream_end || view.packet.origin == Origin::FlowEnd;
         let is_tcp = matches!(view.packet.transport, Transport::Tcp(_));
         let mark = fingerprint(flow, view.direction);
+        self.note_fed(view);
         let seen = std::mem::replace(view.direction.of_mut(&mut self.state.seen), mark);
         if is_tcp && seen == mark && !is_end {
             return;
         }
+        let is_new = self.state.proto != flow.app.proto();
         self.forget(&flow.app);
         for tx in flow.app.txs() {
             // A message of which nothing came yet is looked at when the flow ends.
@@ -60,6 +62,22 @@ impl Work<'_> {
                 && !is_end;
             if tx.has_direction(view.direction) && !is_silent {
                 self.transaction(tx, view);
+            }
+        }
+        if is_new && self.rules.prefilter.has_states {
+            // That the protocol was found is news to the next packet of this direction, too.
+            *view.direction.of_mut(&mut self.state.seen) = 0;
+        }
+    }
+
+    /// Rules about a state alone are looked at whenever its direction was fed, whatever came of it.
+    fn note_fed(&mut self, view: &View<'_, '_>) {
+        if !self.rules.prefilter.has_states || view.fed == [false; 2] {
+            return;
+        }
+        for direction in hookprobe_traffic::Direction::BOTH {
+            if *direction.of(&view.fed) || direction == view.direction {
+                *direction.of_mut(&mut self.state.seen) = 0;
             }
         }
     }
@@ -112,7 +130,11 @@ impl Work<'_> {
             }
             self.tx_rule(rule, tx, view, flags);
         }
-        if progress >= tx.progress_complete(view.direction) {
+        // Of a handshake that is over nothing more is learnt but that the session ends.
+        let is_known = matches!(tx, TxRef::Tls(_))
+            && !self.rules.prefilter.has_states
+            && view.flow.as_deref().is_some_and(|flow| flow.is_app_done);
+        if is_known || progress >= tx.progress_complete(view.direction) {
             let state = self.tx_state(tx.id());
             if let Some(done) = state.is_done.get_mut(side) {
                 *done = true;
@@ -312,7 +334,10 @@ fn run_engines(
         let complete = tx.progress_complete(engine.direction);
         // What ends with this progress is never known to be absent, as in Suricata.
         // What broke before it closed does not come further with the end.
-        let is_end = body.is_end && !(body.is_closed && is_broken(tx, engine.direction));
+        // SSH is not over before its keys are new, however the session ends.
+        let is_end = body.is_end
+            && !(body.is_closed && is_broken(tx, engine.direction))
+            && !matches!(tx, TxRef::Ssh(_));
         let is_past = if is_end { complete } else { own_progress } > engine.progress;
         let is_over = is_past || own_progress >= complete || body.is_end;
         let outcome = match engine.look {
@@ -451,7 +476,11 @@ fn test_outcome(
             compare.fits(chain.len() as u64)
         }
         (TxTest::CertText { is_issuer, text, is_negated }, TxRef::Tls(tx)) => {
-            tx.certificate().is_some_and(|own| {
+            let chain = match direction {
+                hookprobe_traffic::Direction::ToServer => &tx.client_chain,
+                hookprobe_traffic::Direction::ToClient => &tx.server_chain,
+            };
+            chain.first().is_some_and(|own| {
                 let own = if *is_issuer { &own.issuer } else { &own.subject };
                 let is_in = memchr::memmem::find(own.as_bytes(), text).is_some();
                 !own.is_empty() && is_in != *is_negated
@@ -473,10 +502,6 @@ fn test_outcome(
             !is_hidden && own.any(|note| frame_fits(*test, note))
         }),
         (TxTest::Progress(compare), tx) => compare.fits(u64::from(tx.progress(direction))),
-        (TxTest::SshVersion(version), TxRef::Ssh(tx)) => {
-            let proto = &tx.side(direction).proto;
-            proto == version || (version == b"2_compat" && (proto == b"2.0" || proto == b"1.99"))
-        }
         (TxTest::Event { name, .. }, tx) => tx.events().contains(name),
         (TxTest::FileSize(compare), TxRef::Http(tx)) => {
             let files = match direction {
@@ -498,14 +523,7 @@ fn test_outcome(
     match (fits, is_over) {
         (true, _) => Outcome::Match,
         // Anomalies may come at any time.
-        (false, true)
-            if !matches!(
-                test,
-                TxTest::Event { .. } | TxTest::TlsVersion { .. } | TxTest::TlsStage { .. }
-            ) =>
-        {
-            Outcome::Cant
-        }
+        (false, true) if !matches!(test, TxTest::Event { .. }) => Outcome::Cant,
         (false, _) => Outcome::No,
     }
 }
@@ -527,8 +545,9 @@ fn frame_fits(test: FrameTest, note: &Note) -> bool {
 fn cert_time_fits(test: CertTime, own: &Certificate, now_s: i64) -> bool {
     let (Some(from), Some(to)) = (own.not_before_s, own.not_after_s) else { return false };
     match test {
-        CertTime::Expired => to < now_s,
-        CertTime::Valid => (from..=to).contains(&now_s),
+        CertTime::Expired => to <= now_s,
+        // Suricata does not ask when it begins.
+        CertTime::Valid => to > now_s,
         CertTime::NotBefore(low, high) => (low..=high).contains(&from),
         CertTime::NotAfter(low, high) => (low..=high).contains(&to),
     }

@@ -30,7 +30,8 @@ pub fn signature<'a>(rule: &'a Rule, alert: &'a Alert, is_inline: bool) -> Signa
         text: rule.text.as_deref(),
         is_blocked: match alert.action {
             Action::Reject(_) => true,
-            Action::Drop => is_inline,
+            // A rate filter says so even where nothing is dropped.
+            Action::Drop => is_inline || rule.action != Action::Drop,
             Action::Alert | Action::Pass => false,
         },
     }

@@ -118,11 +118,10 @@ const TO_SERVER: &[Literal] = &[
     lit(Proto::Smb, 4, b"\xffSMB"),
     lit(Proto::Smb, 4, b"\xfeSMB"),
     lit(Proto::Dcerpc, 0, b"\x05\x00\x0b"),
-    lit(Proto::Imap, 0, b"A001 "),
+    lit(Proto::Pgsql, 0, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"),
     lit(Proto::Imap, 0, b"1 CAPABILITY"),
     lit(Proto::Imap, 0, b"CAPABILITY"),
     lit(Proto::Rfb, 0, b"RFB 003."),
-    lit(Proto::Pgsql, 0, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"),
     lit(Proto::Xmpp, 0, b"<?xml version='1.0'?><stream:"),
     lit(Proto::Xmpp, 0, b"<?xml version=\"1.0\"?><stream:"),
     lit(Proto::Xmpp, 0, b"<stream:stream"),
@@ -294,6 +293,10 @@ fn by_port(direction: Direction, head: &[u8], ports: (u16, u16), config: &Config
         if server == 80 && is_settings(head) {
             return Verdict::Is(Proto::Http2);
         }
+        if is_greeting {
+            // Of mail or of files: the client will tell.
+            return Verdict::More;
+        }
     }
     match (server, head) {
         (3389, [3, 0, _, _, _, 0xe0 | 0xd0, ..]) => Verdict::Is(Proto::Rdp),
@@ -340,7 +343,7 @@ pub(super) fn udp(
     let on = |port: u16| ports.0 == port || ports.1 == port;
     let (found, is_reversed) = if (on(67) || on(68) || on(4011)) && dhcp::probe(payload) {
         (Some(Proto::Dhcp), false)
-    } else if config.dns_ports.iter().any(|port| on(*port)) && dns::is_plausible(payload) {
+    } else if config.dns_ports.contains(&ports.1) && dns::is_plausible(payload) {
         let is_response = payload.get(2).is_some_and(|flags| flags & 0x80 != 0);
         (Some(Proto::Dns), is_response == (direction == Direction::ToServer))
     } else if on(5353) && dns::is_plausible(payload) {

@@ -50,7 +50,10 @@ impl App {
             self.change(change, &mut fed);
         }
         if self.is_over && !meta.eof {
-            fed.is_done = !self.may_change();
+            if matches!(self.state, State::Known(_)) {
+                self.note_side(direction, data, &meta, &mut fed);
+            }
+            fed.is_done = self.is_finished(meta.transport);
             return fed;
         }
         match std::mem::replace(&mut self.state, State::Failed) {
@@ -68,8 +71,16 @@ impl App {
                 self.parse(now_ns, direction, data, meta, &mut fed);
             }
         }
-        fed.is_done |= self.is_over && !self.may_change();
+        fed.is_done |= self.is_finished(meta.transport);
         fed
+    }
+
+    /// Nothing more is wanted. What is only named is, until both sides have said who they are.
+    fn is_finished(&self, transport: Transport) -> bool {
+        let is_open = transport == Transport::Tcp
+            && matches!(self.state, State::Known(_))
+            && self.sides.contains(&None);
+        self.is_over && !is_open && !self.may_change()
     }
 
     /// A protocol that is not parsed here and may go over to TLS (STARTTLS and its like) has done so:
@@ -181,6 +192,14 @@ impl App {
                     });
                 }
                 fed.is_detected = true;
+                if proto == Proto::Tls && speaks_first(&meta, direction) {
+                    // Here the client speaks first, or it is something else.
+                    fed.events.add("applayer_wrong_direction_first_data");
+                    self.sides[1] = Some(proto);
+                    self.state = State::Failed;
+                    self.is_over = true;
+                    return;
+                }
                 fed.is_reversed = is_reversed;
                 self.start(proto, direction, meta, &detect, fed);
             }
@@ -307,4 +326,12 @@ impl App {
             }
         }
     }
+}
+
+/// It is known which end is the server, and the client has said nothing.
+fn speaks_first(meta: &Meta<'_>, direction: Direction) -> bool {
+    direction == Direction::ToClient
+        && meta.is_alone
+        && !meta.is_midstream
+        && meta.transport == Transport::Tcp
 }

@@ -59,6 +59,8 @@ pub struct Meta<'a> {
     pub is_midstream: bool,
     /// How many bytes of this direction came before `data`.
     pub offset: u64,
+    /// Nothing came from the other end.
+    pub is_alone: bool,
 }
 
 /// The flow is encrypted from here on, and what becomes of its payload.
@@ -91,6 +93,8 @@ pub struct Fed {
     pub is_error: bool,
     /// The parser is in the middle of a message: raw inspection need not look before its end.
     pub is_raw_waiting: bool,
+    /// The parser only waits for the rest of what it began: nothing happened.
+    pub is_idle: bool,
     /// Bytes at the end of the data that are of the protocol which comes now: they are to be given
     /// again with what follows, when inspectors have seen what was before the change.
     pub left: usize,
@@ -559,6 +563,7 @@ pub(crate) mod tests {
             eof: false,
             is_midstream: false,
             offset: 0,
+            is_alone: false,
         }
     }
 

@@ -39,6 +39,12 @@ pub(crate) struct Reader {
     /// Bytes of a packet that is not gathered: to be passed over.
     skip: usize,
     is_over: bool,
+    /// Banners and packets that were read to their end.
+    count: u32,
+    /// The rest of one is waited for.
+    is_waiting: bool,
+    /// Its banner is none: nothing of the session is read any more.
+    is_wrong: bool,
 }
 
 /// Both sides' openings.
@@ -136,6 +142,7 @@ impl Ssh {
             Direction::ToClient => (&mut self.tx.server, &mut self.tx.events),
         };
         let before = (side.progress, events.len());
+        let count = reader.count;
         reader.is_over |= meta.gap > 0 && side.progress < progress::FINISHED;
         if side.progress == progress::FINISHED {
             side.encrypted_bytes += meta.gap;
@@ -143,17 +150,18 @@ impl Ssh {
         if !reader.is_over {
             reader.bytes(direction, data, meta, side, events);
         }
-        if meta.eof {
-            side.progress = progress::FINISHED;
-        }
+        // As with TLS: Suricata's parser is called when it has what it waits for.
+        let (is_within, is_further) = (!reader.held.is_empty(), count != reader.count);
+        fed.is_idle = reader.is_waiting && !is_further;
+        reader.is_waiting = is_within && (!reader.is_waiting || !is_further);
         let is_new = before.0 != side.progress;
         fed.is_changed |= before != (side.progress, events.len());
         let sides = [&self.tx.client, &self.tx.server];
         let is_encrypted = sides.iter().all(|side| side.progress == progress::FINISHED);
-        if is_new && is_encrypted && !meta.eof {
+        if is_new && is_encrypted {
             fed.hides = Hides::AfterFlush;
         }
-        Step::Go
+        if self.sides.iter().any(|reader| reader.is_wrong) { Step::Fail } else { Step::Go }
     }
 }
 
@@ -194,10 +202,14 @@ impl Reader {
             return rest;
         }
         if side.progress < progress::BANNER_WAIT_EOL {
+            if self.held.trim_ascii_end().len() > BANNER_BYTES_MAX {
+                events.add("long_banner");
+            }
             self.read_banner(side, events);
         }
         side.progress = progress::BANNER_DONE;
         self.held.clear();
+        self.count = self.count.wrapping_add(1);
         // SSH 1 goes on with another packet format, and nothing of it is wanted.
         self.is_over |= side.proto.first() == Some(&b'1') && side.proto != b"1.99";
         rest
@@ -213,6 +225,8 @@ impl Reader {
         };
         let Some(dash) = memchr::memchr(b'-', text) else {
             events.add("invalid_banner");
+            self.is_wrong = true;
+            self.is_over = true;
             return;
         };
         side.proto = text.get(..dash).unwrap_or_default().to_vec();
@@ -245,7 +259,7 @@ impl Reader {
             return rest;
         };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if !(2..=PACKET_BYTES_MAX * 8).contains(&length) {
+        if length < 2 {
             events.add("invalid_record");
             self.is_over = true;
             return rest;
@@ -259,7 +273,7 @@ impl Reader {
             if kind == KEXINIT {
                 events.add("long_kex_record");
             }
-            self.skip = (length + 4).saturating_sub(self.held.len());
+            self.skip = length.saturating_add(4).saturating_sub(self.held.len());
             self.held.clear();
             return rest;
         }
@@ -269,6 +283,7 @@ impl Reader {
         if self.held.len() == length + 4 {
             self.kex(direction, meta, side, events);
             self.held.clear();
+            self.count = self.count.wrapping_add(1);
         }
         rest
     }

@@ -56,6 +56,8 @@ pub struct View<'v, 'a> {
     pub exceptions: u8,
     /// What the application layer did with this packet, in either direction.
     pub is_app_changed: bool,
+    /// Directions whose bytes (or end) went to the application layer with this packet.
+    pub fed: [bool; 2],
     /// Suricata's `PKT_NOPAYLOAD_INSPECTION`: the flow is encrypted by now, its payload says nothing.
     pub is_payload_hidden: bool,
 }

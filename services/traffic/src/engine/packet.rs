@@ -30,6 +30,7 @@ pub(super) struct Place {
     pub(super) is_stream_end: bool,
     pub(super) exceptions: u8,
     pub(super) is_app_changed: bool,
+    pub(super) fed: [bool; 2],
     pub(super) is_payload_hidden: bool,
     /// What the application layer says of encryption.
     pub(super) hides: Hides,
@@ -47,6 +48,7 @@ impl Place {
         is_stream_end: false,
         exceptions: 0,
         is_app_changed: false,
+        fed: [false; 2],
         is_payload_hidden: false,
         hides: Hides::No,
         detection: None,
@@ -70,6 +72,7 @@ impl Place {
             is_stream_end: self.is_stream_end,
             exceptions: self.exceptions,
             is_app_changed: self.is_app_changed,
+            fed: self.fed,
             is_payload_hidden: self.is_payload_hidden,
         }
     }
@@ -332,6 +335,7 @@ impl Engine {
             eof: false,
             is_midstream: false,
             offset: 0,
+            is_alone: false,
         };
         let fed = flow.app.feed(packet.time_ns, place.direction, packet.payload, meta);
         flow.is_app_done = fed.is_done;

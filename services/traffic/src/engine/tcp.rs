@@ -163,10 +163,21 @@ pub(super) fn feed(
     let mut direction = direction;
     loop {
         if flow.is_app_done {
+            // Where nothing is read any more: whether there is something to read.
+            let is_fed = flow.tcp.as_mut().is_some_and(|session| {
+                let half = direction.of_mut(&mut session.halves);
+                let limit = half.end().min(half.acked().max(half.app_offset()));
+                let count = limit.saturating_sub(half.app_offset());
+                half.app_advance(count, false, memory);
+                count > 0
+            });
+            *direction.of_mut(&mut place.fed) |= is_fed || is_end;
+            end_of_tls(flow, direction, now_ns, is_end, config);
             return;
         }
         let Some(session) = &mut flow.tcp else { return };
         let is_midstream = session.is_midstream;
+        let is_alone = direction.reverse().of(&session.halves).acked() == 0;
         let half = direction.of_mut(&mut session.halves);
         let ports = (flow.key.client_port, flow.key.server_port);
         let meta = Meta {
@@ -177,6 +188,7 @@ pub(super) fn feed(
             eof: false,
             is_midstream,
             offset: half.app_offset(),
+            is_alone,
         };
         let next = if config.stream.is_inline && !is_end {
             half.app_next_inline()
@@ -204,6 +216,7 @@ pub(super) fn feed(
         if is_gap {
             session.note_loss();
         }
+        *direction.of_mut(&mut place.fed) |= !fed.is_idle;
         if fed.hides != Hides::No {
             place.hides = fed.hides;
         }
@@ -237,4 +250,25 @@ pub(super) fn feed(
             return;
         }
     }
+}
+
+/// A handshake of which nothing more is read is over with the session.
+fn end_of_tls(flow: &mut Flow, direction: Direction, now_ns: u64, is_end: bool, config: &Config) {
+    let is_tls = matches!(flow.app.state, crate::app::State::Tls(_));
+    if !is_end || !is_tls || *direction.of(&flow.is_eof) {
+        return;
+    }
+    *direction.of_mut(&mut flow.is_eof) = true;
+    let meta = Meta {
+        config: &config.app,
+        transport: Carrier::Tcp,
+        ports: (flow.key.client_port, flow.key.server_port),
+        gap: 0,
+        eof: true,
+        is_midstream: false,
+        offset: 0,
+        is_alone: false,
+    };
+    let fed = flow.app.feed(now_ns, direction, &[], meta);
+    *direction.of_mut(&mut flow.is_changed) |= fed.is_changed;
 }

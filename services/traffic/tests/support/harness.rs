@@ -96,6 +96,7 @@ impl Harness {
             eof: false,
             is_midstream: false,
             offset: 0,
+            is_alone: false,
         };
         match proto {
             17 => {

@@ -432,7 +432,15 @@ impl<W: Write> Writer<W> {
     fn anomalies(&mut self, scene: &Scene<'_, '_, '_>, tx: TxRef<'_>, state: &mut FlowEve) {
         let Scene { packet, flow, metadata, .. } = *scene;
         let [_, _, is_wanted] = self.settings.details.anomalies;
-        if tx.events().is_empty() || !is_wanted || !self.settings.types.has("anomaly") {
+        let types = &self.settings.types;
+        if tx.events().is_empty() || !is_wanted || !types.has("anomaly") {
+            return;
+        }
+        // As in Suricata: of transactions that nobody writes no anomaly is written either.
+        let name = flow.app.proto().map_or("unknown", |proto| proto.name());
+        if matches!(name, "dns" | "dhcp" | "http" | "mdns" | "quic" | "smtp" | "ssh" | "tls")
+            && !types.has(name)
+        {
             return;
         }
         for (at, event) in tx.events().iter().enumerate() {
@@ -451,7 +459,6 @@ impl<W: Write> Writer<W> {
             let tuple = tuple.or_else(|| Some(base::Tuple::of_flow(flow, Direction::ToServer)));
             let mut out = self.header("anomaly", packet, Some(flow), tuple, metadata);
             out.insert("tx_id".into(), json!(tx.id()));
-            let name = flow.app.proto().map_or("unknown", |proto| proto.name());
             out.insert(
                 "anomaly".into(),
                 json!({

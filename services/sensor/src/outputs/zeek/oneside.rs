@@ -56,6 +56,7 @@ impl OneSide {
             gap: 0,
             eof: false,
             is_midstream: false,
+            is_alone: false,
             offset: before,
         };
         let mut changed = false;

@@ -16,7 +16,7 @@ const CHAIN_MAX: usize = 16;
 /// Extension of the encrypted client hello (RFC 9849).
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 
-/// Adds handshake bytes of one record and takes every whole message out.
+/// Adds handshake bytes of one record; when it is whole, takes every whole message out.
 pub(super) fn gather(
     side: &mut Side,
     direction: Direction,
@@ -24,36 +24,32 @@ pub(super) fn gather(
     meta: &Meta<'_>,
     tx: &mut Tx,
 ) {
-    let (_, mut rest) = bytes.split_at(side.skip.min(bytes.len()));
+    let (_, rest) = bytes.split_at(side.skip.min(bytes.len()));
     side.skip -= bytes.len() - rest.len();
-    while !rest.is_empty() {
-        if side.gathered.is_empty() {
-            // Whole messages inside one record need no copy.
-            while let Some((kind, body, behind)) = split(rest) {
-                message(direction, kind, body, meta, tx);
-                rest = behind;
-            }
-            if rest.is_empty() {
-                return;
-            }
+    if side.left > 0 {
+        // A record is at most 64 KiB, and of the one before less than a message is left.
+        side.gathered.extend_from_slice(rest);
+        return;
+    }
+    // Whole messages inside one segment need no copy.
+    let mut gathered = std::mem::take(&mut side.gathered);
+    let mut rest = if gathered.is_empty() {
+        rest
+    } else {
+        gathered.extend_from_slice(rest);
+        gathered.as_slice()
+    };
+    loop {
+        while let Some((kind, body, behind)) = split(rest) {
+            message(direction, kind, body, meta, tx);
+            rest = behind;
         }
-        let wanted = match claimed(&side.gathered, rest) {
-            Some(length) if length > MESSAGE_BYTES_MAX => {
-                pass_over(side, length, &mut rest, tx);
-                continue;
-            }
-            Some(length) => 4 + length - side.gathered.len().min(4 + length),
-            None => rest.len(),
-        };
-        let (now, later) = rest.split_at(wanted.min(rest.len()));
-        side.gathered.extend_from_slice(now);
-        rest = later;
-        let gathered = std::mem::take(&mut side.gathered);
-        match split(&gathered) {
-            Some((kind, body, _)) => message(direction, kind, body, meta, tx),
-            None => side.gathered = gathered,
+        match claimed(rest) {
+            Some(length) if length > MESSAGE_BYTES_MAX => pass_over(side, length, &mut rest, tx),
+            _ => break,
         }
     }
+    side.gathered = rest.to_vec();
 }
 
 /// Kind, body and what follows of a whole message.
@@ -65,20 +61,17 @@ fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// The length that the first four bytes claim.
-fn claimed(gathered: &[u8], rest: &[u8]) -> Option<usize> {
-    let mut bytes = gathered.iter().chain(rest).skip(1);
-    let [a, b, c] = [*bytes.next()?, *bytes.next()?, *bytes.next()?];
+fn claimed(bytes: &[u8]) -> Option<usize> {
+    let [_, a, b, c] = *bytes.first_chunk()?;
     usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()
 }
 
 fn pass_over(side: &mut Side, length: usize, rest: &mut &[u8], tx: &mut Tx) {
     tx.events.add("handshake_invalid_length");
     tx.cut_bytes += length as u64;
-    let missing = 4 + length - side.gathered.len().min(4 + length);
-    let now = missing.min(rest.len());
+    let now = (4 + length).min(rest.len());
     *rest = rest.get(now..).unwrap_or_default();
-    side.skip = missing - now;
-    side.gathered.clear();
+    side.skip = 4 + length - now;
 }
 
 /// Zeek's letters of messages by type.
@@ -146,7 +139,10 @@ fn client_hello(hello: ClientHello, meta: &Meta<'_>, tx: &mut Tx) {
     if hello.is_truncated {
         tx.events.add("handshake_invalid_length");
     }
-    if tx.client_hello.is_some() {
+    if let Some(first) = &tx.client_hello {
+        if first.sni().is_some() && hello.sni().is_some() {
+            tx.events.add("multiple_sni_extensions");
+        }
         return;
     }
     if hello.extensions.iter().filter(|extension| extension.kind == 0).count() > 1 {

@@ -83,6 +83,10 @@ pub struct Tls {
     /// The one transaction.
     pub tx: Tx,
     pub(crate) sides: [record::Side; 2],
+    /// Records that were read to their end, application data left out.
+    records: u32,
+    /// Encrypted data flows: nothing in the clear comes any more.
+    is_hidden: bool,
 }
 
 /// The handshake.
@@ -136,6 +140,8 @@ pub struct Tx {
     /// The last message of either side that says how far the handshake is.
     pub stage: Option<Stage>,
     pub(crate) has_key_exchange: bool,
+    /// Version in the last record's header of each side.
+    pub(crate) record_version: [u16; 2],
 }
 
 /// A version that exists: GREASE does not (RFC 8701). Drafts of 1.3 do.
@@ -169,7 +175,7 @@ impl Tx {
             Direction::ToClient => {
                 let is_alert = matches!(self.last_alert, Some((from, ..)) if from == direction);
                 let has_spoken = self.server_hello.is_some() || is_alert || self.version == 0x0002;
-                if has_spoken { self.version } else { 0 }
+                if has_spoken { self.version } else { self.record_version[1] }
             }
         };
         (version != 0).then_some(version)

@@ -27,7 +27,7 @@ pub(crate) struct Side {
     head: Vec<u8>,
     /// Type of the record that is being read, and how many of its bytes are to come.
     kind: u8,
-    left: usize,
+    pub(super) left: usize,
     length: usize,
     /// First bytes of a record that is no handshake.
     small: Vec<u8>,
@@ -43,6 +43,8 @@ pub(crate) struct Side {
     is_over: bool,
     is_lost: bool,
     is_started: bool,
+    /// The rest of a record is waited for.
+    is_waiting: bool,
 }
 
 impl Tls {
@@ -68,6 +70,7 @@ impl Tls {
             self.tx.at_ns = now_ns;
         }
         let before = (self.tx.progress, self.tx.events.len());
+        let records_before = self.records;
         let Some(side) = self.sides.get_mut(direction.index()) else { return Step::Go };
         if side.left == 0 && side.head.is_empty() && !data.is_empty() {
             // What was said before is history when a record begins.
@@ -75,16 +78,21 @@ impl Tls {
         }
         let step = if meta.gap > 0 { side.lose(meta.gap, &mut self.tx) } else { Step::Go };
         let step = match step {
-            Step::Go => side.bytes(direction, data, meta, &mut self.tx),
+            Step::Go => side.bytes(direction, data, meta, &mut self.tx, &mut self.records),
             other => other,
         };
         if meta.eof {
-            self.tx.raise(direction, u8::MAX);
+            self.tx.raise(Direction::ToServer, CLIENT_FINISHED);
+            self.tx.raise(Direction::ToClient, SERVER_FINISHED);
         }
+        // Suricata's parser is not called again before what it waits for is there, and then once.
+        let (is_within, is_further) = (side.is_within(), records_before != self.records);
+        fed.is_idle = side.is_waiting && !is_further;
+        side.is_waiting = is_within && (!side.is_waiting || !is_further);
         // What is lost outside of application data leaves nothing to go on with.
         fed.is_error |= meta.gap > 0 && self.sides.iter().any(|side| side.is_lost);
-        self.settle();
-        fed.is_changed |= before != (self.tx.progress, self.tx.events.len());
+        self.settle(!is_within);
+        fed.is_changed |= before != (self.tx.progress, self.tx.events.len()) || is_further;
         if self.sides.iter().any(|side| side.has_data) {
             fed.hides = Hides::AtOnce;
         }
@@ -95,7 +103,7 @@ impl Tls {
     }
 
     /// What both sides together say.
-    fn settle(&mut self) {
+    fn settle(&mut self, is_between: bool) {
         let [client, server] = &self.sides;
         let tx = &mut self.tx;
         let is_13 = tx.version >= 0x0304 && tx.server_hello.is_some();
@@ -112,21 +120,18 @@ impl Tls {
             (false, _) => tx.certificate().is_some_and(super::Certificate::is_named),
             (true, own) => own.is_some_and(super::Certificate::is_named),
         };
-        if is_certified {
+        if is_certified && is_between {
             // Suricata takes the handshake for done when it has what it logs.
             tx.raise(Direction::ToServer, CLIENT_HANDSHAKE_DONE);
             tx.raise(Direction::ToClient, SERVER_HANDSHAKE_DONE);
         }
-        if client.has_data && server.has_data || is_over && (client.has_data || server.has_data) {
-            tx.raise(Direction::ToServer, CLIENT_FINISHED);
-            tx.raise(Direction::ToClient, SERVER_FINISHED);
-        }
+        self.is_hidden =
+            client.has_data && server.has_data || is_over && (client.has_data || server.has_data);
     }
 
     /// Nothing in the clear will come any more.
     fn is_silent(&self) -> bool {
-        self.sides.iter().all(|side| side.is_over)
-            || self.tx.is_established && self.tx.progress == [CLIENT_FINISHED, SERVER_FINISHED]
+        self.sides.iter().all(|side| side.is_over) || self.tx.is_established && self.is_hidden
     }
 }
 
@@ -144,7 +149,19 @@ impl Side {
         Step::Go
     }
 
-    fn bytes(&mut self, direction: Direction, data: &[u8], meta: &Meta<'_>, tx: &mut Tx) -> Step {
+    /// In the middle of a record that is looked at when it is whole.
+    fn is_within(&self) -> bool {
+        !self.head.is_empty() || self.left > 0 && self.kind != APPLICATION_DATA
+    }
+
+    fn bytes(
+        &mut self,
+        direction: Direction,
+        data: &[u8],
+        meta: &Meta<'_>,
+        tx: &mut Tx,
+        records: &mut u32,
+    ) -> Step {
         let mut rest = data;
         while !rest.is_empty() && !self.is_over {
             if self.left == 0 {
@@ -160,6 +177,9 @@ impl Side {
             self.fragment(direction, now, meta, tx);
             if self.left == 0 {
                 self.close(direction, tx);
+                if self.kind != APPLICATION_DATA {
+                    *records = records.wrapping_add(1);
+                }
             }
         }
         Step::Go
@@ -205,6 +225,9 @@ impl Side {
         }
         if tx.version == 0 {
             tx.version = version;
+        }
+        if let Some(own) = tx.record_version.get_mut(direction.index()) {
+            *own = version;
         }
         (self.kind, self.left, self.length) = (kind, length, length);
         self.small.clear();
@@ -276,7 +299,8 @@ impl Side {
         };
         // Two bytes are in the clear; an encrypted alert is longer.
         if self.length == 2 {
-            if *level == 2 {
+            // That of a client ends nothing to Suricata.
+            if *level == 2 && direction == Direction::ToClient {
                 tx.raise(Direction::ToServer, CLIENT_FINISHED);
                 tx.raise(Direction::ToClient, SERVER_FINISHED);
             }

@@ -69,7 +69,8 @@ fn version_1_2_in_full() {
         (ToClient, [record(20, &[1]), record(23, b"data")].concat()),
     ]);
     assert_eq!(step, Step::Done);
-    assert_eq!(tls.tx.progress, [progress::CLIENT_FINISHED, progress::SERVER_FINISHED]);
+    let done = [progress::CLIENT_HANDSHAKE_DONE, progress::SERVER_HANDSHAKE_DONE];
+    assert_eq!(tls.tx.progress, done, "finished is what the session has closed");
 }
 
 #[test]
@@ -213,4 +214,28 @@ fn a_stage_lasts_until_the_next_record_of_another_call() {
     assert_eq!(stage(&[(ToServer, hello), (ToServer, record(20, &[1]))]), None);
     assert_eq!(Stage::from_name("client_keyx").map(Stage::bit), Some(4));
     assert_eq!(Stage::from_name("x"), None);
+}
+
+/// Records are taken when they are whole, with a word of what is waited for.
+#[test]
+fn a_record_in_pieces_is_read_at_its_end() {
+    let config = Config::default();
+    let mut tls = Tls::default();
+    let hello = record(22, &client_hello(b"", SNI));
+    tls.feed(1, ToServer, &hello, &meta(&config), &mut Fed::default());
+    // Two messages in one record: the first is whole long before the record is.
+    let flight = [server_hello(&[2; 32], b"", b""), message(11, &[0, 0, 0]), message(14, b"")];
+    let flight = record(22, &flight.concat());
+    let mut idle = Vec::new();
+    for piece in flight.chunks(20) {
+        let mut fed = Fed::default();
+        tls.feed(1, ToClient, piece, &meta(&config), &mut fed);
+        idle.push(fed.is_idle);
+        assert_eq!(tls.tx.server_hello.is_some(), idle.len() == flight.len().div_ceil(20));
+    }
+    assert_eq!(idle, [false, true, false], "the first call, and the one that ends it");
+    assert_eq!(tls.tx.progress[1], progress::SERVER_HELLO_DONE);
+    let end = Meta { eof: true, ..meta(&config) };
+    tls.feed(1, ToServer, b"", &end, &mut Fed::default());
+    assert_eq!(tls.tx.progress, [progress::CLIENT_FINISHED, progress::SERVER_FINISHED]);
 }
