@@ -3,7 +3,7 @@
 use super::grammar::{self, Field, Next};
 use super::headers::{by_side, note};
 use super::parser::{At, Turn};
-use super::{Http, Tx};
+use super::{Http, Tx, progress};
 use crate::Direction;
 use crate::app::{Config, Step};
 use std::borrow::Cow;
@@ -18,6 +18,10 @@ impl Http {
     ) -> Turn {
         if rest.is_empty() {
             return Turn::Wait;
+        }
+        if self.reader(direction).at == At::Trailer {
+            // Not with the chunk of no length: only what follows it ends the body for inspectors.
+            self.raise(direction, progress::TRAILER);
         }
         let reader = self.reader(direction);
         if memchr::memchr(b'\n', rest).is_none() {

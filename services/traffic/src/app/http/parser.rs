@@ -1,6 +1,7 @@
 //! The connection: a reader for each direction and the queue of transactions that they share.
 
 use super::body::Keep;
+use super::coding::Limits;
 use super::file::{File, FileState};
 use super::inflate::Inflate;
 use super::{ContentRange, Tx, progress};
@@ -213,8 +214,17 @@ impl Http {
         self.cut_bytes += cut;
     }
 
+    /// The body of `direction` is at its end: decoders give what they held back.
+    pub(super) fn drain(&mut self, direction: Direction) {
+        let Some(keep) = self.keeps.get(direction.index()).copied().flatten() else { return };
+        let id = self.reader(direction).tx;
+        let cut = self.tx(id).map_or(0, |tx| tx.drain_body(direction, keep));
+        self.cut_bytes += cut;
+    }
+
     /// The message of `direction` is complete.
     pub(super) fn complete(&mut self, direction: Direction) {
+        self.drain(direction);
         let id = self.reader(direction).tx;
         if let Some(tx) = self.tx(id) {
             tx.finish(direction, FileState::Closed);
@@ -261,6 +271,7 @@ impl Http {
             Direction::ToClient => matches!(at, At::Line | At::ChunkLine | At::ChunkEnd),
         };
         let state = if is_cut { FileState::Truncated } else { FileState::Closed };
+        self.drain(direction);
         if let Some(tx) = self.tx(id) {
             tx.end(direction, state, is_cut);
         }
@@ -315,7 +326,7 @@ pub(crate) const fn keeps(config: &Config) -> [Keep; 2] {
 
 /// Pieces of a body without a byte of what is inside before its file is not looked for any more: a
 /// compressed body gives nothing for its header.
-const EMPTY_PIECES_MAX: u8 = 32;
+const EMPTY_PIECES_MAX: u8 = 250;
 
 impl Tx {
     /// See [`crate::app::App::held_bytes`].
@@ -344,11 +355,11 @@ impl Tx {
     }
 
     /// Decodes from here on as a Content-Encoding field says.
-    fn start_inflate(&mut self, direction: Direction, layers_max: u32) {
+    fn start_inflate(&mut self, direction: Direction, limits: Limits) {
         let Some(encoding) = self.headers(direction).get_lenient("content-encoding") else {
             return;
         };
-        let inflate = Inflate::new(&encoding, layers_max, &mut self.events);
+        let inflate = Inflate::new(&encoding, direction, limits, &mut self.events);
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate.map(Box::new);
         }
@@ -372,13 +383,28 @@ impl Tx {
         }
     }
 
+    /// The end of a body brings out what a decoder held back; returns how many bytes the limit cut.
+    fn drain_body(&mut self, direction: Direction, keep: Keep) -> u64 {
+        let inflate = self.inflates.get(direction.index()).and_then(Option::as_ref);
+        if inflate.is_some_and(|inflate| inflate.holds_back()) {
+            self.decode_body(direction, None, keep)
+        } else {
+            0
+        }
+    }
+
     /// Takes bytes of a body; returns how many the limit cut.
     pub(crate) fn push_body(&mut self, direction: Direction, bytes: &[u8], keep: Keep) -> u64 {
+        self.decode_body(direction, Some(bytes), keep)
+    }
+
+    /// Takes bytes of a body, or its end.
+    fn decode_body(&mut self, direction: Direction, bytes: Option<&[u8]>, keep: Keep) -> u64 {
         let mut inflate = self.inflates.get_mut(direction.index()).and_then(Option::take);
         let is_request = direction == Direction::ToServer;
         // Looked for once, not for each piece of a body that is cut into bytes.
         let body = self.body_mut(direction).0;
-        let is_first = body.total == 0 && body.empty_pieces < EMPTY_PIECES_MAX;
+        let is_first = body.total == 0 && (body.empty_pieces < EMPTY_PIECES_MAX || bytes.is_none());
         let mut file =
             if is_first { self.next_file(direction, keep.are_files_hashed) } else { None };
         let has_file = file.is_some();
@@ -387,7 +413,7 @@ impl Tx {
         }
         let mut form = self.form.take_if(|_| is_request);
         let (body, files) = self.body_mut(direction);
-        body.wire += bytes.len() as u64;
+        body.wire += bytes.map_or(0, <[u8]>::len) as u64;
         let mut cut = 0;
         let mut add = |piece: &[u8]| {
             cut += body.append(piece, keep);
@@ -403,12 +429,14 @@ impl Tx {
                 }
             }
         };
-        let bomb = match &mut inflate {
-            Some(inflate) => inflate.push(bytes, &mut add),
-            None => {
+        let bomb = match (&mut inflate, bytes) {
+            (Some(inflate), Some(bytes)) => inflate.push(bytes, &mut add),
+            (Some(inflate), None) => inflate.drain(&mut add),
+            (None, Some(bytes)) => {
                 add(bytes);
                 None
             }
+            (None, None) => None,
         };
         if body.total == 0 {
             body.empty_pieces = body.empty_pieces.saturating_add(1);
@@ -452,7 +480,13 @@ impl Tx {
 
     /// The body of `direction` begins: it may be encoded.
     pub(crate) fn begin_body(&mut self, direction: Direction, config: &Config) {
-        self.start_inflate(direction, config.http_layers_max);
+        let limits = Limits {
+            layers_max: config.http_layers_max,
+            lzma_layers_max: config.http_lzma_layers_max,
+            lzma_bytes_max: config.http_lzma_bytes_max,
+            bomb_bytes_min: config.http_bomb_bytes_min,
+        };
+        self.start_inflate(direction, limits);
     }
 
     /// After the inspectors.

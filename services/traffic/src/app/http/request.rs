@@ -155,8 +155,11 @@ impl Http {
                 }
                 let left = self.some_body(direction, rest, left);
                 self.reader(direction).at = if left == 0 { At::Finalize } else { At::Known(left) };
-                if let Some(tx) = self.tx(id).filter(|_| left == 0) {
-                    tx.close_inflate(direction);
+                if left == 0 {
+                    self.drain(direction);
+                    if let Some(tx) = self.tx(id) {
+                        tx.close_inflate(direction);
+                    }
                 }
                 Turn::On
             }
@@ -233,9 +236,6 @@ impl Http {
                 }
                 self.reader(direction).at =
                     if size == 0 { At::Trailer } else { At::ChunkData(size) };
-                if size == 0 {
-                    self.raise(direction, progress::TRAILER);
-                }
             }
         }
         Turn::On
