@@ -56,6 +56,24 @@ fn chunks_that_are_none() {
 }
 
 #[test]
+fn a_trailer_is_raw_before_its_lines_end() {
+    let config = Config::default();
+    let mut http = Http::default();
+    let mut feed = |direction, data: &[u8]| {
+        http.feed(1, direction, data, &meta(&config), &mut Fed::default());
+        let tx = &http.txs[0];
+        (tx.response.progress, String::from_utf8_lossy(&tx.response.headers.raw).into_owned())
+    };
+    feed(ToServer, GET);
+    let head = "Transfer-Encoding: chunked\r\n\r\n";
+    let answer = [b"HTTP/1.1 200 ok\r\n", head.as_bytes(), b"0\r\n"].concat();
+    assert_eq!(feed(ToClient, &answer), (progress::BODY, head.to_owned()));
+    assert_eq!(feed(ToClient, b"A: b"), (progress::TRAILER, [head, "A: b"].concat()));
+    assert_eq!(feed(ToClient, b"\r\n\r"), (progress::TRAILER, [head, "A: b\r\n\r"].concat()));
+    assert_eq!(feed(ToClient, b"\n"), (progress::COMPLETE, [head, "A: b\r\n\r\n"].concat()));
+}
+
+#[test]
 fn lines_of_white_space_are_no_status_lines() {
     let http = answer(b" \r\n\t\r\n\x0b\n \r\r\nHTTP/1.0 204 no\r\n\r\n");
     let response = &http.txs[0].response;

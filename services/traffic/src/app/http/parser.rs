@@ -124,6 +124,16 @@ impl Http {
         step
     }
 
+    /// The first bytes of a direction, held before they are read: not enough to tell what it speaks.
+    pub(crate) fn hold_unsure(&mut self, direction: Direction, bytes: Vec<u8>) {
+        self.reader(direction).held = bytes;
+    }
+
+    /// See [`Self::hold_unsure`]; to be asked only before anything of the direction was read.
+    pub(crate) fn take_unsure(&mut self, direction: Direction) -> Vec<u8> {
+        std::mem::take(&mut self.reader(direction).held)
+    }
+
     /// Messages of a direction that are complete and still kept.
     fn done(&self, direction: Direction) -> usize {
         self.txs.iter().filter(|tx| tx.progress(direction) == progress::COMPLETE).count()
