@@ -15,8 +15,9 @@ fn personality(name: Option<&str>) -> Personality {
         Some("IDS") => Personality::Ids,
         Some("APACHE" | "APACHE_2" | "APACHE_2_2") => Personality::Apache2,
         Some("IIS_6_0" | "IIS_7_0" | "IIS_7_5") => Personality::Iis,
-        // Older ones know no `%u`.
-        Some("GENERIC" | "IIS_4_0" | "IIS_5_0" | "IIS_5_1") => Personality::Generic,
+        // An older one knows no `%u`.
+        Some("GENERIC" | "IIS_5_1") => Personality::Generic,
+        // libhtp does not have the oldest, and keeps to what it begins with.
         _ => Personality::Minimal,
     }
 }
