@@ -33,6 +33,8 @@ pub struct File {
     pub name: Vec<u8>,
     /// Bytes so far.
     pub size: u64,
+    /// Where in the body it begins: behind 0 in a form.
+    pub start: u64,
     /// How far it is.
     pub state: FileState,
     /// Bytes were lost inside.

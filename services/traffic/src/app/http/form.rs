@@ -43,6 +43,8 @@ pub(crate) struct Form {
     boundary: Vec<u8>,
     held: Vec<u8>,
     at: At,
+    /// Bytes of the body so far.
+    total: u64,
     /// Bytes that a cap kept from view.
     cut: u64,
 }
@@ -60,6 +62,7 @@ impl Form {
             boundary: [b"--", &boundary[..]].concat(),
             held: Vec::new(),
             at: At::Boundary,
+            total: 0,
             cut: 0,
         })
     }
@@ -77,6 +80,7 @@ impl Form {
     /// Takes bytes of the body; files begin, grow and end. How many bytes were passed over because of
     /// a cap.
     pub(super) fn push(&mut self, bytes: &[u8], are_hashed: bool, files: &mut Vec<File>) -> u64 {
+        self.total += bytes.len() as u64;
         match self.at {
             At::End => return 0,
             At::Lost => return bytes.len() as u64,
@@ -120,15 +124,19 @@ impl Form {
                 };
                 let (fields, behind) = rest.split_at(at);
                 let name = fields.split(|byte| *byte == b'\n').find_map(name);
+                let data = behind.get(4..).unwrap_or_default();
                 let part = match name {
                     None => Part::Field,
                     Some(_) if files.len() >= FILES_MAX => Part::TooMany,
                     Some(name) => {
-                        files.push(File::new(&name, are_hashed));
+                        let start = self.total - data.len() as u64;
+                        let mut file = File::new(&name, are_hashed);
+                        file.start = start;
+                        files.push(file);
                         Part::File
                     }
                 };
-                *rest = behind.get(4..).unwrap_or_default();
+                *rest = data;
                 self.at = At::Data(part);
                 true
             }
@@ -199,6 +207,11 @@ mod tests {
                 [(&b"f.bin"[..], 11, &b"DA\r\n--x\r\nTA"[..]), (&b"empty"[..], 0, &b""[..])],
                 "cut at {at}"
             );
+            let data = |file: &File| {
+                let start = usize::try_from(file.start).unwrap();
+                body[start..start + usize::try_from(file.size).unwrap()].to_vec()
+            };
+            assert_eq!(data(&files[0]), files[0].head);
             assert!(files.iter().all(|file| file.state == crate::app::http::FileState::Closed));
         }
         assert!(Form::of(b"multipart/mixed; boundary=xx").is_some());
