@@ -87,9 +87,8 @@ impl Http {
         let config = meta.config;
         self.keeps = keeps(config).map(Some);
         fed.is_changed |= !data.is_empty() || meta.eof || meta.gap > 0;
-        if meta.gap > 0 && !self.gap(direction, meta.gap) {
-            self.end(direction);
-            return Step::Fail;
+        if meta.gap > 0 {
+            self.gap(direction, meta.gap);
         }
         let done = self.done(direction);
         let mut rest = data;
@@ -185,35 +184,50 @@ impl Http {
         }
     }
 
-    /// Lost bytes are tolerated inside bodies; returns false elsewhere.
-    fn gap(&mut self, direction: Direction, gap: u64) -> bool {
+    /// Lost bytes: a body of known length has a hole, and what is compressed is over. Elsewhere what
+    /// comes next is read as if nothing were missing, as Suricata does, which tells so.
+    fn gap(&mut self, direction: Direction, gap: u64) {
+        let is_new = self.next_id == 0;
         let reader = self.reader(direction);
         let id = reader.tx;
-        match reader.at {
-            At::Known(left) if gap <= left => {
-                reader.at = if gap == left { At::Finalize } else { At::Known(left - gap) };
+        let lost = match reader.at {
+            At::Ignore => return,
+            // Before anything else.
+            At::Idle if is_new => return,
+            At::Known(left) if gap < left => {
+                reader.at = At::Known(left - gap);
+                gap
             }
-            At::Close => {}
-            At::Ignore => return true,
-            _ => return false,
+            At::Known(left) => {
+                reader.at = At::Finalize;
+                self.event(direction, "invalid_gap");
+                left
+            }
+            At::Close => {
+                return self.tx(id).map_or((), |tx| tx.close_inflate(direction));
+            }
+            _ => return self.event(direction, "invalid_gap"),
+        };
+        let are_hashed = direction.of(&self.keeps).is_some_and(|keep| keep.are_files_hashed);
+        let Some(tx) = self.tx(id) else { return };
+        // What a client sends compressed is decoded on, whatever comes of it.
+        if direction == Direction::ToClient && tx.inflates.iter().skip(1).any(Option::is_some) {
+            return tx.close_inflate(direction);
         }
-        if let Some(tx) = self.tx(id) {
-            // A compressed body can't be followed across a hole.
-            tx.close_inflate(direction);
-            let (body, files) = tx.body_mut(direction);
-            body.has_gap = true;
-            body.wire += gap;
-            body.total += gap;
-            for file in files.iter_mut().filter(|file| file.state == FileState::Open) {
-                file.has_gap = true;
-                file.size += gap;
-            }
-            // Where a part ends is not known any more.
-            if let Some(form) = tx.form.as_mut().filter(|_| direction == Direction::ToServer) {
-                form.stop();
-            }
+        let file = tx.next_file(direction, are_hashed).filter(|_| tx.body(direction).total == 0);
+        let (body, files) = tx.body_mut(direction);
+        body.has_gap = true;
+        body.wire += lost;
+        body.total += lost;
+        files.extend(file);
+        for file in files.iter_mut().filter(|file| file.state == FileState::Open) {
+            file.has_gap = true;
+            file.size += lost;
         }
-        true
+        // Where a part ends is not known any more.
+        if let Some(form) = tx.form.as_mut().filter(|_| direction == Direction::ToServer) {
+            form.stop();
+        }
     }
 
     /// Takes bytes of a body: decodes, keeps.

@@ -25,6 +25,11 @@ impl Http {
                 self.body_step(SIDE, rest, config)
             }
             At::Close => {
+                let id = self.response.tx;
+                if !rest.is_empty() && self.tx(id).is_some_and(|tx| tx.is_inflate_over(SIDE)) {
+                    self.count_wire(SIDE, rest.len());
+                    return Turn::Stop(Step::Fail);
+                }
                 if !rest.is_empty() {
                     self.body(SIDE, rest);
                     *rest = &[];
@@ -119,9 +124,11 @@ impl Http {
     pub(super) fn unexpected_body(&mut self) -> Turn {
         let id = self.response.tx;
         let held = std::mem::take(&mut self.response.held);
-        let Some(tx) = self.tx(id).filter(|tx| !tx.is_inflate_over(SIDE)) else {
+        if self.tx(id).is_none_or(|tx| tx.is_inflate_over(SIDE)) {
+            self.count_wire(SIDE, held.len());
             return Turn::Stop(Step::Fail);
-        };
+        }
+        let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
         tx.raise(SIDE, progress::BODY);
         self.body(SIDE, &held);
         Turn::On
