@@ -107,7 +107,7 @@ fn request_file(tx: &http::Tx, index: usize, body: Body) -> Option<(Cow<'_, [u8]
     let (from, _) = whole.window();
     let is_here = |file: &&http::File| file.size > 0 && file.start + file.size > from;
     let file = tx.request.files.iter().filter(is_here).nth(index)?;
-    if file.state == http::FileState::Open {
+    if file.state != http::FileState::Closed {
         let side = Direction::ToServer;
         let progress = if whole.is_broken { tx.reached(side) } else { tx.progress(side) };
         window(whole, side, progress > http::progress::BODY, body)?;

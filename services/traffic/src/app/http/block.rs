@@ -101,10 +101,20 @@ pub(super) fn last_fields(held: &[u8], direction: Direction, is_trailer: bool, t
         hide_part(tx, direction, held.len());
     }
     let Some(whole) = end.and_then(|end| held.get(..=end)) else { return };
+    // Of a server's trailer that is cut nothing is told.
+    let told = (is_trailer && direction == Direction::ToClient).then(|| tx.events.clone());
     let before = tx.headers(direction).raw.len();
     fields(&[whole, b"\r\n"].concat(), direction, is_trailer, tx);
+    if let Some(told) = told {
+        tx.events = told;
+    }
     // The line end that was added did not come.
-    headers_mut(tx, direction).raw.truncate(before + whole.len());
+    let raw = &mut headers_mut(tx, direction).raw;
+    raw.truncate(before + whole.len());
+    if direction == Direction::ToClient {
+        // The raw block has all that came.
+        raw.extend_from_slice(held.get(whole.len()..).unwrap_or_default());
+    }
 }
 
 const fn headers_mut(tx: &mut Tx, direction: Direction) -> &mut Headers {

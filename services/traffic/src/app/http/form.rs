@@ -96,6 +96,16 @@ impl Form {
         std::mem::take(&mut self.cut)
     }
 
+    /// The body is at its end: without a boundary what is held belongs to the file.
+    pub(super) fn end(&mut self, files: &mut [File]) {
+        let held = std::mem::take(&mut self.held);
+        if self.at == At::Data(Part::File)
+            && let Some(file) = files.last_mut()
+        {
+            file.push(held.strip_suffix(b"\r\n").unwrap_or(&held));
+        }
+    }
+
     /// Whether there is more to do with what is held.
     fn step(&mut self, rest: &mut &[u8], are_hashed: bool, files: &mut Vec<File>) -> bool {
         match self.at {
@@ -217,6 +227,16 @@ mod tests {
         assert!(Form::of(b"multipart/mixed; boundary=xx").is_some());
         assert!(Form::of(b"multipart/form-data; BOUNDARY=xx").is_none());
         assert!(Form::of(b"multipart/form-data").is_none());
+    }
+
+    #[test]
+    fn a_file_without_an_end_has_all_that_came() {
+        let mut form = Form::of(b"multipart/form-data; boundary=b").unwrap();
+        let mut files = Vec::new();
+        let body = b"--b\r\nContent-Disposition: form-data; filename=\"f\"\r\n\r\nDATA\r\n";
+        form.push(body, false, &mut files);
+        form.end(&mut files);
+        assert_eq!((&files[0].head[..], files[0].size), (&b"DATA"[..], 4));
     }
 
     #[test]

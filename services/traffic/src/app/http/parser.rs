@@ -537,8 +537,8 @@ impl Tx {
         }
         *at = progress::COMPLETE;
         self.stop_inflate(direction);
-        if direction == Direction::ToServer {
-            self.form = None;
+        if let Some(mut form) = self.form.take_if(|_| direction == Direction::ToServer) {
+            form.end(&mut self.request.files);
         }
         let (body, files) = self.body_mut(direction);
         body.is_finished = !body.is_broken;

@@ -63,6 +63,12 @@ impl Http {
         let is_09 = self.tx(id).is_some_and(|tx| {
             tx.request.version == Version::V0_9 && tx.request.protocol.is_empty()
         });
+        if self.request.at == At::Line
+            && self.request.tx == id
+            && let Some(tx) = self.tx(id).filter(|tx| tx.request.line.is_empty())
+        {
+            tx.events.add("request_line_incomplete");
+        }
         self.response.at = if is_09 { At::Close } else { At::Line };
         if is_09 {
             self.raise(SIDE, progress::BODY);
@@ -370,8 +376,8 @@ fn response_body(tx: &mut Tx, is_chunked: Option<bool>, length: Option<Option<u6
 
 /// A response's body is a file, if anything names it.
 pub(super) fn file(tx: &Tx, are_hashed: bool) -> Option<File> {
-    let named = tx.response.headers.get_lenient("content-disposition");
-    let named = named.and_then(|value| disposition_name(&value));
+    let named = tx.response.headers.field_lenient("content-disposition");
+    let named = named.and_then(|field| disposition_name(&field.value));
     let own = || match tx.stream {
         0 => own_name(&tx.request),
         // A stream of HTTP/2 is a file whatever was asked for.
