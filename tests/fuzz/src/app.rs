@@ -15,11 +15,16 @@ use hookprobe_traffic::{
 use crate::{Outcome, Target};
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 11] = [
+pub(crate) const TARGETS: [Target; 12] = [
     conversation(
         "app-http",
         http_seeds,
         &[b"\r\n\r\n", b"Content-Length: ", b"chunked", b"%u", b"\0"],
+    ),
+    conversation(
+        "app-http-codings",
+        coding_seeds,
+        &[b"br", b"lzma", b"gzip, lzma", &[0x5d, 0, 0], &[0x8f, 2, 0x80], &[3], &[0xff; 8]],
     ),
     conversation("app-tls", tls_seeds, &[&[22, 3, 1], &[20, 3, 3], &[11, 0], &[0xff; 3], &[1, 0]]),
     conversation("app-ssh", ssh_seeds, &[b"SSH-2.0-", &[0, 0, 0, 12], &[20], &[21], b"\r\n"]),
@@ -170,6 +175,35 @@ pub(crate) fn talk(first: u8, pieces: &[(u8, &[u8])]) -> Vec<u8> {
 pub(crate) fn conversations() -> Vec<Vec<u8>> {
     [http_seeds(), tls_seeds(), ssh_seeds(), smtp_seeds(), datagram_seeds(), record_seeds()]
         .concat()
+}
+
+/// Bodies in brotli (as it is, with a window of 16 MiB, with references to its dictionary) and LZMA
+/// (with an end marker, with a size, over each other).
+fn coding_seeds() -> Vec<Vec<u8>> {
+    let lzma =
+        b"]\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\x004\x19I\xee\x8d\xe9O\x7f5\xc5\xa3\xff\xff\
+        x\xa4\0\0";
+    let sized =
+        b"]\0\x10\0\0\x11\0\0\0\0\0\0\0\x004\x19I\xee\x8d\xe9O\x7f5\xc5\xa3\xff\xffx\xa4\0\0";
+    let packed = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x8b\x65\x60\x68\x60\xf8\x0f\x05\x0c\x26\x92\x9e\xef\x7a\x5f\xfa\xd7\x9b\x1e\x5d\xfc\xff\x7f\xc5\x12\x06\x06\x00\xe2\x2b\x78\x10\x1f\x00\x00\x00";
+    let words = b"\xa1\x90\x01\xc0\x2f\x01\xd0\x84\x1c\x02\x8c\x30\xda\x8f\x5d\xfa\x49\x88\x2b\x38\xab\x91\x02";
+    [
+        (&b"br"[..], &b"\x8f\x02\x80hello\n\x03"[..]),
+        (b"br", b"\x8f\x04\x80helloworld"),
+        (b"br", words),
+        (b"lzma", lzma),
+        (b"lzma", sized),
+        (b"lzma, gzip", packed),
+        (b"gzip, lzma", lzma),
+    ]
+    .map(|(name, body)| {
+        let head = format!("Content-Length: {}\r\nContent-Encoding: ", body.len());
+        let rest = [head.as_bytes(), name, b"\r\n\r\n", body].concat();
+        let request = [b"POST / HTTP/1.1\r\nHost: h\r\n", &rest[..]].concat();
+        let response = [b"HTTP/1.1 200 k\r\n", &rest[..]].concat();
+        talk(0, &[(0, &request), (1, &response)])
+    })
+    .into()
 }
 
 fn http_seeds() -> Vec<Vec<u8>> {

@@ -43,7 +43,21 @@ const PURE: [(&str, &[&str]); 7] = [
     ),
     // For user space only, behind a feature.
     ("hookprobe-abi", &["aya"]),
-    ("hookprobe-traffic", &["md-5", "memchr", "miniz_oxide", "ring", "sha1", "sha2", "thiserror"]),
+    (
+        "hookprobe-traffic",
+        &[
+            // Bodies that evade are coded with more than gzip. Both decode from memory to memory.
+            "brotli-decompressor",
+            "lzma-rs",
+            "md-5",
+            "memchr",
+            "miniz_oxide",
+            "ring",
+            "sha1",
+            "sha2",
+            "thiserror",
+        ],
+    ),
     (
         "hookprobe-rules",
         &[

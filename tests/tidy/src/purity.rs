@@ -46,6 +46,13 @@ const FORBIDDEN: [(&str, &str); 22] = [
     ("println", "returns what is to be said"),
 ];
 
+/// Traits that a library asks for, where the file names nothing that is a stream.
+const TRAITS: [(&str, &str, &str); 1] = [(
+    "services/traffic/src/app/http/lzma.rs",
+    "std::io",
+    "lzma-rs decodes through `Write`; what is written to is memory",
+)];
+
 /// Whether a file has to be pure: one of [`PURE`], or a service's or PID 1's `core`.
 fn is_pure(path: &str) -> bool {
     let core = path.ends_with("/core.rs") || path.contains("/core/");
@@ -59,8 +66,9 @@ pub fn check(tree: &Tree) -> Vec<String> {
     for file in tree.rust().filter(|file| is_pure(&file.path) && !file.is_test()) {
         for (at, line) in file.lexed().without_tests().lines().enumerate() {
             for (name, instead) in FORBIDDEN {
-                if has_word(line, name) {
-                    let path = &file.path;
+                let path = &file.path;
+                let is_trait = TRAITS.iter().any(|(at, what, _)| at == path && *what == name);
+                if has_word(line, name) && !is_trait {
                     out.push(format!("{path}:{}: {name}: a core {instead}", at + 1));
                 }
             }

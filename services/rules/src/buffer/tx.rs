@@ -69,6 +69,7 @@ fn http_data<'a>(
             let item = tx.headers(direction).item(index)?;
             return Some((Cow::Owned(item), 0));
         }
+        Buffer::FileData if is_request => return request_file(tx, index, body),
         Buffer::HttpRequestBody | Buffer::HttpResponseBody | Buffer::FileData if index == 0 => {
             let is_file = buffer == Buffer::FileData;
             let file =
@@ -97,6 +98,23 @@ fn http_data<'a>(
         _ => {}
     }
     http_single(buffer, tx, direction).map(|bytes| (bytes, 0))
+}
+
+/// A file that a client sends: all of the body, or a part of a form. One that is empty or behind the
+/// window must not end the list, and only the last is not at its end.
+fn request_file(tx: &http::Tx, index: usize, body: Body) -> Option<(Cow<'_, [u8]>, u64)> {
+    let whole = tx.body(Direction::ToServer);
+    let (from, _) = whole.window();
+    let is_here = |file: &&http::File| file.size > 0 && file.start + file.size > from;
+    let file = tx.request.files.iter().filter(is_here).nth(index)?;
+    if file.state != http::FileState::Closed {
+        let side = Direction::ToServer;
+        let progress = if whole.is_broken { tx.reached(side) } else { tx.progress(side) };
+        window(whole, side, progress > http::progress::BODY, body)?;
+    }
+    let start = file.start.max(from);
+    let bytes = whole.slice(start..file.start + file.size);
+    Some((Cow::Borrowed(bytes), start - file.start))
 }
 
 fn window<'a>(

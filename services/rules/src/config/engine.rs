@@ -15,8 +15,9 @@ fn personality(name: Option<&str>) -> Personality {
         Some("IDS") => Personality::Ids,
         Some("APACHE" | "APACHE_2" | "APACHE_2_2") => Personality::Apache2,
         Some("IIS_6_0" | "IIS_7_0" | "IIS_7_5") => Personality::Iis,
-        // Older ones know no `%u`.
-        Some("GENERIC" | "IIS_4_0" | "IIS_5_0" | "IIS_5_1") => Personality::Generic,
+        // An older one knows no `%u`.
+        Some("GENERIC" | "IIS_5_1") => Personality::Generic,
+        // libhtp does not have the oldest, and keeps to what it begins with.
         _ => Personality::Minimal,
     }
 }
@@ -98,11 +99,17 @@ pub fn traffic(node: &Node, is_ips: bool) -> traffic::Config {
         (&mut app.response_inspect_bytes_min, "response-body-minimal-inspect-size"),
         (&mut app.response_inspect_window_bytes, "response-body-inspect-window"),
         (&mut app.http_layers_max, "response-body-decompress-layer-limit"),
+        (&mut app.http_lzma_bytes_max, "lzma-memlimit"),
+        (&mut app.http_bomb_bytes_min, "compression-bomb-limit"),
     ] {
         if let Some(bytes) = small(&format!("{htp}.{path}")) {
             *slot = bytes;
         }
     }
+    let lzma = format!("{htp}.lzma-enabled");
+    // None and `no` are no limit.
+    let layers = small(&lzma).or(switch(&lzma).map(u32::from)).filter(|layers| *layers > 0);
+    app.http_lzma_layers_max = layers.unwrap_or(app.http_lzma_layers_max);
     for (slot, path) in [
         (&mut app.is_path_decoded_twice, "double-decode-path"),
         (&mut app.is_query_decoded_twice, "double-decode-query"),

@@ -3,6 +3,7 @@
 use super::detect::{self, Detect, Verdict};
 use super::{App, Config, Fed, Meta, Proto, State, Transport, dns, http2, records, socks};
 use crate::Direction;
+use std::borrow::Cow;
 
 /// What a parser says after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +68,10 @@ impl App {
             }
             state => {
                 self.state = state;
-                self.note_side(direction, data, &meta, &mut fed);
-                self.parse(now_ns, direction, data, meta, &mut fed);
+                let Some(data) = self.second_side(now_ns, direction, data, &meta, &mut fed) else {
+                    return fed;
+                };
+                self.parse(now_ns, direction, &data, meta, &mut fed);
             }
         }
         fed.is_done |= self.is_finished(meta.transport);
@@ -130,14 +133,62 @@ impl App {
             asked.map(|tx| Box::new(http2::Http2::upgrade(now_ns, &tx.request, config)));
     }
 
-    /// The second direction is looked at too, for the events that tell a mismatch.
-    fn note_side(&mut self, direction: Direction, data: &[u8], meta: &Meta<'_>, fed: &mut Fed) {
-        let Some(known) = self.proto() else { return };
-        let Some(side) = self.sides.get_mut(direction.index()) else { return };
+    /// What the second direction gives to the parser of the first, or `None` while that is too little
+    /// to tell a mismatch: HTTP waits, as a lone line end before the status is part of the same piece.
+    fn second_side<'a>(
+        &mut self,
+        now_ns: u64,
+        direction: Direction,
+        data: &'a [u8],
+        meta: &Meta<'_>,
+        fed: &mut Fed,
+    ) -> Option<Cow<'a, [u8]>> {
+        let is_noted = direction.of(&self.sides).is_some();
+        let State::Http(http) = &mut self.state else {
+            self.note_side(direction, data, meta, fed);
+            return Some(Cow::Borrowed(data));
+        };
+        if is_noted {
+            return Some(Cow::Borrowed(data));
+        }
+        let held = http.take_unsure(direction);
+        if meta.gap > 0 {
+            self.note_side(direction, &held, meta, fed);
+            self.parse(now_ns, direction, &held, Meta { gap: 0, eof: false, ..*meta }, fed);
+            return Some(Cow::Borrowed(data));
+        }
+        let whole = if held.is_empty() {
+            Cow::Borrowed(data)
+        } else {
+            Cow::Owned([held.as_slice(), data].concat())
+        };
+        if self.note_side(direction, &whole, meta, fed) || meta.eof {
+            return Some(whole);
+        }
+        if let State::Http(http) = &mut self.state {
+            http.hold_unsure(direction, whole.into_owned());
+        }
+        None
+    }
+
+    /// The second direction is looked at too, for the events that tell a mismatch. Whether its first
+    /// bytes could tell one.
+    fn note_side(
+        &mut self,
+        direction: Direction,
+        data: &[u8],
+        meta: &Meta<'_>,
+        fed: &mut Fed,
+    ) -> bool {
+        let Some(known) = self.proto() else { return true };
+        let Some(side) = self.sides.get_mut(direction.index()) else { return true };
         if side.is_some() || data.is_empty() || meta.transport == Transport::Udp {
-            return;
+            return true;
         }
         let (verdict, _) = detect::probe(meta.transport, direction, data, meta.ports, meta.config);
+        if verdict == Verdict::More && known == Proto::Http1 && !meta.eof && meta.gap == 0 {
+            return false;
+        }
         *side = Some(known);
         match verdict {
             Verdict::Is(found) if found != known => {
@@ -152,6 +203,7 @@ impl App {
             }
             Verdict::Is(_) | Verdict::More => {}
         }
+        true
     }
 
     fn detect(
@@ -269,8 +321,9 @@ impl App {
             }
             let is_now = held == current;
             let now = Meta { gap: 0, eof: meta.eof && is_now, ..meta };
-            self.note_side(direction, bytes, &now, fed);
-            self.parse(detect.first_ns, direction, bytes, now, fed);
+            if let Some(bytes) = self.second_side(detect.first_ns, direction, bytes, &now, fed) {
+                self.parse(detect.first_ns, direction, &bytes, now, fed);
+            }
             if !is_now {
                 // What is left is of the other side, which is not asked for it again.
                 fed.left = 0;

@@ -149,6 +149,13 @@ pub struct Config {
     pub http_field_bytes_max: u32,
     /// Content codings over each other that are decoded (`response-body-decompress-layer-limit`).
     pub http_layers_max: u32,
+    /// LZMA among the codings of a list (`lzma-enabled`); `u32::MAX`, as many as there are. Alone it
+    /// is always decoded, as Suricata does whatever its manual says.
+    pub http_lzma_layers_max: u32,
+    /// Most that a dictionary of LZMA holds (`lzma-memlimit`).
+    pub http_lzma_bytes_max: u32,
+    /// A body that grows beyond this and 2,048 times is a bomb (`compression-bomb-limit`).
+    pub http_bomb_bytes_min: u32,
     /// Most transactions of a flow that are kept before the oldest is given up.
     pub txs_max: u32,
     /// Digests of files in bodies (MD5, SHA-1, SHA-256) are computed.
@@ -183,6 +190,9 @@ impl Default for Config {
             is_uri_complete: false,
             http_field_bytes_max: 18_000,
             http_layers_max: 2,
+            http_lzma_layers_max: u32::MAX,
+            http_lzma_bytes_max: 1 << 20,
+            http_bomb_bytes_min: 1 << 20,
             txs_max: 500,
             are_files_hashed: false,
             is_ja_on: true,

@@ -94,6 +94,11 @@ pub(super) fn from_utf8(text: &[u8]) -> Vec<u8> {
         let is_whole = follow == more;
         let value =
             tail.iter().take(follow).fold(bits, |value, byte| value << 6 | u32::from(byte & 0x3f));
+        if !is_whole && follow == tail.len() {
+            // Cut by the end: libhtp forgets the first byte.
+            out.resize(out.len() + follow, NONE);
+            break;
+        }
         out.push(if is_whole { byte(value) } else { NONE });
         rest = tail.get(follow..).unwrap_or_default();
     }
@@ -116,6 +121,6 @@ mod tests {
         assert_eq!(from_utf8(b"a/b"), b"a/b");
         assert_eq!(from_utf8(b"\xc3\xa9"), b"\xe9");
         assert_eq!(from_utf8(b"\xc0\xaf|\xe0\x80\xaf|\xf0\x80\x80\xaf"), b"/|/|/");
-        assert_eq!(from_utf8(b"\xff\x80|\xe0\x80|\xc3"), b"??|?|?");
+        assert_eq!(from_utf8(b"\xff\x80|\xe0\x80|\xc3"), b"??|?|");
     }
 }

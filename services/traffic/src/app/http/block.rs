@@ -3,7 +3,7 @@
 use super::grammar::{self, Field, Next};
 use super::headers::{by_side, note};
 use super::parser::{At, Turn};
-use super::{Http, Tx};
+use super::{Headers, Http, Tx, progress};
 use crate::Direction;
 use crate::app::{Config, Step};
 use std::borrow::Cow;
@@ -19,6 +19,10 @@ impl Http {
         if rest.is_empty() {
             return Turn::Wait;
         }
+        if self.reader(direction).at == At::Trailer {
+            // Not with the chunk of no length: only what follows it ends the body for inspectors.
+            self.raise(direction, progress::TRAILER);
+        }
         let reader = self.reader(direction);
         if memchr::memchr(b'\n', rest).is_none() {
             // Fields are read when the end of a line comes.
@@ -26,6 +30,7 @@ impl Http {
                 return self.too_long(direction);
             }
             reader.held.extend_from_slice(rest);
+            self.show_part(direction, rest);
             *rest = &[];
             return Turn::Wait;
         }
@@ -37,6 +42,9 @@ impl Http {
             Cow::Owned([&held, *rest].concat())
         };
         let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
+        if is_trailer {
+            hide_part(tx, direction, held.len());
+        }
         let Some((used, is_end)) = fields(&input, direction, is_trailer, tx) else {
             return Turn::Stop(Step::Fail);
         };
@@ -47,6 +55,7 @@ impl Http {
                 return self.too_long(direction);
             }
             self.reader(direction).held = behind.to_vec();
+            self.show_part(direction, behind);
             return Turn::Wait;
         }
         // The end needs no look-ahead: what is behind it came with this call.
@@ -58,6 +67,18 @@ impl Http {
         match direction {
             Direction::ToServer => self.request_headers_done(config),
             Direction::ToClient => self.response_headers_done(config),
+        }
+    }
+
+    /// What came of a trailer is part of the raw block before its line has an end: the fields before
+    /// it have been inspected already.
+    fn show_part(&mut self, direction: Direction, bytes: &[u8]) {
+        let (id, is_trailer) = {
+            let reader = self.reader(direction);
+            (reader.tx, reader.at == At::Trailer)
+        };
+        if let Some(tx) = self.tx(id).filter(|_| is_trailer) {
+            headers_mut(tx, direction).raw.extend_from_slice(bytes);
         }
     }
 
@@ -76,15 +97,37 @@ pub(super) fn last_fields(held: &[u8], direction: Direction, is_trailer: bool, t
         Direction::ToServer => *byte == b'\n',
         Direction::ToClient => matches!(byte, b'\r' | b'\n'),
     });
+    if is_trailer {
+        hide_part(tx, direction, held.len());
+    }
     let Some(whole) = end.and_then(|end| held.get(..=end)) else { return };
+    // Of a server's trailer that is cut nothing is told.
+    let told = (is_trailer && direction == Direction::ToClient).then(|| tx.events.clone());
     let before = tx.headers(direction).raw.len();
     fields(&[whole, b"\r\n"].concat(), direction, is_trailer, tx);
-    let headers = match direction {
+    if let Some(told) = told {
+        tx.events = told;
+    }
+    // The line end that was added did not come.
+    let raw = &mut headers_mut(tx, direction).raw;
+    raw.truncate(before + whole.len());
+    if direction == Direction::ToClient {
+        // The raw block has all that came.
+        raw.extend_from_slice(held.get(whole.len()..).unwrap_or_default());
+    }
+}
+
+const fn headers_mut(tx: &mut Tx, direction: Direction) -> &mut Headers {
+    match direction {
         Direction::ToServer => &mut tx.request.headers,
         Direction::ToClient => &mut tx.response.headers,
-    };
-    // The line end that was added did not come.
-    headers.raw.truncate(before + whole.len());
+    }
+}
+
+/// Undoes [`Http::show_part`]: the bytes are read with what follows.
+fn hide_part(tx: &mut Tx, direction: Direction, length: usize) {
+    let raw = &mut headers_mut(tx, direction).raw;
+    raw.truncate(raw.len().saturating_sub(length));
 }
 
 /// Takes the fields at the start of `input`: how many bytes, and whether the block ended. `None`:

@@ -33,6 +33,8 @@ pub struct File {
     pub name: Vec<u8>,
     /// Bytes so far.
     pub size: u64,
+    /// Where in the body it begins: behind 0 in a form.
+    pub start: u64,
     /// How far it is.
     pub state: FileState,
     /// Bytes were lost inside.
@@ -112,6 +114,9 @@ pub(crate) fn disposition_name(value: &[u8]) -> Option<Vec<u8>> {
         if let Some((head, name)) = part.split_at_checked(NAME.len())
             && head.eq_ignore_ascii_case(NAME)
         {
+            if name.is_empty() {
+                return None;
+            }
             let name = name.strip_prefix(b"\"").unwrap_or(name);
             return Some(name.strip_suffix(b"\"").unwrap_or(name).to_vec());
         }
@@ -119,14 +124,17 @@ pub(crate) fn disposition_name(value: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Up to a semicolon that is not quoted, and what is behind it; `None` if a quote does not end.
+/// Up to a semicolon that is not quoted, and what is behind it; `None` if a quote does not end. The
+/// last byte ends nothing.
 fn part(text: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let mut is_quoted = false;
     let mut last = 0;
     for (at, byte) in text.iter().enumerate() {
         match byte {
             b'"' if last != b'\\' => is_quoted = !is_quoted,
-            b';' if !is_quoted => return Some((text.get(..at)?, text.get(at + 1..))),
+            b';' if !is_quoted && at + 1 < text.len() => {
+                return Some((text.get(..at)?, text.get(at + 1..)));
+            }
             _ => {}
         }
         last = *byte;
@@ -198,5 +206,7 @@ mod tests {
         assert_eq!(name("attachment; filename=\"a.txt"), None);
         assert_eq!(name("attach\"ment; filename=\"a.txt\""), None);
         assert_eq!(name("attachment"), None);
+        assert_eq!(name("attachment; filename="), None);
+        assert_eq!(name(";;filename=a;"), some("a;"));
     }
 }

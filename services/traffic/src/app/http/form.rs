@@ -43,6 +43,8 @@ pub(crate) struct Form {
     boundary: Vec<u8>,
     held: Vec<u8>,
     at: At,
+    /// Bytes of the body so far.
+    total: u64,
     /// Bytes that a cap kept from view.
     cut: u64,
 }
@@ -60,6 +62,7 @@ impl Form {
             boundary: [b"--", &boundary[..]].concat(),
             held: Vec::new(),
             at: At::Boundary,
+            total: 0,
             cut: 0,
         })
     }
@@ -77,6 +80,7 @@ impl Form {
     /// Takes bytes of the body; files begin, grow and end. How many bytes were passed over because of
     /// a cap.
     pub(super) fn push(&mut self, bytes: &[u8], are_hashed: bool, files: &mut Vec<File>) -> u64 {
+        self.total += bytes.len() as u64;
         match self.at {
             At::End => return 0,
             At::Lost => return bytes.len() as u64,
@@ -90,6 +94,16 @@ impl Form {
         held.drain(..used);
         self.held = held;
         std::mem::take(&mut self.cut)
+    }
+
+    /// The body is at its end: without a boundary what is held belongs to the file.
+    pub(super) fn end(&mut self, files: &mut [File]) {
+        let held = std::mem::take(&mut self.held);
+        if self.at == At::Data(Part::File)
+            && let Some(file) = files.last_mut()
+        {
+            file.push(held.strip_suffix(b"\r\n").unwrap_or(&held));
+        }
     }
 
     /// Whether there is more to do with what is held.
@@ -120,15 +134,19 @@ impl Form {
                 };
                 let (fields, behind) = rest.split_at(at);
                 let name = fields.split(|byte| *byte == b'\n').find_map(name);
+                let data = behind.get(4..).unwrap_or_default();
                 let part = match name {
                     None => Part::Field,
                     Some(_) if files.len() >= FILES_MAX => Part::TooMany,
                     Some(name) => {
-                        files.push(File::new(&name, are_hashed));
+                        let start = self.total - data.len() as u64;
+                        let mut file = File::new(&name, are_hashed);
+                        file.start = start;
+                        files.push(file);
                         Part::File
                     }
                 };
-                *rest = behind.get(4..).unwrap_or_default();
+                *rest = data;
                 self.at = At::Data(part);
                 true
             }
@@ -199,11 +217,26 @@ mod tests {
                 [(&b"f.bin"[..], 11, &b"DA\r\n--x\r\nTA"[..]), (&b"empty"[..], 0, &b""[..])],
                 "cut at {at}"
             );
+            let data = |file: &File| {
+                let start = usize::try_from(file.start).unwrap();
+                body[start..start + usize::try_from(file.size).unwrap()].to_vec()
+            };
+            assert_eq!(data(&files[0]), files[0].head);
             assert!(files.iter().all(|file| file.state == crate::app::http::FileState::Closed));
         }
         assert!(Form::of(b"multipart/mixed; boundary=xx").is_some());
         assert!(Form::of(b"multipart/form-data; BOUNDARY=xx").is_none());
         assert!(Form::of(b"multipart/form-data").is_none());
+    }
+
+    #[test]
+    fn a_file_without_an_end_has_all_that_came() {
+        let mut form = Form::of(b"multipart/form-data; boundary=b").unwrap();
+        let mut files = Vec::new();
+        let body = b"--b\r\nContent-Disposition: form-data; filename=\"f\"\r\n\r\nDATA\r\n";
+        form.push(body, false, &mut files);
+        form.end(&mut files);
+        assert_eq!((&files[0].head[..], files[0].size), (&b"DATA"[..], 4));
     }
 
     #[test]

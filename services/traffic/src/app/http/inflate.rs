@@ -1,15 +1,18 @@
-//! Content codings (RFC 9110, section 8.4): gzip, deflate and zlib, bounded.
+//! Content codings (RFC 9110, section 8.4): gzip, deflate, zlib, brotli and LZMA, bounded.
 //!
-//! Servers mix the three up, and browsers forgive it. So the piece of a body at which a coding fails is
+//! Servers mix the first three up, and browsers forgive it. So the piece of a body at which a coding fails is
 //! tried as the next one, in libhtp's order, and passes as it is when it is none. What a wrong try made
 //! of it is dropped; a coding that was right up to a fault gives what came before, and nothing after.
 
+use super::brotli::Brotli;
+use super::coding::{Coding, Limits, codings};
 use super::gzip;
+use super::lzma::Lzma;
 use super::window::{Ended, Window};
+use crate::Direction;
 use crate::app::Events;
 
-/// A body that grows beyond this and beyond the ratio is a bomb (libhtp's limits).
-const BOMB_BYTES_MIN: u64 = 1_048_576;
+/// A body that grows beyond this and beyond a limit is a bomb (libhtp's ratio).
 const BOMB_RATIO: u64 = 2_048;
 /// Other codings that are tried (libhtp's limit): each of the three comes by.
 const RETRIES_MAX: u8 = 3;
@@ -17,10 +20,6 @@ const RETRIES_MAX: u8 = 3;
 const ROUND_BYTES: usize = 32_768;
 /// More than this goes on to the next coding before the piece is at its end.
 const HELD_BYTES_MAX: usize = 8_192;
-/// LZMA is not decoded: so many bytes are its header, and what follows fails.
-const LZMA_HEADER_BYTES: usize = 18;
-/// Codings over each other, whatever the configuration says.
-const LAYERS_MAX: usize = 16;
 
 /// It grows without end: nothing more is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,25 +29,12 @@ pub(super) struct Bomb;
 #[derive(Debug, Default)]
 pub(crate) struct Inflate {
     layers: Vec<Layer>,
+    bomb_bytes_min: u64,
     bytes_in: u64,
     bytes_out: u64,
     is_bomb: bool,
     /// The body's end came: what follows has no decoder, with which libhtp gives up.
     is_over: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
-    /// RFC 1952.
-    Gzip,
-    /// RFC 1951, without any header.
-    Deflate,
-    /// RFC 1950.
-    Zlib,
-    /// Not decoded; so many bytes of its header came.
-    Lzma(usize),
-    /// RFC 7932. Not decoded: its window may be 16 MiB.
-    Brotli,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +46,20 @@ enum Mode {
     Ended,
 }
 
+/// What decodes; made when the first byte of compressed data comes.
+enum Decoder {
+    Deflate(Box<Window>),
+    Brotli(Box<Brotli>),
+    Lzma(Box<Lzma>),
+}
+
 struct Layer {
     coding: Coding,
     retries: u8,
     mode: Mode,
     header: gzip::Header,
-    /// From the first byte of compressed data on.
-    state: Option<Box<Window>>,
+    decoder: Option<Decoder>,
+    lzma_bytes_max: u32,
     /// What another try made of the piece: it does not count before the piece ends well.
     held: Vec<u8>,
     /// Bytes that came out of this piece, as libhtp counts: those that went on by themselves left out.
@@ -79,54 +72,28 @@ impl std::fmt::Debug for Layer {
     }
 }
 
-/// The coding that a whole field value names, any case, zero bytes left out; `Some(None)` is none.
-fn whole(value: &[u8]) -> Option<Option<Coding>> {
-    let name: Vec<u8> = value.iter().copied().filter(|byte| *byte != 0).collect();
-    match name.to_ascii_lowercase().as_slice() {
-        b"gzip" | b"x-gzip" => Some(Some(Coding::Gzip)),
-        b"deflate" | b"x-deflate" => Some(Some(Coding::Deflate)),
-        b"lzma" => Some(Some(Coding::Lzma(0))),
-        b"br" => Some(Some(Coding::Brotli)),
-        b"inflate" | b"none" => Some(None),
-        _ => None,
-    }
-}
-
-/// What one name of a list asks for; whether the name is usual. Case counts here.
-fn listed(name: &[u8]) -> (Option<Coding>, bool) {
-    let has = |word: &[u8]| super::line::contains(name, word);
-    if has(b"gzip") {
-        return (Some(Coding::Gzip), matches!(name, b"gzip" | b"x-gzip"));
-    }
-    if has(b"deflate") {
-        return (Some(Coding::Deflate), matches!(name, b"deflate" | b"x-deflate"));
-    }
-    match name {
-        b"lzma" => (Some(Coding::Lzma(0)), true),
-        b"identity" | b"none" | b"inflate" => (None, true),
-        _ => (None, false),
-    }
-}
-
 impl Inflate {
     /// Room that it takes.
     pub(super) fn held_bytes(&self) -> usize {
-        let state = |layer: &Layer| layer.state.as_ref().map_or(0, |state| state.held_bytes());
+        let decoder = |layer: &Layer| layer.decoder.as_ref().map_or(0, Decoder::held_bytes);
         let layers = self.layers.iter();
         size_of::<Self>()
-            + layers.map(|it| size_of::<Layer>() + it.held.capacity() + state(it)).sum::<usize>()
+            + layers.map(|it| size_of::<Layer>() + it.held.capacity() + decoder(it)).sum::<usize>()
     }
 
     /// For the value of a Content-Encoding field; `None` if there is nothing to decode.
-    pub(super) fn new(value: &[u8], layers_max: u32, events: &mut Events) -> Option<Self> {
-        let mut codings = Vec::new();
-        match whole(value) {
-            Some(found) => codings.extend(found),
-            None => list(value, layers_max, &mut codings, events),
-        }
+    pub(super) fn new(
+        value: &[u8],
+        direction: Direction,
+        limits: Limits,
+        events: &mut Events,
+    ) -> Option<Self> {
+        let codings = codings(value, direction, limits, events);
         // What was applied last is undone first.
-        let layers: Vec<Layer> = codings.into_iter().rev().map(Layer::new).collect();
-        (!layers.is_empty()).then(|| Self { layers, ..Self::default() })
+        let layers: Vec<Layer> =
+            codings.into_iter().rev().map(|coding| Layer::new(coding, limits)).collect();
+        let bomb_bytes_min = limits.bomb_bytes_min.into();
+        (!layers.is_empty()).then(|| Self { layers, bomb_bytes_min, ..Self::default() })
     }
 
     /// The body's end came.
@@ -139,45 +106,42 @@ impl Inflate {
         self.is_over
     }
 
+    /// Whether the end of the body may bring more out.
+    pub(super) fn holds_back(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer.decoder, Some(Decoder::Lzma(_))))
+    }
+
     /// Decodes `bytes`, handing pieces to `out`.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) -> Option<Bomb> {
+        self.bytes_in += bytes.len() as u64;
+        self.run(out, |layers, count| {
+            push_layers(layers, bytes, count) && flush_layers(layers, count)
+        })
+    }
+
+    /// Hands out what was held back.
+    pub(super) fn drain(&mut self, out: &mut dyn FnMut(&[u8])) -> Option<Bomb> {
+        self.run(out, drain_layers)
+    }
+
+    fn run(
+        &mut self,
+        out: &mut dyn FnMut(&[u8]),
+        decode: impl FnOnce(&mut [Layer], Out<'_>) -> bool,
+    ) -> Option<Bomb> {
         if self.is_bomb || self.is_over {
             return None;
         }
-        self.bytes_in += bytes.len() as u64;
         let mut bytes_out = self.bytes_out;
-        let limit = BOMB_BYTES_MIN.max(self.bytes_in.saturating_mul(BOMB_RATIO));
+        let limit = self.bomb_bytes_min.max(self.bytes_in.saturating_mul(BOMB_RATIO));
         let mut count = |piece: &[u8]| {
             bytes_out += piece.len() as u64;
             out(piece);
             bytes_out <= limit
         };
-        let is_whole = push_layers(&mut self.layers, bytes, &mut count)
-            && flush_layers(&mut self.layers, &mut count);
-        self.is_bomb = !is_whole;
+        self.is_bomb = !decode(&mut self.layers, &mut count);
         self.bytes_out = bytes_out;
         self.is_bomb.then_some(Bomb)
-    }
-}
-
-/// The codings of a list, and what is odd about it.
-fn list(value: &[u8], layers_max: u32, codings: &mut Vec<Coding>, events: &mut Events) {
-    let names = value.split(|byte| matches!(byte, b',' | b' ')).filter(|name| !name.is_empty());
-    let mut has_lzma = false;
-    for (index, name) in names.enumerate() {
-        if index >= (layers_max as usize).min(LAYERS_MAX) {
-            events.add("too_many_encoding_layers");
-            return;
-        }
-        let (found, is_usual) = listed(name);
-        if !is_usual {
-            events.repeat("abnormal_ce_header");
-        }
-        if found == Some(Coding::Lzma(0)) && std::mem::replace(&mut has_lzma, true) {
-            events.add("response_too_many_lzma_layers");
-            return;
-        }
-        codings.extend(found);
     }
 }
 
@@ -206,6 +170,53 @@ fn flush_layers(layers: &mut [Layer], out: Out<'_>) -> bool {
     push_layers(inner, &held, out) && flush_layers(inner, out)
 }
 
+/// The end of the body: what was held back goes through the inner layers.
+fn drain_layers(layers: &mut [Layer], out: Out<'_>) -> bool {
+    let Some((outer, inner)) = layers.split_first_mut() else { return true };
+    let held = match outer.decoder.take() {
+        Some(Decoder::Lzma(decoder)) if outer.mode == Mode::Decodes => decoder.end(),
+        _ => Vec::new(),
+    };
+    push_layers(inner, &held, out) && drain_layers(inner, out)
+}
+
+impl Decoder {
+    fn new(coding: Coding, lzma_bytes_max: u32) -> Self {
+        match coding {
+            Coding::Gzip | Coding::Deflate | Coding::Zlib => Self::Deflate(Box::default()),
+            Coding::Brotli => Self::Brotli(Box::default()),
+            Coding::Lzma => Self::Lzma(Box::new(Lzma::new(lzma_bytes_max))),
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Deflate(window) => window.held_bytes(),
+            Self::Brotli(brotli) => brotli.held_bytes(),
+            Self::Lzma(lzma) => lzma.held_bytes(),
+        }
+    }
+
+    fn step(&mut self, input: &[u8], is_zlib: bool) -> (usize, &[u8], Ended) {
+        match self {
+            Self::Deflate(window) => window.step(input, is_zlib),
+            Self::Brotli(brotli) => brotli.step(input),
+            Self::Lzma(lzma) => lzma.step(input),
+        }
+    }
+
+    /// How much may come out before what is left of a piece is a piece of its own: at a fault only
+    /// that is tried as another coding.
+    const fn round_bytes(&self) -> usize {
+        match self {
+            Self::Deflate(_) => ROUND_BYTES,
+            Self::Brotli(_) => usize::MAX,
+            // Its header by itself.
+            Self::Lzma(_) => 0,
+        }
+    }
+}
+
 /// How a round of decoding ended.
 enum Round<'a> {
     /// What is left of the piece.
@@ -217,13 +228,14 @@ enum Round<'a> {
 }
 
 impl Layer {
-    fn new(coding: Coding) -> Self {
+    fn new(coding: Coding, limits: Limits) -> Self {
         Self {
             coding,
             retries: 0,
             mode: Mode::Decodes,
             header: gzip::Header::default(),
-            state: None,
+            decoder: None,
+            lzma_bytes_max: limits.lzma_bytes_max,
             held: Vec::new(),
             fresh: 0,
         }
@@ -255,7 +267,7 @@ impl Layer {
     fn retry(&mut self) {
         self.held.clear();
         self.fresh = 0;
-        self.state = None;
+        self.decoder = None;
         self.header = gzip::Header::default();
         if self.retries >= RETRIES_MAX {
             self.mode = Mode::Passes;
@@ -263,26 +275,17 @@ impl Layer {
         }
         self.retries += 1;
         self.coding = match self.coding {
-            Coding::Gzip | Coding::Lzma(_) | Coding::Brotli => Coding::Deflate,
+            Coding::Gzip | Coding::Lzma | Coding::Brotli => Coding::Deflate,
             Coding::Deflate => Coding::Zlib,
             Coding::Zlib => Coding::Gzip,
         };
     }
 
     fn round<'a>(&mut self, bytes: &'a [u8], out: Out<'_>) -> Round<'a> {
-        let is_zlib = match &mut self.coding {
-            Coding::Gzip if !self.header.is_read() => {
-                return self.header.push(bytes).map_or(Round::Wrong, Round::Left);
-            }
-            Coding::Gzip | Coding::Deflate => false,
-            Coding::Zlib => true,
-            Coding::Lzma(LZMA_HEADER_BYTES) | Coding::Brotli => return Round::Wrong,
-            Coding::Lzma(held) => {
-                let taken = bytes.len().min(LZMA_HEADER_BYTES - *held);
-                *held += taken;
-                return Round::Left(bytes.get(taken..).unwrap_or_default());
-            }
-        };
+        if self.coding == Coding::Gzip && !self.header.is_read() {
+            return self.header.push(bytes).map_or(Round::Wrong, Round::Left);
+        }
+        let is_zlib = self.coding == Coding::Zlib;
         if self.fresh > HELD_BYTES_MAX {
             self.fresh = 0;
             let held = std::mem::take(&mut self.held);
@@ -290,11 +293,13 @@ impl Layer {
                 return Round::Full;
             }
         }
-        let state = self.state.get_or_insert_default();
+        let (coding, lzma_bytes_max) = (self.coding, self.lzma_bytes_max);
+        let decoder = self.decoder.get_or_insert_with(|| Decoder::new(coding, lzma_bytes_max));
+        let round_bytes = decoder.round_bytes();
         let mut rest = bytes;
         let mut made = 0;
         loop {
-            let (used, piece, ended) = state.step(rest, is_zlib);
+            let (used, piece, ended) = decoder.step(rest, is_zlib);
             rest = rest.get(used..).unwrap_or_default();
             made += piece.len();
             self.fresh += piece.len();
@@ -306,10 +311,10 @@ impl Layer {
             match ended {
                 Ended::Whole => {
                     self.mode = Mode::Ended;
-                    self.state = None;
+                    self.decoder = None;
                     return Round::Left(&[]);
                 }
-                Ended::Full if made >= ROUND_BYTES && !rest.is_empty() => {
+                Ended::Full if made >= round_bytes && !rest.is_empty() => {
                     return Round::Left(rest);
                 }
                 Ended::Full => {}
@@ -322,8 +327,16 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bomb, Inflate};
+    use super::{Bomb, Inflate, Limits};
+    use crate::Direction;
     use crate::app::Events;
+
+    const LIMITS: Limits = Limits {
+        layers_max: 3,
+        lzma_layers_max: 1,
+        lzma_bytes_max: 1 << 20,
+        bomb_bytes_min: 1 << 20,
+    };
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut bytes = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03name\0".to_vec();
@@ -341,11 +354,13 @@ mod tests {
     }
 
     fn run(encoding: &str, pieces: &[&[u8]]) -> (Vec<u8>, Option<Bomb>) {
-        let mut decoder = Inflate::new(encoding.as_bytes(), 3, &mut Events::default()).unwrap();
+        let (side, events) = (Direction::ToClient, &mut Events::default());
+        let mut decoder = Inflate::new(encoding.as_bytes(), side, LIMITS, events).unwrap();
         let (mut out, mut bomb) = (Vec::new(), None);
         for piece in pieces {
             bomb = bomb.or(decoder.push(piece, &mut |bytes| out.extend_from_slice(bytes)));
         }
+        bomb = bomb.or(decoder.drain(&mut |bytes| out.extend_from_slice(bytes)));
         (out, bomb)
     }
 
@@ -414,19 +429,18 @@ mod tests {
     }
 
     #[test]
-    fn odd_names_are_told() {
-        let told = |value: &str| {
-            let mut events = Events::default();
-            Inflate::new(value.as_bytes(), 2, &mut events);
-            events.iter().collect::<Vec<_>>()
-        };
-        assert!(told("gzip").is_empty());
-        assert!(told("g\0zip").is_empty() && told("br").is_empty());
-        assert!(told("DEFLATE").is_empty());
-        assert!(told("identity, x-deflate").is_empty());
-        assert_eq!(told("gzip;q=1"), ["abnormal_ce_header"]);
-        assert_eq!(told("DEFLATE, gzip"), ["abnormal_ce_header"]);
-        assert_eq!(told("x, y"), ["abnormal_ce_header", "abnormal_ce_header"]);
-        assert_eq!(told("none,none,gzip"), ["too_many_encoding_layers"]);
+    fn brotli_and_lzma_and_what_only_says_so() {
+        let lzma = b"]\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\x004\x19I\xee\x8d\xe9O\x7f5\xc5\
+            \xa3\xff\xffx\xa4\0\0";
+        let brotli = b"\x8f\x02\x80hello\n\x03";
+        for at in 0..brotli.len() {
+            let (head, tail) = brotli.split_at(at);
+            assert_eq!(run("br", &[head, tail]).0, b"hello\n", "{at}");
+        }
+        for at in 0..lzma.len() {
+            let (head, tail) = lzma.split_at(at);
+            assert_eq!(run("lzma", &[head, tail]).0, b"hello hello hello", "{at}");
+        }
+        assert_eq!(run("lzma, gzip", &[&gzip(lzma)]).0, b"hello hello hello");
     }
 }

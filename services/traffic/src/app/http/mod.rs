@@ -6,6 +6,8 @@
 mod bestfit;
 mod block;
 mod body;
+mod brotli;
+mod coding;
 mod file;
 mod form;
 mod grammar;
@@ -13,6 +15,7 @@ mod gzip;
 mod headers;
 mod inflate;
 mod line;
+mod lzma;
 #[cfg(test)]
 mod oddities;
 mod parser;

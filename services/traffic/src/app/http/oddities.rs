@@ -3,7 +3,7 @@
 use super::{FileState, Http, Tx, Version, progress};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::tests::meta;
-use crate::app::{Config, Fed, Meta};
+use crate::app::{Config, Fed, Meta, Step};
 
 const GET: &[u8] = b"GET /f HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -53,6 +53,56 @@ fn chunks_that_are_none() {
     assert_eq!((file.state, file.size), (FileState::Truncated, 3));
     let file = &chunked(b"5\r\nabc").txs[0].response.files[0];
     assert_eq!((file.state, file.size), (FileState::Closed, 3));
+}
+
+#[test]
+fn a_trailer_is_raw_before_its_lines_end() {
+    let config = Config::default();
+    let mut http = Http::default();
+    let mut feed = |direction, data: &[u8]| {
+        http.feed(1, direction, data, &meta(&config), &mut Fed::default());
+        let tx = &http.txs[0];
+        (tx.response.progress, String::from_utf8_lossy(&tx.response.headers.raw).into_owned())
+    };
+    feed(ToServer, GET);
+    let head = "Transfer-Encoding: chunked\r\n\r\n";
+    let answer = [b"HTTP/1.1 200 ok\r\n", head.as_bytes(), b"0\r\n"].concat();
+    assert_eq!(feed(ToClient, &answer), (progress::BODY, head.to_owned()));
+    assert_eq!(feed(ToClient, b"A: b"), (progress::TRAILER, [head, "A: b"].concat()));
+    assert_eq!(feed(ToClient, b"\r\n\r"), (progress::TRAILER, [head, "A: b\r\n\r"].concat()));
+    assert_eq!(feed(ToClient, b"\n"), (progress::COMPLETE, [head, "A: b\r\n\r\n"].concat()));
+}
+
+#[test]
+fn lost_bytes_are_told_and_what_follows_is_read_on() {
+    let lossy = |head: &[u8], lost: u64, tail: &[u8]| {
+        let config = Config::default();
+        let mut http = Http::default();
+        let hole = Meta { gap: lost, ..meta(&config) };
+        http.feed(1, ToServer, GET, &meta(&config), &mut Fed::default());
+        http.feed(1, ToClient, head, &meta(&config), &mut Fed::default());
+        http.feed(1, ToClient, b"", &hole, &mut Fed::default());
+        let step = http.feed(1, ToClient, tail, &meta(&config), &mut Fed::default());
+        (http, step)
+    };
+    // In a chunk as if nothing were missing.
+    let chunked = b"HTTP/1.1 200 ok\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab";
+    let (http, step) = lossy(chunked, 9, b"cd\r\n0\r\n\r\n");
+    assert_eq!((body(&http.txs[0]).as_str(), step), ("abcd", Step::Go));
+    assert_eq!(events(&http.txs[0]), ["invalid_gap"]);
+    // A body of known length has a hole; one that ends with the connection has none.
+    let (http, _) = lossy(b"HTTP/1.1 200 ok\r\nContent-Length: 9\r\n\r\nab", 5, b"cd");
+    let file = &http.txs[0].response.files[0];
+    assert_eq!((file.size, file.has_gap, events(&http.txs[0]).len()), (9, true, 0));
+    let (http, _) = lossy(b"HTTP/1.1 200 ok\r\n\r\nab", 5, b"cd");
+    assert_eq!((body(&http.txs[0]).as_str(), http.txs[0].response.body.has_gap), ("abcd", false));
+    // What was compressed is over, and what comes of it can't be read.
+    let (_, step) = lossy(
+        b"HTTP/1.1 200 ok\r\nContent-Length: 99\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b",
+        5,
+        b"cd",
+    );
+    assert_eq!(step, Step::Fail);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The connection: a reader for each direction and the queue of transactions that they share.
 
 use super::body::Keep;
+use super::coding::Limits;
 use super::file::{File, FileState};
 use super::inflate::Inflate;
 use super::{ContentRange, Tx, progress};
@@ -86,9 +87,8 @@ impl Http {
         let config = meta.config;
         self.keeps = keeps(config).map(Some);
         fed.is_changed |= !data.is_empty() || meta.eof || meta.gap > 0;
-        if meta.gap > 0 && !self.gap(direction, meta.gap) {
-            self.end(direction);
-            return Step::Fail;
+        if meta.gap > 0 {
+            self.gap(direction, meta.gap);
         }
         let done = self.done(direction);
         let mut rest = data;
@@ -121,6 +121,16 @@ impl Http {
         }
         fed.is_raw_waiting = step == Step::Go && self.done(direction) == done;
         step
+    }
+
+    /// The first bytes of a direction, held before they are read: not enough to tell what it speaks.
+    pub(crate) fn hold_unsure(&mut self, direction: Direction, bytes: Vec<u8>) {
+        self.reader(direction).held = bytes;
+    }
+
+    /// See [`Self::hold_unsure`]; to be asked only before anything of the direction was read.
+    pub(crate) fn take_unsure(&mut self, direction: Direction) -> Vec<u8> {
+        std::mem::take(&mut self.reader(direction).held)
     }
 
     /// Messages of a direction that are complete and still kept.
@@ -174,35 +184,50 @@ impl Http {
         }
     }
 
-    /// Lost bytes are tolerated inside bodies; returns false elsewhere.
-    fn gap(&mut self, direction: Direction, gap: u64) -> bool {
+    /// Lost bytes: a body of known length has a hole, and what is compressed is over. Elsewhere what
+    /// comes next is read as if nothing were missing, as Suricata does, which tells so.
+    fn gap(&mut self, direction: Direction, gap: u64) {
+        let is_new = self.next_id == 0;
         let reader = self.reader(direction);
         let id = reader.tx;
-        match reader.at {
-            At::Known(left) if gap <= left => {
-                reader.at = if gap == left { At::Finalize } else { At::Known(left - gap) };
+        let lost = match reader.at {
+            At::Ignore => return,
+            // Before anything else.
+            At::Idle if is_new => return,
+            At::Known(left) if gap < left => {
+                reader.at = At::Known(left - gap);
+                gap
             }
-            At::Close => {}
-            At::Ignore => return true,
-            _ => return false,
+            At::Known(left) => {
+                reader.at = At::Finalize;
+                self.event(direction, "invalid_gap");
+                left
+            }
+            At::Close => {
+                return self.tx(id).map_or((), |tx| tx.close_inflate(direction));
+            }
+            _ => return self.event(direction, "invalid_gap"),
+        };
+        let are_hashed = direction.of(&self.keeps).is_some_and(|keep| keep.are_files_hashed);
+        let Some(tx) = self.tx(id) else { return };
+        // What a client sends compressed is decoded on, whatever comes of it.
+        if direction == Direction::ToClient && tx.inflates.iter().skip(1).any(Option::is_some) {
+            return tx.close_inflate(direction);
         }
-        if let Some(tx) = self.tx(id) {
-            // A compressed body can't be followed across a hole.
-            tx.close_inflate(direction);
-            let (body, files) = tx.body_mut(direction);
-            body.has_gap = true;
-            body.wire += gap;
-            body.total += gap;
-            for file in files.iter_mut().filter(|file| file.state == FileState::Open) {
-                file.has_gap = true;
-                file.size += gap;
-            }
-            // Where a part ends is not known any more.
-            if let Some(form) = tx.form.as_mut().filter(|_| direction == Direction::ToServer) {
-                form.stop();
-            }
+        let file = tx.next_file(direction, are_hashed).filter(|_| tx.body(direction).total == 0);
+        let (body, files) = tx.body_mut(direction);
+        body.has_gap = true;
+        body.wire += lost;
+        body.total += lost;
+        files.extend(file);
+        for file in files.iter_mut().filter(|file| file.state == FileState::Open) {
+            file.has_gap = true;
+            file.size += lost;
         }
-        true
+        // Where a part ends is not known any more.
+        if let Some(form) = tx.form.as_mut().filter(|_| direction == Direction::ToServer) {
+            form.stop();
+        }
     }
 
     /// Takes bytes of a body: decodes, keeps.
@@ -213,8 +238,17 @@ impl Http {
         self.cut_bytes += cut;
     }
 
+    /// The body of `direction` is at its end: decoders give what they held back.
+    pub(super) fn drain(&mut self, direction: Direction) {
+        let Some(keep) = self.keeps.get(direction.index()).copied().flatten() else { return };
+        let id = self.reader(direction).tx;
+        let cut = self.tx(id).map_or(0, |tx| tx.drain_body(direction, keep));
+        self.cut_bytes += cut;
+    }
+
     /// The message of `direction` is complete.
     pub(super) fn complete(&mut self, direction: Direction) {
+        self.drain(direction);
         let id = self.reader(direction).tx;
         if let Some(tx) = self.tx(id) {
             tx.finish(direction, FileState::Closed);
@@ -261,6 +295,7 @@ impl Http {
             Direction::ToClient => matches!(at, At::Line | At::ChunkLine | At::ChunkEnd),
         };
         let state = if is_cut { FileState::Truncated } else { FileState::Closed };
+        self.drain(direction);
         if let Some(tx) = self.tx(id) {
             tx.end(direction, state, is_cut);
         }
@@ -315,7 +350,7 @@ pub(crate) const fn keeps(config: &Config) -> [Keep; 2] {
 
 /// Pieces of a body without a byte of what is inside before its file is not looked for any more: a
 /// compressed body gives nothing for its header.
-const EMPTY_PIECES_MAX: u8 = 32;
+const EMPTY_PIECES_MAX: u8 = 250;
 
 impl Tx {
     /// See [`crate::app::App::held_bytes`].
@@ -344,11 +379,11 @@ impl Tx {
     }
 
     /// Decodes from here on as a Content-Encoding field says.
-    fn start_inflate(&mut self, direction: Direction, layers_max: u32) {
+    fn start_inflate(&mut self, direction: Direction, limits: Limits) {
         let Some(encoding) = self.headers(direction).get_lenient("content-encoding") else {
             return;
         };
-        let inflate = Inflate::new(&encoding, layers_max, &mut self.events);
+        let inflate = Inflate::new(&encoding, direction, limits, &mut self.events);
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate.map(Box::new);
         }
@@ -372,13 +407,28 @@ impl Tx {
         }
     }
 
+    /// The end of a body brings out what a decoder held back; returns how many bytes the limit cut.
+    fn drain_body(&mut self, direction: Direction, keep: Keep) -> u64 {
+        let inflate = self.inflates.get(direction.index()).and_then(Option::as_ref);
+        if inflate.is_some_and(|inflate| inflate.holds_back()) {
+            self.decode_body(direction, None, keep)
+        } else {
+            0
+        }
+    }
+
     /// Takes bytes of a body; returns how many the limit cut.
     pub(crate) fn push_body(&mut self, direction: Direction, bytes: &[u8], keep: Keep) -> u64 {
+        self.decode_body(direction, Some(bytes), keep)
+    }
+
+    /// Takes bytes of a body, or its end.
+    fn decode_body(&mut self, direction: Direction, bytes: Option<&[u8]>, keep: Keep) -> u64 {
         let mut inflate = self.inflates.get_mut(direction.index()).and_then(Option::take);
         let is_request = direction == Direction::ToServer;
         // Looked for once, not for each piece of a body that is cut into bytes.
         let body = self.body_mut(direction).0;
-        let is_first = body.total == 0 && body.empty_pieces < EMPTY_PIECES_MAX;
+        let is_first = body.total == 0 && (body.empty_pieces < EMPTY_PIECES_MAX || bytes.is_none());
         let mut file =
             if is_first { self.next_file(direction, keep.are_files_hashed) } else { None };
         let has_file = file.is_some();
@@ -387,7 +437,7 @@ impl Tx {
         }
         let mut form = self.form.take_if(|_| is_request);
         let (body, files) = self.body_mut(direction);
-        body.wire += bytes.len() as u64;
+        body.wire += bytes.map_or(0, <[u8]>::len) as u64;
         let mut cut = 0;
         let mut add = |piece: &[u8]| {
             cut += body.append(piece, keep);
@@ -403,12 +453,14 @@ impl Tx {
                 }
             }
         };
-        let bomb = match &mut inflate {
-            Some(inflate) => inflate.push(bytes, &mut add),
-            None => {
+        let bomb = match (&mut inflate, bytes) {
+            (Some(inflate), Some(bytes)) => inflate.push(bytes, &mut add),
+            (Some(inflate), None) => inflate.drain(&mut add),
+            (None, Some(bytes)) => {
                 add(bytes);
                 None
             }
+            (None, None) => None,
         };
         if body.total == 0 {
             body.empty_pieces = body.empty_pieces.saturating_add(1);
@@ -452,7 +504,13 @@ impl Tx {
 
     /// The body of `direction` begins: it may be encoded.
     pub(crate) fn begin_body(&mut self, direction: Direction, config: &Config) {
-        self.start_inflate(direction, config.http_layers_max);
+        let limits = Limits {
+            layers_max: config.http_layers_max,
+            lzma_layers_max: config.http_lzma_layers_max,
+            lzma_bytes_max: config.http_lzma_bytes_max,
+            bomb_bytes_min: config.http_bomb_bytes_min,
+        };
+        self.start_inflate(direction, limits);
     }
 
     /// After the inspectors.
@@ -479,8 +537,8 @@ impl Tx {
         }
         *at = progress::COMPLETE;
         self.stop_inflate(direction);
-        if direction == Direction::ToServer {
-            self.form = None;
+        if let Some(mut form) = self.form.take_if(|_| direction == Direction::ToServer) {
+            form.end(&mut self.request.files);
         }
         let (body, files) = self.body_mut(direction);
         body.is_finished = !body.is_broken;

@@ -151,12 +151,17 @@ impl Http {
             At::Known(left) => {
                 let id = self.reader(direction).tx;
                 if self.tx(id).is_some_and(|tx| tx.is_inflate_over(direction)) {
+                    let left = usize::try_from(left).unwrap_or(usize::MAX);
+                    self.count_wire(direction, rest.len().min(left));
                     return Turn::Stop(Step::Fail);
                 }
                 let left = self.some_body(direction, rest, left);
                 self.reader(direction).at = if left == 0 { At::Finalize } else { At::Known(left) };
-                if let Some(tx) = self.tx(id).filter(|_| left == 0) {
-                    tx.close_inflate(direction);
+                if left == 0 {
+                    self.drain(direction);
+                    if let Some(tx) = self.tx(id) {
+                        tx.close_inflate(direction);
+                    }
                 }
                 Turn::On
             }
@@ -188,7 +193,7 @@ impl Http {
         left - length as u64
     }
 
-    fn count_wire(&mut self, direction: Direction, bytes: usize) {
+    pub(super) fn count_wire(&mut self, direction: Direction, bytes: usize) {
         let id = self.reader(direction).tx;
         if let Some(tx) = self.tx(id) {
             tx.body_mut(direction).0.wire += bytes as u64;
@@ -233,9 +238,6 @@ impl Http {
                 }
                 self.reader(direction).at =
                     if size == 0 { At::Trailer } else { At::ChunkData(size) };
-                if size == 0 {
-                    self.raise(direction, progress::TRAILER);
-                }
             }
         }
         Turn::On
@@ -487,6 +489,11 @@ pub(super) fn own_name(request: &Request) -> Option<Vec<u8>> {
 
 /// The name of a file without a name of its own: the path, as Suricata does.
 pub(super) fn path_name(request: &Request) -> &[u8] {
+    let parts = &request.uri_parts;
+    if parts.query.is_none() && parts.fragment.is_none() {
+        // What looks like the beginning of a query was encoded.
+        return &request.uri;
+    }
     let end = memchr::memchr2(b'?', b'#', &request.uri).unwrap_or(request.uri.len());
     request.uri.get(..end).unwrap_or_default()
 }

@@ -25,6 +25,11 @@ impl Http {
                 self.body_step(SIDE, rest, config)
             }
             At::Close => {
+                let id = self.response.tx;
+                if !rest.is_empty() && self.tx(id).is_some_and(|tx| tx.is_inflate_over(SIDE)) {
+                    self.count_wire(SIDE, rest.len());
+                    return Turn::Stop(Step::Fail);
+                }
                 if !rest.is_empty() {
                     self.body(SIDE, rest);
                     *rest = &[];
@@ -58,6 +63,12 @@ impl Http {
         let is_09 = self.tx(id).is_some_and(|tx| {
             tx.request.version == Version::V0_9 && tx.request.protocol.is_empty()
         });
+        if self.request.at == At::Line
+            && self.request.tx == id
+            && let Some(tx) = self.tx(id).filter(|tx| tx.request.line.is_empty())
+        {
+            tx.events.add("request_line_incomplete");
+        }
         self.response.at = if is_09 { At::Close } else { At::Line };
         if is_09 {
             self.raise(SIDE, progress::BODY);
@@ -119,9 +130,11 @@ impl Http {
     pub(super) fn unexpected_body(&mut self) -> Turn {
         let id = self.response.tx;
         let held = std::mem::take(&mut self.response.held);
-        let Some(tx) = self.tx(id).filter(|tx| !tx.is_inflate_over(SIDE)) else {
+        if self.tx(id).is_none_or(|tx| tx.is_inflate_over(SIDE)) {
+            self.count_wire(SIDE, held.len());
             return Turn::Stop(Step::Fail);
-        };
+        }
+        let Some(tx) = self.tx(id) else { return Turn::Stop(Step::Fail) };
         tx.raise(SIDE, progress::BODY);
         self.body(SIDE, &held);
         Turn::On
@@ -363,8 +376,8 @@ fn response_body(tx: &mut Tx, is_chunked: Option<bool>, length: Option<Option<u6
 
 /// A response's body is a file, if anything names it.
 pub(super) fn file(tx: &Tx, are_hashed: bool) -> Option<File> {
-    let named = tx.response.headers.get_lenient("content-disposition");
-    let named = named.and_then(|value| disposition_name(&value));
+    let named = tx.response.headers.field_lenient("content-disposition");
+    let named = named.and_then(|field| disposition_name(&field.value));
     let own = || match tx.stream {
         0 => own_name(&tx.request),
         // A stream of HTTP/2 is a file whatever was asked for.

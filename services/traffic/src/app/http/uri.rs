@@ -40,14 +40,7 @@ impl UriParts {
             && let Some(colon) = memchr::memchr(b':', uri)
         {
             parts.scheme = Some(0..colon);
-            at = colon + 1;
-            let rest = uri.get(at..).unwrap_or_default();
-            if rest.starts_with(b"//") && rest.get(2) != Some(&b'/') {
-                at += 2;
-                let stop = position(uri, at, b"/?#");
-                parts.authority(uri, at..stop);
-                at = stop;
-            }
+            at = parts.behind_scheme(uri, colon + 1);
         }
         let path_end = position(uri, at, b"?#");
         if path_end > at {
@@ -63,6 +56,53 @@ impl UriParts {
             parts.fragment = Some(next + 1..end);
         }
         parts
+    }
+
+    /// User, host and port, as libhtp takes them: an `@` anywhere ends a user, and a host needs no
+    /// slashes before it. Where the path begins.
+    fn behind_scheme(&mut self, uri: &[u8], from: usize) -> usize {
+        let from_here = |at: usize| uri.get(at..).unwrap_or_default();
+        let mut at = from;
+        let rest = from_here(at);
+        if rest.starts_with(b"//")
+            && rest.get(2) != Some(&b'/')
+            && let Some(end) = memchr::memchr(b'@', rest)
+        {
+            let colon = rest.get(..end).and_then(|user| memchr::memchr(b':', user));
+            self.user = Some(at + 2..at + colon.unwrap_or(end));
+            self.password = colon.map(|colon| at + colon + 1..at + end);
+            at += end + 1;
+        }
+        let mut start = if from_here(at).starts_with(b"//") { at + 2 } else { at };
+        if uri.get(start) == Some(&b'/') {
+            return at;
+        }
+        let blanks = |at: usize| from_here(at).iter().take_while(|byte| **byte == b' ').count();
+        start += blanks(start);
+        let mut stop = match from_here(start) {
+            [b'[', first, ..] if !b"/?#]".contains(first) => {
+                let end = position(uri, start + 1, b"/?#]");
+                end + usize::from(uri.get(end) == Some(&b']'))
+            }
+            _ => position(uri, start, b"/?#:"),
+        };
+        if stop == start {
+            return at;
+        }
+        at = stop;
+        while uri.get(stop - 1) == Some(&b' ') {
+            stop -= 1;
+        }
+        self.host = Some(start..stop);
+        if uri.get(at) == Some(&b':') {
+            let start = at + 1 + blanks(at + 1);
+            let stop = position(uri, start, b"/?#");
+            if stop > start {
+                self.port = Some(start..position(uri, start, b" ").min(stop));
+                at = stop;
+            }
+        }
+        at
     }
 
     fn authority(&mut self, uri: &[u8], range: Range<usize>) {
@@ -275,37 +315,43 @@ fn decode_path(path: &[u8], rules: &Rules) -> Vec<u8> {
     out
 }
 
-/// Removes dot segments (RFC 3986, section 5.2.4).
+/// Removes dot segments (RFC 3986, section 5.2.4). As libhtp has it, no slash is left where the last
+/// of a path was removed.
 fn dot_segments(path: &[u8]) -> Vec<u8> {
     if memchr::memchr(b'.', path).is_none() {
         return path.to_vec();
     }
     let mut out: Vec<u8> = Vec::with_capacity(path.len());
-    let mut input = path;
-    while !input.is_empty() {
-        if let Some(rest) = input.strip_prefix(b"../").or_else(|| input.strip_prefix(b"./")) {
-            input = rest;
-        } else if input.starts_with(b"/./") {
-            input = input.get(2..).unwrap_or_default();
-        } else if input == b"/." {
-            // At the end libhtp leaves no slash behind.
-            input = b"";
-        } else if input.starts_with(b"/../") || input == b"/.." {
-            let cut = memchr::memrchr(b'/', &out).unwrap_or(0);
-            out.truncate(cut);
-            input = input.get(3..).unwrap_or_default();
-        } else if input == b"." || input == b".." {
-            input = b"";
-        } else {
-            let end = input
-                .iter()
-                .skip(1)
-                .position(|byte| *byte == b'/')
-                .map_or(input.len(), |at| at + 1);
-            let (segment, rest) = input.split_at(end);
-            out.extend_from_slice(segment);
-            input = rest;
-        }
+    let mut rest = path;
+    while let Some(behind) = rest.strip_prefix(b"../").or_else(|| rest.strip_prefix(b"./")) {
+        rest = behind;
+    }
+    if matches!(rest, b"." | b"..") {
+        return out;
+    }
+    let mut is_removed = false;
+    while !rest.is_empty() {
+        rest = match rest {
+            b"/" if is_removed => &[],
+            b"/." | [b'/', b'.', b'/', ..] => {
+                is_removed = true;
+                rest.get(2..).unwrap_or_default()
+            }
+            b"/.." | [b'/', b'.', b'.', b'/', ..] => {
+                is_removed = true;
+                out.truncate(memchr::memrchr(b'/', &out).unwrap_or(0));
+                rest.get(3..).unwrap_or_default()
+            }
+            _ => {
+                is_removed = false;
+                // A slash takes what is behind it along, be it another one.
+                let literal = if rest.first() == Some(&b'/') { 2 } else { 0 };
+                let end = position(rest, literal.min(rest.len()), b"/");
+                let (text, behind) = rest.split_at(end);
+                out.extend_from_slice(text);
+                behind
+            }
+        };
     }
     out
 }
@@ -334,6 +380,12 @@ mod tests {
         check(&config, "/..", "");
         check(&config, "/a/b/..", "/a");
         check(&config, "/a/b/.", "/a/b");
+        check(&config, "/a/b/../", "/a");
+        check(&config, "./../a/...", "a/...");
+        check(&config, "http://h:/a", ":/a");
+        check(&config, "h/x:y@z/a", "/a");
+        check(&config, "http://[::1]x/a", "x/a");
+        check(&config, "http:///h/a", "/h/a");
         check(&config, "/a%c0%af../%u2215etc/%c3%a9", "/etc/\u{fffd}");
         check(&config, "/x?%c0%af", "/x?\u{fffd}\u{fffd}");
     }
