@@ -286,6 +286,12 @@ impl Http {
         let id = self.response.tx;
         if let Some(tx) = self.tx(id) {
             tx.is_tunnel = true;
+            // To libhtp an answer that ends HTTP stays without an end, and so does CONNECT, whose body
+            // would be the tunnel.
+            *SIDE.of_mut(&mut tx.cut_at) = Some(progress::BODY);
+            if upgrade.is_none() {
+                *Direction::ToServer.of_mut(&mut tx.cut_at) = Some(progress::HEADERS);
+            }
         }
         self.complete(SIDE);
         self.complete(Direction::ToServer);
