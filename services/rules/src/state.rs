@@ -123,9 +123,13 @@ impl FlowState {
         }
     }
 
+    /// Numbers by name.
+    pub(crate) fn numbers(&self) -> &[(u32, u32)] {
+        self.kept.as_ref().map(|kept| kept.numbers.as_slice()).unwrap_or_default()
+    }
+
     pub(crate) fn number(&self, name: u32) -> Option<u32> {
-        let numbers = self.kept.as_ref().map(|kept| kept.numbers.as_slice()).unwrap_or_default();
-        numbers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        self.numbers().iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
     pub(crate) fn value(&self, value: IntValue) -> Option<u32> {

@@ -65,7 +65,7 @@ impl Detector {
                 action,
                 tx_id: hit.tx_id.filter(|_| hit.has_tx),
                 is_tx_guessed: hit.is_guessed,
-                is_stream: hit.is_stream || (hit.is_state && !rule.payload.is_empty()),
+                is_stream: hit.is_stream || hit.is_state,
                 contexts: hit.contexts,
             });
         } else {

@@ -145,6 +145,8 @@ pub struct Detector {
     rules: Arc<Ruleset>,
     /// Names of the bits of flows, by number: outputs ask for them with every event.
     bit_names: Vec<Option<Box<str>>>,
+    /// Those of numbers of flows.
+    number_names: Vec<Option<Box<str>>>,
     sets: Sets,
     mode: Mode,
     version: u16,
@@ -170,11 +172,11 @@ struct Work<'w> {
     is_inline: bool,
 }
 
-/// Names of bits of flows, each where its number says.
-fn bit_names(rules: &Ruleset) -> Vec<Option<Box<str>>> {
+/// Names of a kind, each where its number says.
+fn names_of(rules: &Ruleset, kind: &str) -> Vec<Option<Box<str>>> {
     let mut out = Vec::new();
     for (name, number) in rules.names.iter() {
-        let place = usize::try_from(number).ok().zip(name.strip_prefix("flowbits:"));
+        let place = usize::try_from(number).ok().zip(name.strip_prefix(kind));
         let Some((at, name)) = place else { continue };
         if out.len() <= at {
             // Numbers are those of a count of names.
@@ -192,7 +194,8 @@ impl Detector {
     #[must_use]
     pub fn new(rules: Arc<Ruleset>, sets: Sets, mode: Mode) -> Self {
         Self {
-            bit_names: bit_names(&rules),
+            bit_names: names_of(&rules, "flowbits:"),
+            number_names: names_of(&rules, "flowint:"),
             rules,
             sets,
             mode,
@@ -210,7 +213,8 @@ impl Detector {
 
     /// Other rules from the next packet on. Flows keep their bits; transactions start over.
     pub fn reload(&mut self, rules: Arc<Ruleset>, sets: Sets) {
-        self.bit_names = bit_names(&rules);
+        self.bit_names = names_of(&rules, "flowbits:");
+        self.number_names = names_of(&rules, "flowint:");
         self.rules = rules;
         self.sets = sets;
         self.version = self.version.wrapping_add(1);
@@ -247,6 +251,15 @@ impl Detector {
         // In the order in which they were set; bits of others than flows have no name here.
         let name = |bit: &u32| self.bit_names.get(usize::try_from(*bit).ok()?)?.as_deref();
         state.bits.iter().filter_map(name).collect()
+    }
+
+    /// Names and values of the numbers that rules keep of a flow.
+    #[must_use]
+    pub fn flow_numbers(&self, slot: u32) -> Vec<(&str, u32)> {
+        let Some(state) = self.flows.get(slot as usize) else { return Vec::new() };
+        let name = |number: u32| self.number_names.get(usize::try_from(number).ok()?)?.as_deref();
+        let numbers = state.numbers().iter();
+        numbers.filter_map(|(number, value)| name(*number).map(|name| (name, *value))).collect()
     }
 
     /// Whether a limit counts by a flow.

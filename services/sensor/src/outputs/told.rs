@@ -129,6 +129,14 @@ pub fn metadata(
     if !names.is_empty() {
         out.insert("flowbits".into(), json!(names));
     }
+    let numbers = flow.map(|flow| detector.flow_numbers(flow.slot)).unwrap_or_default();
+    if !numbers.is_empty() {
+        let mut list = Object::new();
+        for (name, value) in numbers {
+            list.insert(name.to_owned().into(), json!(value));
+        }
+        out.insert("flowints".into(), Value::Object(list));
+    }
     let is_counted = flow.is_some_and(|flow| detector.is_flow_counted(flow.slot));
     let flow = list(flow.map(|flow| detector.flow_variables(flow.slot)).unwrap_or_default());
     for (name, list) in [("flowvars", flow), ("pktvars", list(packet))] {

@@ -390,10 +390,10 @@ fn put_payload(out: &mut Object, place: &Place<'_, '_>, parts: Parts) {
         if payload_printable && !bytes.is_empty() {
             out.insert("payload_printable".into(), json!(printable(bytes)));
         }
-        if parts.payload_length {
+        if parts.payload_length && (session.is_none() || !bytes.is_empty()) {
             out.insert("payload_length".into(), json!(bytes.len()));
         }
-        out.insert("stream".into(), json!(u8::from(place.is_stream)));
+        out.insert("stream".into(), json!(u8::from(session.is_some())));
     }
     if packet {
         put_packet(out, place);
