@@ -118,6 +118,10 @@ impl AppName {
             Self::Http => matches!(proto, Some(Proto::Http1 | Proto::Http2)),
             // What is carried by named pipes is DCE/RPC, too.
             Self::One(Proto::Dcerpc) => matches!(proto, Some(Proto::Dcerpc | Proto::Smb)),
+            // DNS in HTTP/2 is both, but not what `http` stands for.
+            Self::One(own @ (Proto::Dns | Proto::Http2)) => {
+                proto == Some(own) || proto == Some(Proto::Doh2)
+            }
             Self::One(own) => proto == Some(own),
             Self::Failed => is_failed,
             Self::Unknown => proto.is_none() && !is_failed,

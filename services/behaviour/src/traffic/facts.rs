@@ -141,7 +141,7 @@ fn state(state: zeek::State) -> State {
 pub(super) fn service(flow: &Flow) -> Service {
     match flow.app.proto() {
         None => Service::Unknown,
-        Some(Proto::Http1 | Proto::Http2) => Service::Http,
+        Some(Proto::Http1 | Proto::Http2 | Proto::Doh2) => Service::Http,
         Some(Proto::Dns) => Service::Dns,
         Some(Proto::Mdns) => Service::Mdns,
         Some(Proto::Tls) => Service::Tls,

@@ -32,6 +32,11 @@ pub(crate) fn data<'a>(
 ) -> Option<(Cow<'a, [u8]>, u64)> {
     let whole = |bytes: Option<Cow<'a, [u8]>>| bytes.map(|bytes| (bytes, 0));
     match tx {
+        TxRef::Http(http) if http.doh.is_some() => {
+            let carried = crate::detector::carried(tx, direction);
+            let name = carried.and_then(|message| dns_name(buffer, message, index)).and_then(some);
+            whole(name).or_else(|| http_data(buffer, http, direction, index, body))
+        }
         TxRef::Http(tx) => http_data(buffer, tx, direction, index, body),
         // The name of the root is none.
         TxRef::Dns(tx) => whole(dns_name(buffer, &tx.message, index).and_then(some)),

@@ -96,7 +96,7 @@ impl Builder<'_, '_> {
         if let Some(app) = self.app {
             let is_there = |protos: &Vec<Proto>| protos.iter().any(|proto| fits(app, *proto));
             // HTTP/2 has the buffers of HTTP.
-            let is_http2 = app == AppName::One(Proto::Http2);
+            let is_http2 = matches!(app, AppName::One(Proto::Http2 | Proto::Doh2));
             return if is_http2 || all.iter().all(is_there) { Ok(()) } else { refused };
         }
         let Some((first, rest)) = all.split_first() else { return Ok(()) };

@@ -59,7 +59,6 @@ pub(super) fn app(name: &str) -> Option<AppName> {
         "http" => Some(AppName::Http),
         "failed" => Some(AppName::Failed),
         "unknown" => Some(AppName::Unknown),
-        "doh2" => Some(AppName::One(Proto::Http2)),
         "ftp-data" => Some(AppName::One(Proto::Ftp)),
         _ => Proto::from_name(name).map(AppName::One),
     }

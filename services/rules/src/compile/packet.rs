@@ -200,7 +200,7 @@ impl Builder<'_, '_> {
         };
         let known = Proto::from_name(proto).ok_or_else(|| fault(name, "protocol is unknown"))?;
         let places = match known {
-            Proto::Http1 | Proto::Http2 => HTTP_PLACES,
+            Proto::Http1 | Proto::Http2 | Proto::Doh2 => HTTP_PLACES,
             Proto::Dns | Proto::Mdns => DNS_PLACES,
             Proto::Tls => TLS_PLACES,
             Proto::Ssh => SSH_PLACES,

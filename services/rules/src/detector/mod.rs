@@ -21,6 +21,8 @@ use hookprobe_traffic::{
     stream::Raw,
 };
 
+pub(crate) use tx::carried;
+
 use crate::{
     buffer::Body,
     candidates::Candidates,

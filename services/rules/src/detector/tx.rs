@@ -168,7 +168,13 @@ impl Work<'_> {
         let body = self.body(view);
         let is_last_look = progress >= tx.progress_complete(view.direction);
         let due = rules.prefilter.in_tx(kind(tx), view.direction, (searched, progress));
-        for (number, entry) in due {
+        // A message in HTTP/2 may come with its body, however far the stream was before.
+        let carried = carried(tx, view.direction).is_some();
+        let in_message = carried
+            .then(|| rules.prefilter.in_tx(Proto::Dns, view.direction, (0, progress)))
+            .into_iter()
+            .flatten();
+        for (number, entry) in due.chain(in_message) {
             let Some(search) = &entry.search else { continue };
             let (order, at) = entry.lender;
             let Some(lender) = rules.rule(order).and_then(|rule| rule.buffers.get(at)) else {
@@ -424,6 +430,30 @@ fn buffer_outcome(
     otherwise
 }
 
+fn dns_fits(
+    test: &TxTest,
+    message: &hookprobe_traffic::app::dns::Message,
+    direction: hookprobe_traffic::Direction,
+) -> bool {
+    match test {
+        TxTest::DnsOpcode(compare) => compare.fits(u64::from(message.opcode())),
+        TxTest::DnsRcode(compare) => compare.fits(u64::from(message.rcode())),
+        TxTest::DnsRrtype(compare) => {
+            // What is asked for on the way to the server, what is answered on the way back.
+            let fits = |kind: u16| compare.fits(u64::from(kind));
+            match direction {
+                hookprobe_traffic::Direction::ToServer => {
+                    message.queries.iter().any(|query| fits(query.rtype))
+                }
+                hookprobe_traffic::Direction::ToClient => {
+                    message.answers.iter().any(|record| fits(record.rtype))
+                }
+            }
+        }
+        _ => false,
+    }
+}
+
 fn is_broken(tx: TxRef<'_>, direction: hookprobe_traffic::Direction) -> bool {
     matches!(tx, TxRef::Http(tx) if tx.body(direction).is_broken)
 }
@@ -444,22 +474,15 @@ fn test_outcome(
     now_s: i64,
 ) -> Outcome {
     let fits = match (test, tx) {
-        (TxTest::DnsOpcode(compare), TxRef::Dns(tx)) => {
-            compare.fits(u64::from(tx.message.opcode()))
-        }
-        (TxTest::DnsRcode(compare), TxRef::Dns(tx)) => compare.fits(u64::from(tx.message.rcode())),
-        (TxTest::DnsRrtype(compare), TxRef::Dns(tx)) => {
-            // What is asked for on the way to the server, what is answered on the way back.
-            let message = &tx.message;
-            let fits = |kind: u16| compare.fits(u64::from(kind));
-            match direction {
-                hookprobe_traffic::Direction::ToServer => {
-                    message.queries.iter().any(|query| fits(query.rtype))
-                }
-                hookprobe_traffic::Direction::ToClient => {
-                    message.answers.iter().any(|record| fits(record.rtype))
-                }
-            }
+        (
+            TxTest::DnsOpcode(_) | TxTest::DnsRcode(_) | TxTest::DnsRrtype(_),
+            TxRef::Dns(_) | TxRef::Http(_),
+        ) => {
+            let message = match tx {
+                TxRef::Dns(tx) => Some(&tx.message),
+                other => carried(other, direction),
+            };
+            message.is_some_and(|message| dns_fits(test, message, direction))
         }
         (TxTest::TlsVersion { versions, is_negated }, TxRef::Tls(tx)) => {
             tx.spoken(direction).is_some_and(|spoken| {
@@ -599,6 +622,17 @@ fn size_fits(compare: Compare, file: &File) -> bool {
     }
 }
 
+/// The message of DNS that a stream of HTTP/2 carries.
+pub(crate) fn carried(
+    tx: TxRef<'_>,
+    direction: hookprobe_traffic::Direction,
+) -> Option<&hookprobe_traffic::app::dns::Message> {
+    match tx {
+        TxRef::Http(tx) => tx.doh.as_ref()?.message(direction).map(|tx| &tx.message),
+        _ => None,
+    }
+}
+
 /// The protocol whose parser made it.
 fn kind(tx: TxRef<'_>) -> Proto {
     match tx {
@@ -615,5 +649,6 @@ fn kind(tx: TxRef<'_>) -> Proto {
 
 fn is_of(tx: TxRef<'_>, proto: Proto) -> bool {
     let own = kind(tx);
-    own == proto || (own == Proto::Dns && proto == Proto::Mdns)
+    let is_both = proto == Proto::Dns && matches!(tx, TxRef::Http(tx) if tx.doh.is_some());
+    own == proto || (own == Proto::Dns && proto == Proto::Mdns) || is_both
 }

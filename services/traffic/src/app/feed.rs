@@ -74,6 +74,7 @@ impl App {
                 self.parse(now_ns, direction, &data, meta, &mut fed);
             }
         }
+        self.note_doh();
         fed.is_done |= self.is_finished(meta.transport);
         fed
     }
@@ -123,6 +124,15 @@ impl App {
             }
             Some(_) | None => State::default(),
         };
+    }
+
+    /// HTTP/2 that brought a question of DNS goes by another name from now on.
+    fn note_doh(&mut self) {
+        if !matches!(&self.state, State::Http2(http) if http.is_doh) {
+            return;
+        }
+        self.original = self.original.or(Some(Proto::Http2));
+        self.sides = [Some(Proto::Doh2); 2];
     }
 
     /// HTTP/2 begins with the request that asked for it, which is gone when the next bytes come.
@@ -196,7 +206,7 @@ impl App {
                 *side = Some(found);
             }
             // The answer of HTTP/2 begins with a frame, which is no pattern.
-            Verdict::No if known == Proto::Http2 => {}
+            Verdict::No if matches!(known, Proto::Http2 | Proto::Doh2) => {}
             Verdict::No => {
                 fed.events.add("applayer_detect_protocol_only_one_direction");
                 *side = Some(Proto::Failed);
@@ -292,7 +302,7 @@ impl App {
         }
         self.state = match proto {
             Proto::Http1 => State::Http(Box::default()),
-            Proto::Http2 => State::Http2(Box::default()),
+            Proto::Http2 | Proto::Doh2 => State::Http2(Box::default()),
             Proto::Dns => State::Dns(Box::default()),
             Proto::Mdns => State::Dns(Box::new(dns::Dns { is_mdns: true, ..dns::Dns::default() })),
             Proto::Tls => State::Tls(Box::default()),

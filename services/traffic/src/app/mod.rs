@@ -406,6 +406,7 @@ impl App {
             State::Unknown(_) | State::Failed => None,
             State::Known(proto) => Some(*proto),
             State::Http(_) => Some(Proto::Http1),
+            State::Http2(http) if http.is_doh => Some(Proto::Doh2),
             State::Http2(_) => Some(Proto::Http2),
             State::Dns(dns) if dns.is_mdns => Some(Proto::Mdns),
             State::Dns(_) => Some(Proto::Dns),

@@ -7,6 +7,8 @@ pub enum Proto {
     Http1,
     /// HTTP/2 in the clear (prior knowledge or upgrade).
     Http2,
+    /// HTTP/2 that carries DNS.
+    Doh2,
     /// DNS.
     Dns,
     /// Multicast DNS.
@@ -79,6 +81,7 @@ pub enum Proto {
 const NAMES: &[(Proto, &str)] = &[
     (Proto::Http1, "http"),
     (Proto::Http2, "http2"),
+    (Proto::Doh2, "doh2"),
     (Proto::Dns, "dns"),
     (Proto::Mdns, "mdns"),
     (Proto::Tls, "tls"),

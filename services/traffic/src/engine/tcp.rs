@@ -234,7 +234,7 @@ pub(super) fn feed(
             }
         }
         *direction.of_mut(&mut flow.is_changed) |= is_changed;
-        if is_changed && flow.app.proto() == Some(Proto::Http2) {
+        if is_changed && matches!(flow.app.proto(), Some(Proto::Http2 | Proto::Doh2)) {
             // A frame about the connection is of both directions.
             *direction.reverse().of_mut(&mut flow.is_changed) = true;
         }

@@ -24,7 +24,14 @@ const BANNER_BYTES_MAX: usize = 256;
 #[must_use]
 pub fn objects(tx: TxRef<'_>, proto: Option<Proto>) -> Vec<(&'static str, Value)> {
     match tx {
-        TxRef::Http(tx) => http::http(tx).map(|value| ("http", value)).into_iter().collect(),
+        TxRef::Http(tx) => {
+            // DNS in HTTP/2 is told as DNS: what was answered, if anything was.
+            let message = |direction| tx.doh.as_ref().and_then(|doh| doh.message(direction));
+            let message = message(Direction::ToClient).or_else(|| message(Direction::ToServer));
+            let dns = message.map(|message| ("dns", dns::dns(message)));
+            let http = http::http(tx).map(|value| ("http", value));
+            dns.into_iter().chain(http).collect()
+        }
         TxRef::Dns(tx) if proto == Some(Proto::Mdns) => vec![("mdns", dns::mdns(tx))],
         TxRef::Dns(tx) => vec![("dns", dns::dns(tx))],
         TxRef::Tls(tx) => vec![("tls", tls(tx))],

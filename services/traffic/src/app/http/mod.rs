@@ -83,6 +83,8 @@ pub struct Tx {
     pub stream: u32,
     /// HTTP/2: what its frames say.
     pub notes: Option<Box<super::http2::Notes>>,
+    /// HTTP/2: messages of DNS that it carries.
+    pub doh: Option<Box<super::http2::Doh>>,
     pub(crate) inflates: [Option<Box<Inflate>>; 2],
     pub(crate) form: Option<Box<form::Form>>,
 }

@@ -360,6 +360,7 @@ impl Tx {
         let inflates = self.inflates.iter().flatten().map(|inflate| inflate.held_bytes());
         size_of::<Self>()
             + self.notes.as_ref().map_or(0, |notes| notes.held_bytes())
+            + self.doh.as_ref().map_or(0, |doh| doh.held_bytes())
             + self.form.as_ref().map_or(0, |form| form.held_bytes())
             + request.line.capacity()
             + request.method.capacity()

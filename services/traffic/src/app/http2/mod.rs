@@ -5,9 +5,11 @@
 //! empty. As in Suricata a frame about the connection is a transaction of its own, and the request
 //! that asked for the upgrade is the first stream.
 
+mod doh;
 mod hpack;
 mod notes;
 
+pub use doh::Doh;
 pub use notes::{ERRORS, Note, Notes, Value};
 
 use super::bytes::Cursor;
@@ -17,6 +19,8 @@ use crate::Direction;
 use hpack::{Broken, Decoder, Field};
 use std::collections::VecDeque;
 
+/// Settings of an upgrade that are read; those that are kept have 192 bytes.
+const SETTINGS_BYTES_MAX: usize = 768;
 /// What a client begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
@@ -46,6 +50,8 @@ pub struct Http2 {
     next_id: u64,
     now_ns: u64,
     sides: [Side; 2],
+    /// A stream brought a question of DNS.
+    pub(crate) is_doh: bool,
     keeps: Option<[Keep; 2]>,
 }
 
@@ -275,7 +281,7 @@ impl Http2 {
         }
         new.headers(Direction::ToServer, STREAM, &fields, config);
         new.finish(Direction::ToServer, STREAM, FileState::Closed);
-        if let Some(settings) = settings.and_then(unbase64) {
+        if let Some(settings) = settings.and_then(|text| unbase64(text, SETTINGS_BYTES_MAX)) {
             new.control(Direction::ToServer, SETTINGS, &settings, config);
         }
         new
@@ -295,6 +301,7 @@ impl Http2 {
             Ok(fields) => {
                 let is_new = !self.txs.iter().any(|tx| tx.stream == stream);
                 self.headers(direction, stream, &fields, config);
+                self.look_for_dns(direction, stream);
                 if is_new {
                     self.note(direction, frame, &[], config);
                 }
@@ -386,17 +393,31 @@ impl Http2 {
         }
     }
 
+    /// What the fields say of DNS.
+    fn look_for_dns(&mut self, direction: Direction, stream: u32) {
+        let now_ns = self.now_ns;
+        if let Some(tx) = self.txs.iter_mut().rfind(|tx| tx.stream == stream) {
+            self.is_doh |= doh::fields(tx, direction, now_ns);
+        }
+    }
+
     fn data(&mut self, direction: Direction, stream: u32, bytes: &[u8]) {
         let Some(keep) = self.keeps.and_then(|keeps| keeps.get(direction.index()).copied()) else {
             return;
         };
         if let Some(tx) = self.txs.iter_mut().rfind(|tx| tx.stream == stream) {
             self.cut_bytes += tx.push_body(direction, bytes, keep);
+            if let Some(doh) = &mut tx.doh {
+                doh.body(direction, bytes);
+            }
         }
     }
 
     fn finish(&mut self, direction: Direction, stream: u32, state: FileState) {
         if let Some(tx) = self.txs.iter_mut().rfind(|tx| tx.stream == stream) {
+            if let Some(doh) = tx.doh.as_mut().filter(|_| state == FileState::Closed) {
+                self.is_doh |= doh.end(direction, self.now_ns);
+            }
             tx.finish(direction, state);
         }
     }
@@ -435,12 +456,11 @@ fn block(held: &[u8], frame: Frame) -> Option<&[u8]> {
 }
 
 /// Base64 for addresses, with or without its end (RFC 9113, section 3.2.1 of its forerunner).
-fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
-    /// Settings that are kept have 192 bytes.
-    const TEXT_BYTES_MAX: usize = 1024;
+fn unbase64(text: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    let text_bytes_max = bytes_max.div_ceil(3) * 4;
     let mut out = Vec::new();
     let (mut bits, mut count) = (0_u32, 0);
-    for byte in text.iter().take(TEXT_BYTES_MAX).take_while(|byte| **byte != b'=') {
+    for byte in text.iter().take(text_bytes_max).take_while(|byte| **byte != b'=') {
         let value = match byte {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,
