@@ -20,6 +20,8 @@ const HOST_BITS_MAX: usize = 1 << 17;
 /// Bits, numbers and variables of one flow.
 const FLOW_ENTRIES_MAX: usize = 256;
 const SECOND_NS: u64 = 1_000_000_000;
+/// How long a bit of a host that is over may stay as it is: hosts are swept every second or two.
+const HOST_SWEEP_NS: u64 = 2 * SECOND_NS;
 
 /// IP-only rules ran.
 pub(crate) const IP_DONE: u8 = 1;
@@ -202,6 +204,8 @@ impl HostBit {
 #[derive(Debug, Default)]
 pub(crate) struct HostBits {
     table: HashMap<Key, HostBit>,
+    /// When bits that are over were last looked for.
+    swept_ns: u64,
     pub(crate) dropped: u64,
 }
 
@@ -237,9 +241,13 @@ impl HostBits {
     pub(crate) fn set(&mut self, bits: &Bits, bit: u32, ends: Ends) {
         let Some(key) = Self::key(bits.owner, bit, ends) else { return };
         if self.table.len() >= HOST_BITS_MAX && !self.table.contains_key(&key) {
-            let before = self.table.len();
-            self.table.retain(|_, bit| bit.is_on(ends.now_ns));
-            if self.table.len() == before {
+            // Once a second: a table full of bits that are on frees nothing, however often it is asked.
+            let is_due = ends.now_ns >= self.swept_ns.saturating_add(SECOND_NS);
+            if is_due {
+                self.swept_ns = ends.now_ns;
+                self.table.retain(|_, bit| bit.is_on(ends.now_ns));
+            }
+            if self.table.len() >= HOST_BITS_MAX {
                 self.dropped += 1;
                 return;
             }
@@ -249,10 +257,12 @@ impl HostBits {
             seconds => ends.now_ns.saturating_add(seconds.saturating_mul(SECOND_NS)),
         };
         // Of a host once more is not longer, as in Suricata, not even when it is over, until somebody
-        // has asked.
+        // has asked or such hosts are swept.
         let is_pair = bits.owner == Owner::Pair;
         let own = self.table.entry(key).or_default();
-        if own.is_new || own.is_gone.get() || is_pair && !own.is_on(ends.now_ns) {
+        let is_swept =
+            own.until_ns != 0 && own.until_ns.saturating_add(HOST_SWEEP_NS) < ends.now_ns;
+        if own.is_new || own.is_gone.get() || is_swept || is_pair && !own.is_on(ends.now_ns) {
             *own = HostBit { until_ns: until, is_new: false, is_gone: Cell::new(false) };
         }
     }

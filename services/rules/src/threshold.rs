@@ -263,6 +263,7 @@ impl Counter {
             Distinct::DestinationPort => destination,
         });
         if let Some(port) = port
+            && self.ports.len() <= limit.count as usize
             && let Err(at) = self.ports.binary_search(&port)
         {
             self.ports.insert(at, port);

@@ -20,6 +20,11 @@ fn fits(app: AppName, proto: Proto) -> bool {
     app.fits(Some(proto), false) || (app == AppName::One(Proto::Mdns) && proto == Proto::Dns)
 }
 
+/// Files and frames are of more protocols than have a parser here.
+const fn is_of_files(test: &TxTest) -> bool {
+    matches!(test, TxTest::HasFile | TxTest::FileSize(_) | TxTest::Frame(_))
+}
+
 fn contents(ops: &[Op]) -> impl Iterator<Item = &Content> {
     ops.iter().filter_map(|op| match op {
         Op::Content(content) => Some(content.as_ref()),
@@ -46,7 +51,7 @@ impl Builder<'_, '_> {
         let places = |found: &Match| buffer::spec(found.buffer).map(|spec| spec.places);
         self.app.is_some()
             || self.buffers.iter().filter_map(places).any(is_one)
-            || self.tx_tests.iter().any(|(_, places)| is_one(places))
+            || self.tx_tests.iter().any(|(test, places)| !is_of_files(test) && is_one(places))
     }
 
     /// Refuses what can't be.
@@ -88,7 +93,7 @@ impl Builder<'_, '_> {
             }
         }
         for (test, places) in &self.tx_tests {
-            if !matches!(test, TxTest::HasFile | TxTest::FileSize(_) | TxTest::Frame(_)) {
+            if !is_of_files(test) {
                 all.push(places.iter().map(|place| place.proto).collect());
             }
         }

@@ -174,6 +174,7 @@ pub(crate) fn compile(
         }
         None => None,
     };
+    raw.protocol.make_ascii_lowercase();
     strict::check(&raw)?;
     let (action, scope) = header::action(&raw.action)?;
     let (header, app) = header::header(&raw, &context.config.variables, context.groups)?;

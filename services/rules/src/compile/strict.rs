@@ -197,7 +197,9 @@ fn word(name: &str, text: &str, raw: &RawRule, before: &[&Item]) -> Done {
             if has_blank || bit.len() > 255 { Err(fault(name, "no name")) } else { Ok(()) }
         }
         "xbits" => {
-            let expire = words().find_map(|word| word.strip_prefix("expire"));
+            let expire = words().find_map(|word| {
+                word.strip_prefix("expire").filter(|rest| rest.starts_with(char::is_whitespace))
+            });
             let expire = expire.map(|expire| expire.trim().parse::<u32>().unwrap_or(0));
             if expire == Some(0) { Err(fault(name, "expires at once")) } else { Ok(()) }
         }
@@ -211,7 +213,7 @@ fn word(name: &str, text: &str, raw: &RawRule, before: &[&Item]) -> Done {
         }
         "ip_proto"
             if !matches!(
-                raw.protocol.as_str(),
+                raw.protocol.to_ascii_lowercase().as_str(),
                 "ip" | "ipv4" | "ipv6" | "ip4" | "ip6" | "pkthdr"
             ) =>
         {

@@ -159,7 +159,18 @@ pub struct Detector {
     hits: Vec<Hit>,
     candidates: Candidates,
     verdict: Verdict,
+    /// What was decided before the packet itself comes.
+    held: Held,
     statistics: Statistics,
+}
+
+/// What a flow shows before a packet ([`hookprobe_traffic::packet::Packet::is_flush`]) came with that
+/// packet: who drops it drops the packet.
+#[derive(Debug, Default)]
+struct Held {
+    drop: Option<DropReason>,
+    dropped_by: Option<u32>,
+    reject: Option<RejectTarget>,
 }
 
 /// What the parts of one inspection share.
@@ -209,6 +220,7 @@ impl Detector {
             hits: Vec::new(),
             candidates: Candidates::default(),
             verdict: Verdict::default(),
+            held: Held::default(),
             statistics: Statistics::default(),
         }
     }
@@ -294,6 +306,11 @@ impl Detector {
     pub fn inspect(&mut self, view: &mut View<'_, '_>) -> &Verdict {
         self.verdict.clear();
         self.hits.clear();
+        if !view.packet.is_flush {
+            let Held { drop, dropped_by, reject } = std::mem::take(&mut self.held);
+            (self.verdict.drop, self.verdict.dropped_by) = (drop, dropped_by);
+            self.verdict.reject = reject;
+        }
         // Put back below: the state of one flow is lent while the rest works.
         let mut flows = std::mem::take(&mut self.flows);
         let mut none = FlowState::default();
@@ -323,6 +340,12 @@ impl Detector {
             flow.raw_done(view.direction, progress);
         }
         self.flows = flows;
+        if view.packet.is_flush {
+            let Verdict { drop, dropped_by, reject, .. } = &self.verdict;
+            self.held.drop = self.held.drop.or(*drop);
+            self.held.dropped_by = self.held.dropped_by.or(*dropped_by);
+            self.held.reject = self.held.reject.or(*reject);
+        }
         &self.verdict
     }
 

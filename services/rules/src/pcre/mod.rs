@@ -173,6 +173,22 @@ mod tests {
     }
 
     #[test]
+    fn hostile_patterns_are_refused_or_searched_in_no_time() {
+        let deep = format!("a{}(?=b)", "{1}".repeat(50_000));
+        let wide = format!("(?<=a{})b", "{2048}".repeat(6));
+        for pattern in [deep.as_str(), &wide] {
+            assert!(Regex::new(pattern.as_bytes(), Options::default()).is_err());
+        }
+        assert_eq!(find("(?:){2048}{2048}{2048}{2048}(?=a)", "ba"), Some((1, 1)));
+        let behind = "(?<=(?:a{0,2048}){0,2048}{0,15})b";
+        assert_eq!(find(behind, &"c".repeat(2000)), None);
+        assert_eq!(find(behind, "aab"), Some((2, 3)));
+        // A search that is given up says nothing, whatever it was asked within.
+        let long = "ab".repeat(70_000);
+        assert_eq!(find("(?:a|b)*(?!c(?:x|y)*z)$", &long), None);
+    }
+
+    #[test]
     fn faults_are_faults() {
         for pattern in ["(", "a)", "[a", "*a", r"\1(", "(?<=a+)b", "(?R)"] {
             assert!(Regex::new(pattern.as_bytes(), Options::default()).is_err(), "{pattern}");

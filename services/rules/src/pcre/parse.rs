@@ -237,7 +237,7 @@ impl Parser<'_> {
 
     fn repeated(&mut self, atom: Ast) -> Result<Ast, PatternError> {
         let mut atom = atom;
-        loop {
+        for depth in 0.. {
             let (min, max) = match self.peek() {
                 Some(b'*') => (0, None),
                 Some(b'+') => (1, None),
@@ -259,8 +259,12 @@ impl Parser<'_> {
                 greed = Greed::Possessive;
                 self.is_fancy = true;
             }
+            if depth >= DEPTH_MAX {
+                return Err(PatternError::TooLarge);
+            }
             atom = Ast::Repeat { inner: Box::new(atom), min, max, greed };
         }
+        Ok(atom)
     }
 
     /// `{n}`, `{n,}`, `{n,m}`; anything else is literal. Leaves `at` on the closing brace.

@@ -180,7 +180,12 @@ impl Program {
             return self.atomic(&Ast::Repeat { inner, min, max, greed: Greed::Greedy });
         }
         for _ in 0..min {
+            let before = self.steps.len();
             self.compile(inner)?;
+            if self.steps.len() == before {
+                // Nothing, however often.
+                return Ok(());
+            }
         }
         if let Ast::Byte(set) = inner {
             let max = max.map_or(usize::MAX, |max| max.saturating_sub(min) as usize);
@@ -286,6 +291,8 @@ impl Run<'_> {
     /// Runs from `pc` at `at` to the next `Done`; the end of the match.
     fn run(&mut self, pc: usize, at: usize, slots: &mut [usize], depth: u32) -> Option<usize> {
         if depth > DEPTH_MAX {
+            // Nobody may take it for an answer.
+            self.steps = STEPS_MAX;
             return None;
         }
         let base = self.stack.len();
@@ -303,7 +310,10 @@ impl Run<'_> {
     ) -> Option<usize> {
         loop {
             self.steps = self.steps.saturating_add(1);
-            if self.steps >= STEPS_MAX || self.stack.len() >= STACK_MAX {
+            if self.stack.len() >= STACK_MAX {
+                self.steps = STEPS_MAX;
+            }
+            if self.steps >= STEPS_MAX {
                 return None;
             }
             let next = match self.program.steps.get(pc)? {
@@ -352,10 +362,9 @@ impl Run<'_> {
             Step::Look { min, max, is_behind, is_negated, end } => {
                 let before = slots.to_vec();
                 let found = if *is_behind {
-                    (*min..=*max).any(|width| {
-                        at.checked_sub(width).is_some_and(|start| {
-                            self.run(pc + 1, start, slots, depth + 1) == Some(at)
-                        })
+                    (*min..=(*max).min(at)).any(|width| {
+                        self.steps < STEPS_MAX
+                            && self.run(pc + 1, at - width, slots, depth + 1) == Some(at)
                     })
                 } else {
                     self.run(pc + 1, at, slots, depth + 1).is_some()
@@ -469,10 +478,10 @@ fn width(ast: &Ast) -> Option<(usize, usize)> {
         Ast::Empty | Ast::Anchor(_) | Ast::Look { .. } | Ast::Keep => (0, 0),
         Ast::Byte(_) => (1, 1),
         Ast::Concat(parts) => {
-            let mut sum = (0, 0);
+            let mut sum = (0_usize, 0_usize);
             for part in parts {
                 let (min, max) = width(part)?;
-                sum = (sum.0 + min, sum.1 + max);
+                sum = (sum.0.checked_add(min)?, sum.1.checked_add(max)?);
             }
             sum
         }
@@ -487,7 +496,7 @@ fn width(ast: &Ast) -> Option<(usize, usize)> {
         Ast::Repeat { inner, min, max, .. } => {
             let (low, high) = width(inner)?;
             let max = usize::try_from((*max)?).ok()?;
-            (low * usize::try_from(*min).ok()?, high * max)
+            (low.checked_mul(usize::try_from(*min).ok()?)?, high.checked_mul(max)?)
         }
         Ast::Group(_, inner) | Ast::Atomic(inner) => width(inner)?,
         Ast::Backreference { .. } => return None,

@@ -2,8 +2,8 @@
 //!
 //! Limits for one flow do not bound a thousand of them: whoever leaves many connections in the middle
 //! of a message makes each hold what it may. Beyond the bound the flows that have been quiet longest
-//! lose theirs: their bytes are followed no more, their transactions are gone, their packets are still
-//! seen and counted.
+//! lose theirs, those that hold far more than others before all: their bytes are followed no more,
+//! their transactions are gone, their packets are still seen and counted.
 //!
 //! What must never happen here: a packet that costs a walk over all flows each time. A walk frees an
 //! eighth of the bound, so that the next one is as many new bytes away.
@@ -34,7 +34,13 @@ impl Engine {
             return;
         }
         let goal = most - most / 8;
-        for slot in self.table.by_idleness() {
+        let slots = self.table.by_idleness();
+        // Whoever makes decoders unpack gigabytes shall not cost others their place.
+        let is_large = |own: &Self, slot| {
+            own.table.get(slot).is_some_and(|it| it.flow.app_bytes as usize > most / 64)
+        };
+        let large: Vec<u32> = slots.iter().copied().filter(|slot| is_large(self, *slot)).collect();
+        for slot in large.into_iter().chain(slots) {
             if self.followed_bytes() <= goal {
                 break;
             }

@@ -5,13 +5,18 @@
 
 use super::window::Ended;
 use brotli_decompressor::{
-    Allocator, BrotliDecompressStream, BrotliResult, BrotliState, SliceWrapper, SliceWrapperMut,
+    Allocator, BrotliDecoderHasMoreOutput, BrotliDecompressStream, BrotliResult, BrotliState,
+    SliceWrapper, SliceWrapperMut,
 };
 
 /// Most that one step yields.
 const STEP_BYTES: usize = 8_192;
 /// Longest window of the format, with what the decoder writes ahead.
 const WINDOW_BYTES_MAX: usize = (1 << 24) + 1024;
+
+/// Most that one body may bring. Beyond some 11 MiB of commands that yield nothing this version of the
+/// decoder reads out of its bounds; no page is that long.
+const INPUT_BYTES_MAX: usize = 8 << 20;
 
 /// Memory of the decoder.
 #[derive(Default)]
@@ -57,6 +62,7 @@ pub(super) struct Brotli {
     state: BrotliState<Counted, Counted, Counted>,
     out: Vec<u8>,
     total: usize,
+    bytes_in: usize,
 }
 
 impl Default for Brotli {
@@ -64,20 +70,27 @@ impl Default for Brotli {
         // Strict: no windows beyond the RFC's.
         let state =
             BrotliState::new_strict(Counted::default(), Counted::default(), Counted::default());
-        Self { state, out: vec![0; STEP_BYTES], total: 0 }
+        Self { state, out: vec![0; STEP_BYTES], total: 0, bytes_in: 0 }
     }
 }
 
 impl Brotli {
     pub(super) fn held_bytes(&self) -> usize {
         let tables = self.state.alloc_u32.bytes + self.state.alloc_hc.bytes;
-        // Of the window, what was written to.
-        let window = self.state.alloc_u8.bytes.min(self.total);
+        // Of the window, what was written to, whether it came out by now or not.
+        let written = match self.state.rb_roundtrips {
+            0 => usize::try_from(self.state.pos).unwrap_or(0),
+            _ => usize::MAX,
+        };
+        let window = self.state.alloc_u8.bytes.min(written.max(self.total));
         size_of::<Self>() + self.out.capacity() + tables + window
     }
 
     /// Decodes some of `input`: how much of it, what came out, how it ended.
     pub(super) fn step(&mut self, input: &[u8]) -> (usize, &[u8], Ended) {
+        if self.bytes_in.saturating_add(input.len()) > INPUT_BYTES_MAX {
+            return (0, &[], Ended::Wrong);
+        }
         let (mut left, mut used) = (input.len(), 0);
         let (mut room, mut made) = (self.out.len(), 0);
         let result = BrotliDecompressStream(
@@ -91,11 +104,14 @@ impl Brotli {
             &mut self.state,
         );
         let ended = match result {
+            // It asks for more before it has given all.
+            BrotliResult::NeedsMoreInput if BrotliDecoderHasMoreOutput(&self.state) => Ended::Full,
             BrotliResult::NeedsMoreInput => Ended::Hungry,
             BrotliResult::NeedsMoreOutput => Ended::Full,
             BrotliResult::ResultSuccess => Ended::Whole,
             BrotliResult::ResultFailure => Ended::Wrong,
         };
+        self.bytes_in += used;
         (used, self.out.get(..made).unwrap_or_default(), ended)
     }
 }
@@ -125,6 +141,30 @@ mod tests {
             assert_eq!(decode(HELLO, piece), (b"hello\n".to_vec(), Ended::Whole), "{piece}");
         }
         assert_eq!(decode(b"\x11hello", 6).1, Ended::Wrong);
+    }
+
+    /// A MiB of zeros, flushed and not ended, in a window of 16 MiB.
+    const ZEROS: &[u8] = b"\xaf\xff\xff\x07@\x02 \x1e\x0b$\xf7\xfe\xc1\x00";
+
+    #[test]
+    fn what_is_decoded_comes_out_and_counts_without_an_end() {
+        let mut decoder = Brotli::default();
+        let (used, made, ended) = decoder.step(ZEROS);
+        assert_eq!((used, made.len(), ended), (ZEROS.len(), super::STEP_BYTES, Ended::Full));
+        assert!(decoder.held_bytes() > 1 << 20, "it is decoded, and held");
+        let (mut out, mut last) = (super::STEP_BYTES, ended);
+        while last == Ended::Full {
+            let (_, made, ended) = decoder.step(&[]);
+            (out, last) = (out + made.len(), ended);
+        }
+        assert_eq!((out, last), (1 << 20, Ended::Hungry));
+    }
+
+    #[test]
+    fn a_body_without_end_ends() {
+        let mut decoder = Brotli::default();
+        let (_, _, ended) = decoder.step(&vec![0; super::INPUT_BYTES_MAX + 1]);
+        assert_eq!(ended, Ended::Wrong);
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Inflate {
         self.is_over
     }
 
+    /// LZMA is among the codings.
+    pub(super) fn has_lzma(&self) -> bool {
+        self.layers.iter().any(|layer| layer.coding == Coding::Lzma)
+    }
+
     /// Whether the end of the body may bring more out.
     pub(super) fn holds_back(&self) -> bool {
         self.layers.iter().any(|layer| matches!(layer.decoder, Some(Decoder::Lzma(_))))
@@ -141,6 +146,10 @@ impl Inflate {
         };
         self.is_bomb = !decode(&mut self.layers, &mut count);
         self.bytes_out = bytes_out;
+        if self.is_bomb {
+            // Nothing is decoded any more, so nothing is held for it.
+            self.layers = Vec::new();
+        }
         self.is_bomb.then_some(Bomb)
     }
 }
@@ -157,7 +166,7 @@ fn push_layers(layers: &mut [Layer], bytes: &[u8], out: Out<'_>) -> bool {
     };
     if outer.mode == Mode::Passes {
         // Where the outer coding is not what was said, nothing is known of the inner ones.
-        inner.iter_mut().for_each(|layer| layer.mode = Mode::Passes);
+        inner.iter_mut().for_each(|layer| layer.stop(Mode::Passes));
     }
     passed.is_empty() || push_layers(inner, passed, out)
 }
@@ -177,7 +186,7 @@ fn drain_layers(layers: &mut [Layer], out: Out<'_>) -> bool {
         Some(Decoder::Lzma(decoder)) if outer.mode == Mode::Decodes => decoder.end(),
         _ => Vec::new(),
     };
-    push_layers(inner, &held, out) && drain_layers(inner, out)
+    push_layers(inner, &held, out) && flush_layers(inner, out) && drain_layers(inner, out)
 }
 
 impl Decoder {
@@ -254,13 +263,20 @@ impl Layer {
                 Round::Left(left) => rest = left,
                 Round::Full => return None,
                 Round::Wrong if self.retries == 0 && self.fresh > 0 => {
-                    self.mode = Mode::Ended;
+                    self.stop(Mode::Ended);
                     return Some(&[]);
                 }
                 Round::Wrong => self.retry(),
             }
         }
         Some(&[])
+    }
+
+    /// It decodes no more, and holds nothing for it.
+    fn stop(&mut self, mode: Mode) {
+        self.mode = mode;
+        self.decoder = None;
+        self.held = Vec::new();
     }
 
     /// The next coding; what the last one made of this piece is dropped.
@@ -442,5 +458,9 @@ mod tests {
             assert_eq!(run("lzma", &[head, tail]).0, b"hello hello hello", "{at}");
         }
         assert_eq!(run("lzma, gzip", &[&gzip(lzma)]).0, b"hello hello hello");
+        // zlib by LZMA: all of it comes at the end, and the inner coding is the second that is tried.
+        let zlib = b"]\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0<'\x05d\xc2j\x8a\xb5\x03i\x99\
+            \xffW\xbf}\xbf\xff\xef\xf1\0\0";
+        assert_eq!(run("deflate, lzma", &[zlib]).0, b"abc");
     }
 }

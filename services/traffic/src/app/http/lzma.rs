@@ -38,8 +38,9 @@ pub(super) struct Lzma {
     stream: Option<Stream<Sink>>,
     out: Vec<u8>,
     bytes_max: usize,
-    /// At least what its dictionary holds.
     bytes_in: usize,
+    /// Bits of context that its header asks for.
+    context_bits: u8,
     /// Its tables would be too large: as if its first byte of data were a fault.
     is_refused: bool,
 }
@@ -47,16 +48,25 @@ pub(super) struct Lzma {
 impl Lzma {
     pub(super) fn new(bytes_max: u32) -> Self {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        Self { stream: None, out: Vec::new(), bytes_max, bytes_in: 0, is_refused: false }
+        Self {
+            stream: None,
+            out: Vec::new(),
+            bytes_max,
+            bytes_in: 0,
+            context_bits: 0,
+            is_refused: false,
+        }
     }
 
-    /// Room that it takes: how full the dictionary is can't be seen, so it is counted by its limit as
-    /// soon as something may be in it.
+    /// Room that it takes: how full the dictionary is can't be seen, so it is counted as the most that
+    /// what came may have made.
     pub(super) fn held_bytes(&self) -> usize {
-        const TABLES_BYTES: usize = 0x300 << (CONTEXT_BITS_MAX + 1);
-        let is_begun = self.stream.is_some() && self.bytes_in >= HEADER_BYTES;
-        let dictionary = if is_begun { self.bytes_max + TABLES_BYTES } else { 0 };
-        size_of::<Self>() + self.out.capacity() + dictionary
+        /// A match of 273 bytes takes 14 decisions of .02 bits at least.
+        const RATIO_MAX: usize = 8192;
+        let data = self.bytes_in.saturating_sub(HEADER_BYTES);
+        let dictionary = data.saturating_mul(RATIO_MAX).min(self.bytes_max);
+        let tables = if self.stream.is_some() { 0x300 << (self.context_bits + 1) } else { 0 };
+        size_of::<Self>() + self.out.capacity() + dictionary + tables
     }
 
     /// Takes some of `input`, which is not empty: how much of it, what came out, how it ended. The
@@ -65,7 +75,8 @@ impl Lzma {
         self.out.clear();
         if self.bytes_in == 0 {
             let first = input.first().copied().unwrap_or_default();
-            self.is_refused = first < 225 && first % 9 + first / 9 % 5 > CONTEXT_BITS_MAX;
+            self.context_bits = first % 9 + first / 9 % 5;
+            self.is_refused = first < 225 && self.context_bits > CONTEXT_BITS_MAX;
         }
         if self.is_refused {
             let used = input.len().min(HEADER_BYTES.saturating_sub(self.bytes_in));

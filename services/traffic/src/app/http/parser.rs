@@ -384,11 +384,9 @@ impl Tx {
         let Some(encoding) = self.headers(direction).get_lenient("content-encoding") else {
             return;
         };
-        // Suricata does not know it in HTTP/2: such a body passes.
-        if self.stream > 0 && encoding.eq_ignore_ascii_case(b"lzma") {
-            return;
-        }
         let inflate = Inflate::new(&encoding, direction, limits, &mut self.events);
+        // Suricata does not know LZMA in HTTP/2: such a body passes.
+        let inflate = inflate.filter(|inflate| self.stream == 0 || !inflate.has_lzma());
         if let Some(slot) = self.inflates.get_mut(direction.index()) {
             *slot = inflate.map(Box::new);
         }

@@ -238,6 +238,10 @@ impl Http {
                 }
                 self.reader(direction).at =
                     if size == 0 { At::Trailer } else { At::ChunkData(size) };
+                if size == 0 {
+                    // A trailer ends the body for inspectors.
+                    self.drain(direction);
+                }
             }
         }
         Turn::On

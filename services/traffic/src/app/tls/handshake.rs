@@ -49,7 +49,15 @@ pub(super) fn gather(
             _ => break,
         }
     }
-    side.gathered = rest.to_vec();
+    // What is held grows in place: a message may come in a hundred thousand records.
+    let left = rest.len();
+    side.gathered = if gathered.is_empty() {
+        rest.to_vec()
+    } else {
+        let gone = gathered.len() - left;
+        gathered.drain(..gone);
+        gathered
+    };
 }
 
 /// Kind, body and what follows of a whole message.
