@@ -290,7 +290,7 @@ impl Settings {
             }
             "dhcp" => details.is_dhcp_extended = on("extended", false),
             "drop" => {
-                details.are_drops_once = node.get("flows").and_then(Node::text) == Some("start");
+                details.are_drops_once = node.get("flows").and_then(Node::text) != Some("all");
                 details.has_drop_alerts = on("alerts", false);
                 details.has_drop_verdicts = on("verdict", false);
             }
