@@ -32,7 +32,7 @@ const NOTES: [&str; 6] = [
      records, `ts_progress` and `tc_progress`",
     "smtp: the tests are those of Suricata 8.0.6, which tells a mail when it is whole and begins a transaction with QUIT",
     "drop: what is inside a tunnel whose outside is dropped is not taken apart",
-    "dns, http: DNS over HTTP/2 is told as HTTP/2; updates of its table are not told",
+    "dns, http: updates of the table of HTTP/2 are not told",
     "fileinfo: files are not stored, and parts of a file (HTTP ranges) are not put together",
 ];
 /// What tells Suricata the form of `dns` events; ours has an option.

@@ -214,14 +214,14 @@ impl Http2 {
                 };
                 side.block = block.to_vec();
                 side.block_flags = frame.flags;
-                self.block(direction, side, frame, config);
+                self.block(direction, side, frame, &held, config);
             }
             CONTINUATION => {
                 let room = BLOCK_BYTES_MAX.saturating_sub(side.block.len());
                 side.block.extend_from_slice(held.get(..room.min(held.len())).unwrap_or_default());
                 side.block_flags |= frame.flags & END_HEADERS;
                 let frame = Frame { kind: HEADERS, flags: side.block_flags, ..frame };
-                self.block(direction, side, frame, config);
+                self.block(direction, side, frame, &[], config);
             }
             RST_STREAM => {
                 self.finish(Direction::ToServer, frame.stream, FileState::Truncated);
@@ -287,7 +287,15 @@ impl Http2 {
         new
     }
 
-    fn block(&mut self, direction: Direction, side: &mut Side, frame: Frame, config: &Config) {
+    /// A block of fields, if it is complete; `head`: the frame's payload, in which its priority is.
+    fn block(
+        &mut self,
+        direction: Direction,
+        side: &mut Side,
+        frame: Frame,
+        head: &[u8],
+        config: &Config,
+    ) {
         if side.block_flags & END_HEADERS == 0 {
             return;
         }
@@ -303,7 +311,7 @@ impl Http2 {
                 self.headers(direction, stream, &fields, config);
                 self.look_for_dns(direction, stream);
                 if is_new {
-                    self.note(direction, frame, &[], config);
+                    self.note(direction, frame, head, config);
                 }
             }
             Err(broken) => {
