@@ -141,8 +141,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_longer_than_a_message_is_none() {
-        let mut doh = super::Doh::default();
-        doh.bodies = [Some(Vec::new()), None];
+        let mut doh = super::Doh { bodies: [Some(Vec::new()), None], ..super::Doh::default() };
         for _ in 0..5 {
             doh.body(ToServer, &[0; 16_000]);
         }
