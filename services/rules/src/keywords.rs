@@ -40,7 +40,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("limits", "threshold detection_filter"),
     (
         "transactions",
-        "dns.opcode dns.rcode dns.rrtype tls.version ssl_version ssl_state tls.cert_chain_len tls.subject tls.issuerdn tls_cert_notbefore tls_cert_notafter tls_cert_expired tls_cert_valid tls.store tls_store ssh.protoversion filesize filename fileext filestore app-layer-state http2.frametype http2.errorcode http2.priority http2.window http2.settings",
+        "dns.opcode dns.rcode dns.rrtype tls.version ssl_version ssl_state tls.cert_chain_len tls.subject tls.issuerdn tls_cert_notbefore tls_cert_notafter tls_cert_expired tls_cert_valid tls.store tls_store filesize filename fileext filestore app-layer-state http2.frametype http2.errorcode http2.priority http2.window http2.settings",
     ),
 ];
 

@@ -16,8 +16,14 @@ use crate::{
 const MD5_DIGITS: usize = 32;
 
 fn fits(app: AppName, proto: Proto) -> bool {
-    // Multicast DNS is DNS to some keywords, and what carries DNS is not known here by a name.
-    app.fits(Some(proto), false) || (app == AppName::One(Proto::Mdns) && proto == Proto::Dns)
+    match app {
+        // HTTP/2 has the buffers of HTTP, and with DNS in it those of DNS.
+        AppName::One(Proto::Http2) => proto == Proto::Http1,
+        AppName::One(Proto::Doh2) => matches!(proto, Proto::Http1 | Proto::Dns),
+        // Multicast DNS is DNS to some keywords.
+        AppName::One(Proto::Mdns) => matches!(proto, Proto::Mdns | Proto::Dns),
+        app => app.fits(Some(proto), false),
+    }
 }
 
 /// Files and frames are of more protocols than have a parser here.
@@ -100,9 +106,7 @@ impl Builder<'_, '_> {
         let refused = Err(RuleError::Conflict("keywords of protocols that exclude each other"));
         if let Some(app) = self.app {
             let is_there = |protos: &Vec<Proto>| protos.iter().any(|proto| fits(app, *proto));
-            // HTTP/2 has the buffers of HTTP.
-            let is_http2 = matches!(app, AppName::One(Proto::Http2 | Proto::Doh2));
-            return if is_http2 || all.iter().all(is_there) { Ok(()) } else { refused };
+            return if all.iter().all(is_there) { Ok(()) } else { refused };
         }
         let Some((first, rest)) = all.split_first() else { return Ok(()) };
         let is_common = |proto: &Proto| rest.iter().all(|protos| protos.contains(proto));
@@ -171,6 +175,8 @@ mod tests {
             ("http", "http.uri; absent: or_else; content:\"a\"; bsize:1"),
             ("tcp-stream", "stream_size:server,>,1"),
             ("http", "file.data; content:\"a\""),
+            ("http2", "http.uri; content:\"a\"; http2.frametype:1"),
+            ("doh2", "http.uri; content:\"a\"; dns.query; content:\"a\""),
         ];
         let refused = [
             ("tcp", "ip_proto:6"),
@@ -188,6 +194,9 @@ mod tests {
             ("tcp-stream", "flags:S"),
             ("dns", "file.data; content:\"a\""),
             ("http", "tls.sni; content:\"a\""),
+            ("http2", "tls.sni; content:\"a\""),
+            ("http2", "dns.query; content:\"a\""),
+            ("doh2", "tls.sni; content:\"a\""),
             ("tcp", "http.uri; content:\"a\"; dns.query; content:\"b\""),
             ("tcp", "content:\"abc\"; dsize:2"),
             ("tcp", "content:\"a\"; startswith; offset:1"),

@@ -213,7 +213,7 @@ fn word(name: &str, text: &str, raw: &RawRule, before: &[&Item]) -> Done {
         }
         "ip_proto"
             if !matches!(
-                raw.protocol.to_ascii_lowercase().as_str(),
+                raw.protocol.as_str(),
                 "ip" | "ipv4" | "ipv6" | "ip4" | "ip6" | "pkthdr"
             ) =>
         {

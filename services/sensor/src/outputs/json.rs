@@ -238,7 +238,7 @@ fn write_number(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
 }
 
-/// Bytes that are looked at together: one of them in a thousand needs more than to be copied.
+/// Bytes that are looked at together: most have nothing that needs more than to be copied.
 const BLOCK_BYTES: usize = 16;
 
 fn write_text(text: &str, out: &mut Vec<u8>) {
